@@ -1,0 +1,382 @@
+// A normalizing flow: base density, layers, data side, and the engine that takes tiles of rows through them.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "pushforward/registry.hpp"
+#include "pushforward/table.hpp"
+#include "pushforward/workspace.hpp"
+
+namespace pushforward {
+
+// Gradients of one loss are summed in this many slots: tile t goes to slot t mod kGradientSlots, and slots are added in
+// order, so that the sum is the same for any number of threads. It bounds the threads that one gradient can use; each
+// slot costs one parameter vector of memory and of traffic.
+inline constexpr Index kGradientSlots = 8;
+
+template <class Scalar>
+class Flow {
+ public:
+  // Results of a pass over rows; null is not computed or not kept. NaN stands in rows whose input is not finite.
+  struct Results {
+    Output output;               // (rows, dim), the other side's point
+    double* log_det = nullptr;   // (rows,), of the map taken
+    double* log_prob = nullptr;  // (rows,), log density of the x side
+  };
+
+  // What an adjoint is taken of: `output` and `log_det` (the derivatives by both results of the map), or, without
+  // them, sum over rows of weight * log p(x) / normalizer.
+  struct Seeds {
+    const Table* output = nullptr;
+    const double* log_det = nullptr;
+    const double* weights = nullptr;  // null: all ones
+    double normalizer = 1;
+  };
+
+  struct Gradients {
+    Output input;                  // (rows, dim)
+    Output context;                // (rows, context)
+    Scalar* parameters = nullptr;  // (parameter_count,), written
+    double* log_prob = nullptr;    // (rows,), not an adjoint: comes for free
+  };
+
+  explicit Flow(const Json& description) {
+    dim_ = description.at("dim").get<Index>();
+    context_ = description.at("context").get<Index>();
+    if (dim_ < 1 || context_ < 0) throw std::invalid_argument("a flow needs dim >= 1 and context >= 0");
+    base_ = registry::base<Scalar>(description.at("base"));
+    identity_ = AffineMap::identity(dim_);
+    latent_columns_ = identity_columns(dim_);
+    context_columns_ = identity_columns(context_);
+    data_columns_ = latent_columns_;
+    std::size_t position = 0;
+    for (const Json& layer : description.at("layers")) {
+      registry::append(layer, context_, data_columns_, layers_);
+      if (offsets_.size() < layers_.size()) {
+        offsets_.push_back(size_of(blocks_));
+        for (auto block : layers_.back()->parameters()) {
+          block.name = "layers." + std::to_string(position) + "." + block.name;
+          blocks_.push_back(std::move(block));
+        }
+        cache_sum_ += layers_.back()->cache_columns();
+        cache_largest_ = std::max(cache_largest_, layers_.back()->cache_columns());
+        scratch_ = std::max(scratch_, layers_.back()->scratch_columns());
+      }
+      ++position;
+    }
+    parameters_.resize(size_of(blocks_));
+    parameters_.setZero();
+    set_standardization(std::vector<double>(static_cast<std::size_t>(dim_), 0.0),
+                        std::vector<double>(static_cast<std::size_t>(dim_), 1.0));
+    set_context_standardization(std::vector<double>(static_cast<std::size_t>(context_), 0.0),
+                                std::vector<double>(static_cast<std::size_t>(context_), 1.0));
+  }
+
+  Index dim() const { return dim_; }
+  Index context() const { return context_; }
+  Index parameter_count() const { return parameters_.size(); }
+  Scalar* parameters() { return parameters_.data(); }
+  const std::vector<ParameterBlock>& parameter_blocks() const { return blocks_; }
+
+  // The data side: standardised x = (x - shift) / scale, per feature; scale > 0.
+  void set_standardization(const std::vector<double>& shift, const std::vector<double>& scale) {
+    set_maps(shift, scale, dim_, to_standard_, from_standard_);
+    scale_grad_ = {std::vector<double>(scale.size(), 0.0), scale};
+    unscale_grad_ = {std::vector<double>(scale.size(), 0.0), to_standard_.factor};
+    log_scale_ = 0;
+    for (const double s : scale) log_scale_ += std::log(s);
+  }
+  void set_context_standardization(const std::vector<double>& shift, const std::vector<double>& scale) {
+    set_maps(shift, scale, context_, context_to_standard_, context_from_standard_);
+    context_unscale_grad_ = {std::vector<double>(scale.size(), 0.0), context_to_standard_.factor};
+  }
+
+  // forward takes latent points to data points, inverse the other way; context may be null when context() is 0.
+  void map(Direction direction, const Table& input, const Table* context, const Results& results, int threads) const {
+    const WorkspaceShape shape{dim_, context_, cache_largest_, 0, false};
+    const Index tiles = tile_count(input.rows);
+    const auto memory = share_memory(shape, team(tiles, threads), 0);
+    parallel_for(tiles, threads, [&](Index index, int thread) {
+      Workspace<Scalar> work(shape, memory.workspace(thread));
+      const Tile<Scalar> tile = load(direction, input, context, index, work);
+      const Index first = index * kTileRows;
+      if (direction == Direction::forward && results.log_prob) base_log_prob(tile, work);
+      for (std::size_t i = 0; i < layers_.size(); ++i) {
+        const std::size_t k = in_order(direction, i);
+        layers_[k]->map(direction, parameters_.data() + offsets_[k], tile, work.cache);
+      }
+      if (direction == Direction::inverse && results.log_prob) base_log_prob(tile, work);
+      if (results.output.data) store(direction, tile, first, work, results.output);
+      if (results.log_det) copy_rows(work.log_det, work.bad, tile.rows, results.log_det + first);
+      if (results.log_prob) {
+        density(direction, tile, work);
+        copy_rows(work.log_prob, work.bad, tile.rows, results.log_prob + first);
+      }
+    });
+  }
+
+  // The adjoint of a map; a density's seeds go with the inverse. Returns sum over rows of weight * log p(x) /
+  // normalizer when the seeds are a density's and the parameters' gradient is asked for.
+  double vjp(Direction direction, const Table& input, const Table* context, const Seeds& seeds,
+             const Gradients& gradients, int threads) const {
+    const WorkspaceShape shape{dim_, context_, cache_sum_, scratch_, true};
+    const Index tiles = tile_count(input.rows);
+    const bool slotted = gradients.parameters != nullptr;
+    const Index count = parameter_count();
+    const Index slots = std::min(kGradientSlots, tiles);
+    const auto memory = share_memory(shape, team(tiles, threads), slotted ? std::max<Index>(slots - 1, 0) : 0);
+    double sums[kGradientSlots] = {};
+    const auto slot_of = [&](Index slot) {
+      return slot == 0 ? gradients.parameters : memory.template slot<Scalar>(slot - 1);
+    };
+    if (!slotted) {
+      parallel_for(tiles, threads, [&](Index index, int thread) {
+        Workspace<Scalar> work(shape, memory.workspace(thread));
+        vjp_tile(direction, input, context, seeds, gradients, nullptr, index, work);
+      });
+      return 0;
+    }
+    if (tiles == 0) std::fill_n(gradients.parameters, count, Scalar(0));
+    parallel_for(slots, threads, [&](Index slot, int thread) {
+      Workspace<Scalar> work(shape, memory.workspace(thread));
+      Scalar* parameters = slot_of(slot);
+      std::fill_n(parameters, count, Scalar(0));
+      double sum = 0;
+      for (Index index = slot; index < tiles; index += kGradientSlots)
+        sum += vjp_tile(direction, input, context, seeds, gradients, parameters, index, work);
+      sums[slot] = sum;
+    });
+    if (slots > 1) {
+      constexpr Index kPiece = 4096;
+      parallel_for((count + kPiece - 1) / kPiece, threads, [&](Index piece, int) {
+        const Index first = piece * kPiece, size = std::min(kPiece, count - first);
+        using Vector = Eigen::Array<Scalar, Eigen::Dynamic, 1>;
+        Eigen::Map<Vector> total(gradients.parameters + first, size);
+        for (Index slot = 1; slot < slots; ++slot) total += Eigen::Map<const Vector>(slot_of(slot) + first, size);
+      });
+    }
+    double total = 0;
+    for (Index slot = 0; slot < slots; ++slot) total += sums[slot];
+    return total;
+  }
+
+  // Sets the layers that start from data, from the x side on: each sees what the layers behind it, already set, make
+  // of the rows. Weights as in Seeds.
+  void initialize_from_data(const Table& x, const Table* context, const double* weights, int threads) {
+    for (std::size_t layer = layers_.size(); layer-- > 0;) {
+      // Only its own layer knows whether it wants moments: ask with a mean of 0 and a deviation of 1.
+      std::vector<double> mean(static_cast<std::size_t>(dim_), 0.0), deviation(static_cast<std::size_t>(dim_), 1.0);
+      if (!layers_[layer]->initialize(mean.data(), deviation.data(), parameters_.data() + offsets_[layer])) continue;
+      moments(layer, x, context, weights, mean, deviation, threads);
+      layers_[layer]->initialize(mean.data(), deviation.data(), parameters_.data() + offsets_[layer]);
+    }
+  }
+
+ private:
+  struct Memory {
+    std::byte* start;
+    std::size_t workspace_bytes, slots_start, slot_bytes;
+    std::byte* workspace(int thread) const { return start + static_cast<std::size_t>(thread) * workspace_bytes; }
+    template <class T>
+    T* slot(Index i) const {
+      return reinterpret_cast<T*>(start + slots_start + static_cast<std::size_t>(i) * slot_bytes);
+    }
+  };
+
+  static std::vector<Index> identity_columns(Index count) {
+    std::vector<Index> columns(static_cast<std::size_t>(count));
+    for (std::size_t i = 0; i < columns.size(); ++i) columns[i] = static_cast<Index>(i);
+    return columns;
+  }
+
+  static void set_maps(const std::vector<double>& shift, const std::vector<double>& scale, Index width,
+                       AffineMap& to_standard, AffineMap& from_standard) {
+    if (static_cast<Index>(shift.size()) != width || static_cast<Index>(scale.size()) != width)
+      throw std::invalid_argument("a standardisation needs one shift and one scale per column");
+    for (std::size_t i = 0; i < scale.size(); ++i)
+      if (!(scale[i] > 0) || !std::isfinite(scale[i]) || !std::isfinite(shift[i]))
+        throw std::invalid_argument("a standardisation needs finite shifts and finite scales above 0");
+    std::vector<double> inverse;
+    for (const double s : scale) inverse.push_back(1 / s);
+    to_standard = {shift, std::move(inverse)};
+    from_standard = {shift, scale};
+  }
+
+  static Index tile_count(Index rows) { return (rows + kTileRows - 1) / kTileRows; }
+  static int team(Index tiles, int threads) { return static_cast<int>(std::clamp<Index>(tiles, 1, threads)); }
+
+  std::size_t in_order(Direction direction, std::size_t i) const {
+    return direction == Direction::forward ? i : layers_.size() - 1 - i;
+  }
+
+  Memory share_memory(const WorkspaceShape& shape, int threads, Index slots) const {
+    Memory memory{};
+    memory.workspace_bytes = Workspace<Scalar>::bytes(shape);
+    memory.slots_start = memory.workspace_bytes * static_cast<std::size_t>(threads);
+    memory.slot_bytes = aligned_size(static_cast<std::size_t>(parameter_count()) * sizeof(Scalar));
+    memory.start =
+        Arena::of_this_thread().reserve(memory.slots_start + memory.slot_bytes * static_cast<std::size_t>(slots));
+    return memory;
+  }
+
+  // Reads a tile: latent points as they are, data points standardised.
+  Tile<Scalar> load(Direction direction, const Table& input, const Table* context, Index index,
+                    Workspace<Scalar>& work) const {
+    const Index first = index * kTileRows, rows = std::min(kTileRows, input.rows - first);
+    std::fill_n(work.bad, kTileRows, false);
+    if (direction == Direction::forward)
+      read(input, first, rows, identity_, latent_columns_.data(), work.state, work.bad);
+    else
+      read(input, first, rows, to_standard_, data_columns_.data(), work.state, work.bad);
+    if (context_ > 0)
+      read(*context, first, rows, context_to_standard_, context_columns_.data(), work.context, work.bad);
+    const double log_det = direction == Direction::forward ? log_scale_ : -log_scale_;
+    std::fill_n(work.log_det, kTileRows, log_det);
+    return {rows, whole_lanes(rows), work.state, work.context, work.log_det};
+  }
+
+  void store(Direction direction, const Tile<Scalar>& tile, Index first, const Workspace<Scalar>& work,
+             Output to) const {
+    if (direction == Direction::forward)
+      write(tile.state, first, tile.rows, dim_, from_standard_, data_columns_.data(), work.bad, to);
+    else
+      write(tile.state, first, tile.rows, dim_, identity_, latent_columns_.data(), work.bad, to);
+  }
+
+  void base_log_prob(const Tile<Scalar>& tile, Workspace<Scalar>& work) const {
+    std::fill_n(work.log_prob, kTileRows, 0.0);
+    base_->log_prob(tile.padded, dim_, tile.state, work.log_prob);
+  }
+
+  // log p(x) = log p_base(z) + log|det dz/dx|
+  static void density(Direction direction, const Tile<Scalar>& tile, Workspace<Scalar>& work) {
+    const double sign = direction == Direction::inverse ? 1.0 : -1.0;
+    for (Index row = 0; row < tile.rows; ++row) work.log_prob[row] += sign * work.log_det[row];
+  }
+
+  static void copy_rows(const double* from, const bool* bad, Index rows, double* to) {
+    for (Index row = 0; row < rows; ++row) to[row] = bad[row] ? NAN : from[row];
+  }
+
+  double vjp_tile(Direction direction, const Table& input, const Table* context, const Seeds& seeds,
+                  const Gradients& gradients, Scalar* parameters, Index index, Workspace<Scalar>& work) const {
+    const Tile<Scalar> tile = load(direction, input, context, index, work);
+    const Index first = index * kTileRows;
+    Scalar* cache = work.cache;
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      const std::size_t k = in_order(direction, i);
+      layers_[k]->map(direction, parameters_.data() + offsets_[k], tile, cache);
+      cache += layers_[k]->cache_columns() * kTileRows;
+    }
+
+    double sum = 0;
+    std::fill_n(work.grad_log_det, kTileRows, Scalar(0));
+    if (seeds.output) {
+      // A NaN seed spoils exactly what depends on it: a bad row's own results, and any sum over rows.
+      if (direction == Direction::forward)
+        read(*seeds.output, first, tile.rows, scale_grad_, data_columns_.data(), work.grad_state, work.bad);
+      else
+        read(*seeds.output, first, tile.rows, identity_, latent_columns_.data(), work.grad_state, work.bad);
+      for (Index row = 0; row < tile.rows; ++row)
+        work.grad_log_det[row] =
+            work.bad[row] ? std::numeric_limits<Scalar>::quiet_NaN() : static_cast<Scalar>(seeds.log_det[first + row]);
+    } else {
+      base_log_prob(tile, work);
+      density(direction, tile, work);
+      for (Index row = 0; row < tile.rows; ++row) {
+        const double weight = seeds.weights ? seeds.weights[input.index ? input.index[first + row] : first + row] : 1.0;
+        const double share = (work.bad[row] ? NAN : weight) / seeds.normalizer;
+        sum += share * work.log_prob[row];
+        work.grad_log_det[row] = static_cast<Scalar>(share);
+      }
+      base_->vjp(tile.padded, dim_, tile.state, work.grad_log_det, work.grad_state);
+      if (gradients.log_prob) copy_rows(work.log_prob, work.bad, tile.rows, gradients.log_prob + first);
+    }
+
+    const bool wants_context = gradients.context.data != nullptr;
+    if (wants_context) std::fill_n(work.grad_context, context_ * kTileRows, Scalar(0));
+    const TileGrad<Scalar> grad{work.grad_state, wants_context ? work.grad_context : nullptr, work.grad_log_det,
+                                nullptr};
+    for (std::size_t i = layers_.size(); i-- > 0;) {
+      const std::size_t k = in_order(direction, i);
+      cache -= layers_[k]->cache_columns() * kTileRows;
+      TileGrad<Scalar> here = grad;
+      here.parameters = parameters ? parameters + offsets_[k] : nullptr;
+      layers_[k]->vjp(direction, parameters_.data() + offsets_[k], tile, cache, here, work.scratch);
+    }
+
+    if (gradients.input.data) {
+      if (direction == Direction::forward)
+        write(work.grad_state, first, tile.rows, dim_, identity_, latent_columns_.data(), work.bad, gradients.input);
+      else
+        write(work.grad_state, first, tile.rows, dim_, unscale_grad_, data_columns_.data(), work.bad, gradients.input);
+    }
+    if (wants_context)
+      write(work.grad_context, first, tile.rows, context_, context_unscale_grad_, context_columns_.data(), work.bad,
+            gradients.context);
+    return sum;
+  }
+
+  // Weighted mean and standard deviation, by column of the state, on the x side of a layer: one pass over tiles, each
+  // tile's shifted sums combined in order (Chan, Golub, LeVeque 1983).
+  void moments(std::size_t layer, const Table& x, const Table* context, const double* weights,
+               std::vector<double>& mean, std::vector<double>& deviation, int threads) const {
+    const WorkspaceShape shape{dim_, context_, cache_largest_, 0, false};
+    const Index tiles = tile_count(x.rows);
+    const auto width = static_cast<std::size_t>(dim_);
+    std::vector<double> weight(static_cast<std::size_t>(tiles)), means(weight.size() * width),
+        squares(weight.size() * width);
+    const auto memory = share_memory(shape, team(tiles, threads), 0);
+    parallel_for(tiles, threads, [&](Index index, int thread) {
+      Workspace<Scalar> work(shape, memory.workspace(thread));
+      const Tile<Scalar> tile = load(Direction::inverse, x, context, index, work);
+      for (std::size_t k = layers_.size(); --k > layer;)
+        layers_[k]->map(Direction::inverse, parameters_.data() + offsets_[k], tile, work.cache);
+      const auto at = static_cast<std::size_t>(index);
+      const auto weight_of = [&](Index row) { return weights ? weights[index * kTileRows + row] : 1.0; };
+      for (Index row = 0; row < tile.rows; ++row) weight[at] += weight_of(row);
+      if (!(weight[at] > 0)) return;
+      for (std::size_t i = 0; i < width; ++i) {
+        const Scalar* column = tile.state + static_cast<Index>(i) * kTileRows;
+        double sum = 0, square = 0;
+        for (Index row = 0; row < tile.rows; ++row) sum += weight_of(row) * static_cast<double>(column[row]);
+        const double center = sum / weight[at];
+        for (Index row = 0; row < tile.rows; ++row)
+          square += weight_of(row) * std::pow(static_cast<double>(column[row]) - center, 2);
+        means[at * width + i] = center;
+        squares[at * width + i] = square;
+      }
+    });
+    for (std::size_t i = 0; i < width; ++i) {
+      double total = 0, center = 0, square = 0;
+      for (std::size_t at = 0; at < weight.size(); ++at) {
+        if (!(weight[at] > 0)) continue;
+        const double step = means[at * width + i] - center, next = total + weight[at];
+        square += squares[at * width + i] + step * step * total * weight[at] / next;
+        center += step * weight[at] / next;
+        total = next;
+      }
+      mean[i] = center;
+      deviation[i] = total > 0 ? std::sqrt(square / total) : 1.0;
+    }
+  }
+
+  Index dim_ = 0, context_ = 0;
+  std::unique_ptr<Base<Scalar>> base_;
+  std::vector<std::unique_ptr<Layer<Scalar>>> layers_;  // in generator order
+  std::vector<Index> offsets_;                          // of each layer's parameters
+  std::vector<ParameterBlock> blocks_;
+  Index cache_sum_ = 0, cache_largest_ = 0, scratch_ = 0;
+  Eigen::Array<Scalar, Eigen::Dynamic, 1> parameters_;
+
+  // The state's column of each latent feature, data feature, and the context's of each context feature.
+  std::vector<Index> latent_columns_, data_columns_, context_columns_;
+  AffineMap to_standard_, from_standard_, scale_grad_, unscale_grad_;
+  AffineMap context_to_standard_, context_from_standard_, context_unscale_grad_;
+  AffineMap identity_;    // of dim() columns
+  double log_scale_ = 0;  // sum of log scale over features
+};
+
+}  // namespace pushforward

@@ -1,0 +1,98 @@
+// Tables of the caller, read into tiles and written from them. The data side's standardisation happens here, in
+// float64 whatever the precision of table and flow, so that a feature near 1e9 with unit spread keeps its digits.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "pushforward/tile.hpp"
+
+namespace pushforward {
+
+// A view of a (rows, columns) array of float or double with any strides, counted in elements.
+struct Table {
+  const void* data = nullptr;
+  bool is_double = false;
+  Index rows = 0;
+  Index columns = 0;
+  Index row_stride = 0;
+  Index column_stride = 0;
+  const std::int64_t* index = nullptr;  // when given, row r of the table is row index[r] of the array
+
+  template <class T>
+  const T* row(Index r) const {
+    return static_cast<const T*>(data) + (index ? static_cast<Index>(index[r]) : r) * row_stride;
+  }
+};
+
+// A (rows, columns) array to be written, row-major.
+struct Output {
+  void* data = nullptr;
+  bool is_double = false;
+};
+
+// value -> (value - shift) * factor, one of each per column.
+struct AffineMap {
+  std::vector<double> shift, factor;
+
+  static AffineMap identity(Index columns) {
+    const auto n = static_cast<std::size_t>(columns);
+    return {std::vector<double>(n, 0.0), std::vector<double>(n, 1.0)};
+  }
+};
+
+namespace detail {
+
+template <class T, class Scalar>
+void read(const Table& table, Index first, Index rows, const AffineMap& map, const Index* columns, Scalar* tile,
+          bool* bad) {
+  for (Index i = 0; i < table.columns; ++i) {
+    const double shift = map.shift[static_cast<std::size_t>(i)], factor = map.factor[static_cast<std::size_t>(i)];
+    Scalar* to = tile + columns[i] * kTileRows;
+    for (Index row = 0; row < rows; ++row) {
+      const auto value = static_cast<double>(table.row<T>(first + row)[i * table.column_stride]);
+      const bool finite = std::isfinite(value);
+      bad[row] |= !finite;
+      to[row] = finite ? static_cast<Scalar>((value - shift) * factor) : Scalar(0);
+    }
+    for (Index row = rows; row < whole_lanes(rows); ++row) to[row] = Scalar(0);
+  }
+}
+
+template <class T, class Scalar>
+void write(const Scalar* tile, Index first, Index rows, Index width, const AffineMap& map, const Index* columns,
+           const bool* bad, T* to) {
+  for (Index i = 0; i < width; ++i) {
+    const double shift = map.shift[static_cast<std::size_t>(i)], factor = map.factor[static_cast<std::size_t>(i)];
+    const Scalar* from = tile + columns[i] * kTileRows;
+    for (Index row = 0; row < rows; ++row)
+      to[(first + row) * width + i] =
+          bad[row] ? static_cast<T>(NAN) : static_cast<T>(static_cast<double>(from[row]) * factor + shift);
+  }
+}
+
+}  // namespace detail
+
+// tile[:, columns[i]] = (table[first : first + rows, i] - shift[i]) * factor[i]. A row with a value that is not finite
+// is marked in `bad`; zero stands in for the value, so that no kernel ever meets it.
+template <class Scalar>
+void read(const Table& table, Index first, Index rows, const AffineMap& map, const Index* columns, Scalar* tile,
+          bool* bad) {
+  if (table.is_double)
+    detail::read<double>(table, first, rows, map, columns, tile, bad);
+  else
+    detail::read<float>(table, first, rows, map, columns, tile, bad);
+}
+
+// to[first : first + rows, i] = tile[:, columns[i]] * factor[i] + shift[i]; NaN in the rows marked bad.
+template <class Scalar>
+void write(const Scalar* tile, Index first, Index rows, Index width, const AffineMap& map, const Index* columns,
+           const bool* bad, Output to) {
+  if (to.is_double)
+    detail::write(tile, first, rows, width, map, columns, bad, static_cast<double*>(to.data));
+  else
+    detail::write(tile, first, rows, width, map, columns, bad, static_cast<float*>(to.data));
+}
+
+}  // namespace pushforward

@@ -1,0 +1,62 @@
+// Sizes and views that every kernel shares: what a tile is and how its columns are walked.
+#pragma once
+
+#include <Eigen/Core>
+#include <cstddef>
+
+namespace pushforward {
+
+using Index = std::ptrdiff_t;
+
+// Rows are taken through the flow in tiles of this many. 64 rows of a (64, 64) network's activations are 16 KB in
+// float32, half of a small L1 cache, and a dense layer reads each weight once per 64 rows.
+inline constexpr Index kTileRows = 64;
+
+// Elementwise kernels work on this many rows at once: one AVX-512, two AVX or four SSE registers of float32. Every
+// kernel runs on whole lane blocks, never on a scalar tail, so a row's bits do not depend on where in a tile it stands.
+inline constexpr Index kLanes = 16;
+
+template <class Scalar>
+using Lanes = Eigen::Array<Scalar, kLanes, 1>;
+
+template <class Scalar>
+inline auto lanes(Scalar* at) {
+  return Eigen::Map<Lanes<Scalar>, Eigen::Aligned64>(at);
+}
+
+template <class Scalar>
+inline auto lanes(const Scalar* at) {
+  return Eigen::Map<const Lanes<Scalar>, Eigen::Aligned64>(at);
+}
+
+// The smallest multiple of a lane block that holds `count`.
+constexpr Index whole_lanes(Index count) { return (count + kLanes - 1) / kLanes * kLanes; }
+
+// Calls f(offset) for each lane block of `columns` tile columns.
+template <class F>
+inline void for_each_lanes(Index padded, Index columns, F&& f) {
+  for (Index column = 0; column < columns; ++column)
+    for (Index row = 0; row < padded; row += kLanes) f(column * kTileRows + row);
+}
+
+// The rows of one tile on their way through the flow. A matrix of a tile is stored by columns, a column holding
+// kTileRows rows: element (row, column) is at [column * kTileRows + row].
+template <class Scalar>
+struct Tile {
+  Index rows;             // rows that hold data, 1 ... kTileRows
+  Index padded;           // whole_lanes(rows): what kernels process; the rows beyond hold zeros on entry
+  Scalar* state;          // (kTileRows, dim), moved in place by each layer
+  const Scalar* context;  // (kTileRows, context)
+  double* log_det;        // (kTileRows,), each layer adds its own
+};
+
+// The adjoint of a tile: derivatives of one scalar, d-prefixed quantities of the derivations.
+template <class Scalar>
+struct TileGrad {
+  Scalar* state;          // (kTileRows, dim): on entry of the layer's output, on return of its input
+  Scalar* context;        // (kTileRows, context), added to; null when nobody asks
+  const Scalar* log_det;  // (kTileRows,), zero in padded rows
+  Scalar* parameters;     // (parameters,), added to; null when nobody asks
+};
+
+}  // namespace pushforward

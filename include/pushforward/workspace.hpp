@@ -1,0 +1,55 @@
+// What one thread needs to take a tile through a flow and back, cut from one piece of memory.
+#pragma once
+
+#include <algorithm>
+
+#include "pushforward/parallel.hpp"
+
+namespace pushforward {
+
+// Sizes in tile columns.
+struct WorkspaceShape {
+  Index dim;
+  Index context;
+  Index cache;    // all layers' caches when an adjoint follows, else the largest
+  Index scratch;  // the largest layer's
+  bool adjoint;
+};
+
+template <class Scalar>
+struct Workspace {
+  Scalar *state, *context, *cache, *scratch;
+  Scalar *grad_state, *grad_context;  // null without an adjoint
+  Scalar* grad_log_det;               // (kTileRows,), also the derivative by each row's log p
+  double *log_det, *log_prob;         // (kTileRows,)
+  bool* bad;                          // (kTileRows,), rows with a value that is not finite
+
+  Workspace(const WorkspaceShape& shape, std::byte* memory) {
+    const auto take = [&memory](auto*& pointer, Index count) {
+      using T = std::remove_reference_t<decltype(*pointer)>;
+      pointer = reinterpret_cast<T*>(memory);
+      memory += aligned_size(static_cast<std::size_t>(count) * sizeof(T));
+    };
+    take(log_det, kTileRows);
+    take(log_prob, kTileRows);
+    take(bad, kTileRows);
+    take(grad_log_det, kTileRows);
+    take(state, shape.dim * kTileRows);
+    take(context, shape.context * kTileRows);
+    take(cache, shape.cache * kTileRows);
+    take(scratch, shape.adjoint ? shape.scratch * kTileRows : 0);
+    take(grad_state, shape.adjoint ? shape.dim * kTileRows : 0);
+    take(grad_context, shape.adjoint ? shape.context * kTileRows : 0);
+    end_ = memory;
+  }
+
+  static std::size_t bytes(const WorkspaceShape& shape) {
+    // Laying it out at address 0 tells its size.
+    return static_cast<std::size_t>(Workspace(shape, nullptr).end_ - static_cast<std::byte*>(nullptr));
+  }
+
+ private:
+  std::byte* end_;
+};
+
+}  // namespace pushforward

@@ -1,0 +1,163 @@
+// pushforward::Flow for Python, one class per precision: view the arrays, make room for the result, release the GIL,
+// call.
+#include "arrays.hpp"
+#include "bindings.hpp"
+#include "pushforward/flow.hpp"
+
+namespace pushforward::bindings {
+
+namespace {
+
+template <class Scalar>
+class FlowBindings {
+ public:
+  using F = Flow<Scalar>;
+
+  static void bind(py::module_& module, const char* name) {
+    py::class_<F>(module, name, "The compiled flow behind pushforward.Flow.", py::module_local())
+        .def(py::init([](const std::string& description) { return F(Json::parse(description)); }))
+        .def_property_readonly("parameters", &parameters)
+        .def_property_readonly("parameter_blocks", &parameter_blocks)
+        .def("set_standardization", &F::set_standardization)
+        .def("set_context_standardization", &F::set_context_standardization)
+        .def("initialize_from_data", &initialize_from_data)
+        .def("forward", &map<Direction::forward>)
+        .def("inverse", &map<Direction::inverse>)
+        .def("log_prob", &log_prob)
+        .def("forward_and_log_prob", &forward_and_log_prob)
+        .def("log_prob_and_grad", &log_prob_and_grad)
+        .def("loss_and_grad", &loss_and_grad)
+        .def("forward_vjp", &vjp<Direction::forward>)
+        .def("inverse_vjp", &vjp<Direction::inverse>);
+  }
+
+ private:
+  // A writable view on the flow's own vector, which it keeps alive.
+  static py::array parameters(py::object self) {
+    auto& flow = self.cast<F&>();
+    return py::array_t<Scalar>({flow.parameter_count()}, {sizeof(Scalar)}, flow.parameters(), self);
+  }
+
+  static py::list parameter_blocks(const F& flow) {
+    py::list blocks;
+    for (const auto& block : flow.parameter_blocks())
+      blocks.append(py::make_tuple(block.name, py::tuple(py::cast(block.shape)), block.initial_bound));
+    return blocks;
+  }
+
+  // The context of `rows` rows; a table whose data is null when the flow has none.
+  static Table context_table(const F& flow, const MaybeArray& context, Index rows,
+                             const MaybeIndex& index = std::nullopt) {
+    if (!context) {
+      if (flow.context() > 0) throw std::invalid_argument("context");
+      return {};
+    }
+    const bool one_row = context->ndim() == 1;
+    return table(*context, flow.context(), rows, one_row ? MaybeIndex() : index);
+  }
+
+  static void initialize_from_data(F& flow, const py::array& x, const MaybeArray& context,
+                                   const std::optional<Vector>& weights, int threads) {
+    const Table rows = table(x, flow.dim()), conditions = context_table(flow, context, rows.rows);
+    const py::gil_scoped_release release;
+    flow.initialize_from_data(rows, &conditions, data_or_null(weights), threads);
+  }
+
+  template <Direction direction>
+  static py::tuple map(const F& flow, const py::array& input, const MaybeArray& context, int threads) {
+    const Table rows = table(input, flow.dim()), conditions = context_table(flow, context, rows.rows);
+    auto points = empty_table(rows.is_double, rows.rows, flow.dim());
+    Vector log_det(rows.rows);
+    typename F::Results results{output(points), log_det.mutable_data(), nullptr};
+    {
+      const py::gil_scoped_release release;
+      flow.map(direction, rows, &conditions, results, threads);
+    }
+    return py::make_tuple(points, log_det);
+  }
+
+  static Vector log_prob(const F& flow, const py::array& x, const MaybeArray& context, int threads) {
+    const Table rows = table(x, flow.dim()), conditions = context_table(flow, context, rows.rows);
+    Vector result(rows.rows);
+    typename F::Results results{{}, nullptr, result.mutable_data()};
+    const py::gil_scoped_release release;
+    flow.map(Direction::inverse, rows, &conditions, results, threads);
+    return result;
+  }
+
+  static py::tuple forward_and_log_prob(const F& flow, const py::array& z, const MaybeArray& context, int threads) {
+    const Table rows = table(z, flow.dim()), conditions = context_table(flow, context, rows.rows);
+    auto points = empty_table(rows.is_double, rows.rows, flow.dim());
+    Vector density(rows.rows);
+    typename F::Results results{output(points), nullptr, density.mutable_data()};
+    {
+      const py::gil_scoped_release release;
+      flow.map(Direction::forward, rows, &conditions, results, threads);
+    }
+    return py::make_tuple(points, density);
+  }
+
+  static py::tuple log_prob_and_grad(const F& flow, const py::array& x, const MaybeArray& context, int threads) {
+    const Table rows = table(x, flow.dim()), conditions = context_table(flow, context, rows.rows);
+    auto gradient = empty_table(rows.is_double, rows.rows, flow.dim());
+    Vector density(rows.rows);
+    typename F::Gradients gradients;
+    gradients.input = output(gradient);
+    gradients.log_prob = density.mutable_data();
+    {
+      const py::gil_scoped_release release;
+      flow.vjp(Direction::inverse, rows, &conditions, {}, gradients, threads);
+    }
+    return py::make_tuple(density, gradient);
+  }
+
+  // The loss is -sum_i w_i log p(x_i) / normalizer over the rows in `index` (all of them without one); its gradient is
+  // written to `gradient`.
+  static double loss_and_grad(const F& flow, const py::array& x, const MaybeArray& context,
+                              const std::optional<Vector>& weights, const MaybeIndex& index, double normalizer,
+                              py::array_t<Scalar, py::array::c_style>& gradient, int threads) {
+    const Table rows = table(x, flow.dim(), -1, index);
+    const Table conditions = context_table(flow, context, rows.rows, index);
+    if (weights && weights->size() != x.shape(0)) throw std::invalid_argument("weights");
+    if (gradient.size() != flow.parameter_count()) throw std::invalid_argument("gradient");
+    typename F::Seeds seeds;
+    seeds.weights = data_or_null(weights);
+    seeds.normalizer = -normalizer;
+    typename F::Gradients gradients;
+    gradients.parameters = gradient.mutable_data();
+    const py::gil_scoped_release release;
+    return flow.vjp(Direction::inverse, rows, &conditions, seeds, gradients, threads);
+  }
+
+  template <Direction direction>
+  static py::tuple vjp(const F& flow, const py::array& input, const py::array& grad_output, const Vector& grad_log_det,
+                       const MaybeArray& context, int threads) {
+    const Table rows = table(input, flow.dim()), conditions = context_table(flow, context, rows.rows);
+    const Table seed = table(grad_output, flow.dim(), rows.rows);
+    if (grad_log_det.size() != rows.rows) throw std::invalid_argument("grad_log_det");
+    auto grad_input = empty_table(rows.is_double, rows.rows, flow.dim());
+    auto grad_context = empty_table(conditions.is_double, rows.rows, flow.context());
+    py::array_t<Scalar> grad_parameters(flow.parameter_count());
+    typename F::Seeds seeds;
+    seeds.output = &seed;
+    seeds.log_det = grad_log_det.data();
+    typename F::Gradients gradients;
+    gradients.input = output(grad_input);
+    gradients.parameters = grad_parameters.mutable_data();
+    if (context) gradients.context = output(grad_context);
+    {
+      const py::gil_scoped_release release;
+      flow.vjp(direction, rows, &conditions, seeds, gradients, threads);
+    }
+    return py::make_tuple(grad_input, grad_parameters, context ? py::object(grad_context) : py::none());
+  }
+};
+
+}  // namespace
+
+void bind_flow(py::module_& module) {
+  FlowBindings<float>::bind(module, "FlowFloat32");
+  FlowBindings<double>::bind(module, "FlowFloat64");
+}
+
+}  // namespace pushforward::bindings
