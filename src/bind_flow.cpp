@@ -76,8 +76,11 @@ class FlowBindings {
     return py::make_tuple(points, log_det);
   }
 
-  static Vector log_prob(const F& flow, const py::array& x, const MaybeArray& context, int threads) {
-    const Table rows = table(x, flow.dim()), conditions = context_table(flow, context, rows.rows);
+  // Of the rows in `index`, or of all of them without one.
+  static Vector log_prob(const F& flow, const py::array& x, const MaybeArray& context, const MaybeIndex& index,
+                         int threads) {
+    const Table rows = table(x, flow.dim(), -1, index);
+    const Table conditions = context_table(flow, context, rows.rows, index);
     Vector result(rows.rows);
     typename F::Results results{{}, nullptr, result.mutable_data()};
     const py::gil_scoped_release release;

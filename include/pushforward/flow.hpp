@@ -274,14 +274,18 @@ class Flow {
     double sum = 0;
     std::fill_n(work.grad_log_det, kTileRows, Scalar(0));
     if (seeds.output) {
-      // A NaN seed spoils exactly what depends on it: a bad row's own results, and any sum over rows.
       if (direction == Direction::forward)
         read(*seeds.output, first, tile.rows, scale_grad_, data_columns_.data(), work.grad_state, work.bad);
       else
         read(*seeds.output, first, tile.rows, identity_, latent_columns_.data(), work.grad_state, work.bad);
       for (Index row = 0; row < tile.rows; ++row)
-        work.grad_log_det[row] =
-            work.bad[row] ? std::numeric_limits<Scalar>::quiet_NaN() : static_cast<Scalar>(seeds.log_det[first + row]);
+        work.grad_log_det[row] = static_cast<Scalar>(seeds.log_det[first + row]);
+      // NaN seeds spoil exactly what depends on a bad row: its own results, and any sum over rows.
+      for (Index row = 0; row < tile.rows; ++row) {
+        if (!work.bad[row]) continue;
+        work.grad_log_det[row] = std::numeric_limits<Scalar>::quiet_NaN();
+        for (Index i = 0; i < dim_; ++i) work.grad_state[i * kTileRows + row] = work.grad_log_det[row];
+      }
     } else {
       base_log_prob(tile, work);
       density(direction, tile, work);

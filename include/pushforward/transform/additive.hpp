@@ -1,4 +1,4 @@
-// x = z + t: the volume-preserving coupling of NICE (Dinh, Krueger, Bengio 2014, equation 9).
+// x = z + t: the volume-preserving coupling of NICE (Dinh, Krueger, Bengio 2014, section 3.2).
 #pragma once
 
 #include "pushforward/tile.hpp"

@@ -1,0 +1,64 @@
+"""A flow's description as JSON and back: what the core builds itself from and what a file holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pushforward import layers as parts
+from pushforward.layers import Base, Coupling, Layer, Permutation
+
+_KINDS = {
+    kind.__name__: kind
+    for kind in (
+        parts.Additive,
+        parts.Affine,
+        parts.MLP,
+        parts.Coupling,
+        parts.Permutation,
+        parts.ActNorm,
+        parts.Normal,
+    )
+}
+
+
+def to_json(part: object) -> Any:
+    """Turn a description into JSON's types: a dict with its class as "kind" beside its fields."""
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        fields = {field.name: to_json(getattr(part, field.name)) for field in dataclasses.fields(part)}
+        return {"kind": type(part).__name__, **fields}
+    return list(part) if isinstance(part, tuple) else part
+
+
+def from_json(value: Any) -> Any:
+    """Turn `to_json`'s result back into the description; the classes check their fields themselves."""
+    if isinstance(value, Mapping):
+        kind = _KINDS[value["kind"]]
+        names = {field.name for field in dataclasses.fields(kind)}
+        return kind(**{name: from_json(value[name]) for name in names})
+    return tuple(value) if isinstance(value, list) else value
+
+
+def resolve(layers: Sequence[Layer], dim: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Describe the layers with every mask and permutation spelled out ("kept", "indices"), as the core needs them."""
+    resolved = []
+    couplings = 0
+    for i, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers[{i}] must be a Coupling, Permutation or ActNorm, not {layer!r}")
+        entry = to_json(layer)
+        if isinstance(layer, Coupling):
+            entry["kept"] = layer.kept(dim, couplings, rng).tolist()
+            couplings += 1
+        elif isinstance(layer, Permutation):
+            entry["indices"] = layer.indices(dim, rng).tolist()
+        resolved.append(entry)
+    return resolved
+
+
+def describe(dim: int, context: int, dtype: str, base: Base, layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Describe a whole flow."""
+    return {"dim": dim, "context": context, "dtype": dtype, "base": to_json(base), "layers": layers}

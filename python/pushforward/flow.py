@@ -1,0 +1,635 @@
+"""The flow: NumPy arrays in, NumPy arrays out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pushforward import checks, description, presets
+from pushforward._dispatch import core
+from pushforward.layers import Base, Layer, Normal
+
+if TYPE_CHECKING:
+    from pushforward.history import Epoch, History
+    from pushforward.optimizer import Adam
+
+Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+Seed = int | np.random.Generator | None
+
+
+class Flow:
+    """A normalizing flow: a density over rows of `dim` features that can be fitted, scored, sampled, differentiated.
+
+    A generator G of invertible layers carries a base density to the data, x = G(z), and
+    log p(x) = log p_base(G^-1(x)) + log|det dG^-1/dx| (Papamakarios et al. 2021, equation 4). The data are
+    standardised first, always as part of the model: x and every density are in the units of the table.
+
+    Rows whose values are not all finite come back as NaN, and change no other row. Results do not depend, to the last
+    bit, on the number of threads or on which rows are passed together. Several Python threads may call one flow at
+    once, as long as none of them changes it.
+
+    Parameters
+    ----------
+    dim : int
+        Features, at least 1.
+    layers : sequence of layers, optional
+        `Coupling`, `Permutation` and `ActNorm` in generator order, base first. By default ``realnvp(dim)``.
+    base : Normal
+        The density of the latent side.
+    context : int
+        Conditioning features; with any, every call takes ``context=`` of shape ``(n, context)`` or ``(context,)``.
+    dtype : {"float32", "float64"}
+        Precision of the parameters and of the arithmetic inside. Densities are float64 either way.
+    seed : int or numpy.random.Generator, optional
+        Fixes the initial parameters, random masks and random permutations.
+    num_threads : int, optional
+        Threads of every call; by default what OpenMP would use (``OMP_NUM_THREADS``, or all cores).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of its range, or the layers do not fit `dim`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(1000, 2)) @ [[1, 0.5], [0, 2]]
+    >>> flow = Flow(2, seed=0).fit(x, epochs=10, seed=0)
+    >>> flow.log_prob(x[:3]).shape
+    (3,)
+    >>> flow.sample(5, seed=0).shape
+    (5, 2)
+    """
+
+    history: History | None
+    """The curves of the last fit; None before any."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        layers: Sequence[Layer] | None = None,
+        base: Base = Normal(),  # noqa: B008 -- frozen
+        context: int = 0,
+        dtype: npt.DTypeLike = "float32",
+        seed: Seed = None,
+        num_threads: int | None = None,
+    ) -> None:
+        dim = checks.integer("dim", dim, 1)
+        context = checks.integer("context", context)
+        if not isinstance(base, Base):
+            raise TypeError(f"base must be Normal(), not {base!r}")
+        rng = np.random.default_rng(seed)
+        parts = presets.realnvp(dim) if layers is None else list(layers)
+        resolved = description.resolve(parts, dim, rng)
+        self._build(description.describe(dim, context, _precision(dtype), base, resolved))
+        self.num_threads = num_threads
+        for name, values in self.named_parameters().items():
+            bound = self._bounds[name]
+            if bound > 0:
+                values[...] = rng.uniform(-bound, bound, values.shape)
+
+    def _build(self, described: dict[str, Any]) -> None:
+        """Set everything that follows from a description; parameters are zero, the data side does nothing."""
+        self._description = described
+        self._dim: int = described["dim"]
+        self._context: int = described["context"]
+        self._base: Base = description.from_json(described["base"])
+        kind = core.FlowFloat32 if described["dtype"] == "float32" else core.FlowFloat64
+        self._core = kind(json.dumps(described))
+        self._bounds = {name: bound for name, _, bound in self._core.parameter_blocks}
+        self._standardization = (np.zeros(self._dim), np.ones(self._dim))
+        self._context_standardization = (np.zeros(self._context), np.ones(self._context))
+        self._initialized = False
+        self._data_dtype = np.dtype(np.float64)
+        self._threads: int | None = None
+        self.history = None
+
+    # -- what it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def dim(self) -> int:
+        """Number of features."""
+        return self._dim
+
+    @property
+    def context(self) -> int:
+        """Number of conditioning features."""
+        return self._context
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Precision of the parameters and of the arithmetic inside."""
+        return np.dtype(self._description["dtype"])
+
+    @property
+    def base(self) -> Base:
+        """The density of the latent side."""
+        return self._base
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers as they were described, in generator order."""
+        return [description.from_json(layer) for layer in self._description["layers"]]
+
+    @property
+    def num_threads(self) -> int:
+        """Threads of every call. Set to None for what OpenMP would use."""
+        return self._threads or int(core.default_threads())
+
+    @num_threads.setter
+    def num_threads(self, value: int | None) -> None:
+        self._threads = None if value is None else checks.threads("num_threads", value)
+
+    def __repr__(self) -> str:
+        layers = "".join(f"        {layer!r},\n" for layer in self.layers)
+        context = f"    context={self._context},\n" if self._context else ""
+        return (
+            f"Flow(\n    {self._dim},\n    layers=[\n{layers}    ],\n    base={self._base!r},\n{context}"
+            f"    dtype={self._description['dtype']!r},\n)"
+        )
+
+    # -- parameters ----------------------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> Floats:
+        """What training changes, as one contiguous (p,) array in the flow's dtype: a live view, writable in place.
+
+        Assigning copies the values in.
+
+        Examples
+        --------
+        >>> flow = Flow(2, seed=0)
+        >>> flow.parameters = 0 * flow.parameters
+        >>> bool((flow.parameters == 0).all())
+        True
+        """
+        parameters: Floats = self._core.parameters
+        return parameters
+
+    @parameters.setter
+    def parameters(self, values: npt.ArrayLike) -> None:
+        array = checks.floats(values, "parameters")
+        parameters = self.parameters
+        if array.shape != parameters.shape:
+            raise ValueError(f"parameters has shape {array.shape}; this flow has {parameters.shape}")
+        parameters[...] = array
+
+    def named_parameters(self) -> dict[str, Floats]:
+        """Return each block of the parameters by name, as writable views on `parameters`.
+
+        Returns
+        -------
+        dict of str to array
+            A dense layer's weight is (outputs, inputs).
+
+        Examples
+        --------
+        >>> flow = Flow(2, layers=[Coupling(conditioner=MLP(hidden=(8,)))])
+        >>> {name: values.shape for name, values in flow.named_parameters().items()}
+        {'layers.0.conditioner.0.weight': (8, 1), 'layers.0.conditioner.0.bias': (8,), \
+'layers.0.conditioner.1.weight': (2, 8), 'layers.0.conditioner.1.bias': (2,)}
+        """
+        views: dict[str, Floats] = {}
+        parameters, first = self.parameters, 0
+        for name, shape, _ in self._core.parameter_blocks:
+            size = int(np.prod(shape))
+            views[name] = parameters[first : first + size].reshape(shape)
+            first += size
+        return views
+
+    # -- fitting -------------------------------------------------------------------------------------------------
+
+    def initialize(
+        self, x: npt.ArrayLike, context: npt.ArrayLike | None = None, weights: npt.ArrayLike | None = None
+    ) -> Flow:
+        """Set what is taken from data without training: the standardisation, and ActNorm's scales and shifts.
+
+        The first `fit` calls it on its training rows; a later `fit` does not.
+
+        Parameters
+        ----------
+        x : (n, dim) array
+            Rows of data.
+        context : (n, context) array, optional
+            Their conditions, for a flow that has any.
+        weights : (n,) array, optional
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        Flow
+            This flow.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array has the wrong shape or type, is empty, holds NaN or infinity, or has a constant feature.
+        """
+        from pushforward import training
+
+        training.initialize(self, training.table_of(self, x, context, weights))
+        return self
+
+    def fit(
+        self,
+        x: npt.ArrayLike,
+        *,
+        context: npt.ArrayLike | None = None,
+        weights: npt.ArrayLike | None = None,
+        validation: float | npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike] | None = 0.1,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        optimizer: Adam | None = None,
+        schedule: Literal["cosine", "constant"] = "cosine",
+        max_time: float | None = None,
+        patience: int | None = 30,
+        clip_norm: float | None = 5.0,
+        seed: Seed = None,
+        progress: bool | None = None,
+        callback: Callable[[Flow, Epoch], object] | None = None,
+    ) -> Flow:
+        """Fit the density to rows of data by maximum likelihood; a later fit goes on from the present state.
+
+        The mean negative log-likelihood is minimised over shuffled minibatches. After each epoch the validation rows
+        are scored, and at the end the parameters of the best epoch are taken. Ctrl-C, or an exception from the
+        callback, leaves the flow at its best state so far and goes on to the caller.
+
+        Parameters
+        ----------
+        x : (n, dim) array
+            Rows of data: float32, float64, integers or booleans, with any strides, a memory map or a pandas
+            DataFrame. Never modified.
+        context : (n, context) array, optional
+            Their conditions, for a flow that has any.
+        weights : (n,) array, optional
+            Non-negative weights of the rows; the scale does not matter.
+        validation : float, array, tuple or None
+            The fraction of rows held out at random, in [0, 1), rows of their own, or ``(rows, context)``. With None
+            or 0 nothing is held out, and the last parameters are taken.
+        epochs : int, optional
+            Passes over the training rows. By default 200, and no more than make 100,000 steps; with `max_time`
+            without limit.
+        batch_size : int, optional
+            Rows of a step. By default 256, and 512 from 100,000 rows on.
+        optimizer : Adam, optional
+            Settings of the optimiser, by default ``Adam(learning_rate=2e-3)``; its moments are not used.
+        schedule : {"cosine", "constant"}
+            How the learning rate goes, after a warm-up of at most 100 steps: down to 0 along a half cosine over the
+            steps, or over the time with `max_time`; or not at all.
+        max_time : float, optional
+            Seconds after which to stop, above 0.
+        patience : int or None
+            Stop after so many epochs without a better validation loss, at least 1; None never.
+        clip_norm : float or None
+            Gradients longer than this are shortened to it, above 0; None leaves them.
+        seed : int or numpy.random.Generator, optional
+            Fixes the held-out rows and the shuffling: with it, and without `max_time`, the same flow and rows give
+            the same parameters to the last bit.
+        progress : bool, optional
+            Whether to show a progress bar on standard error; by default only in a terminal or a notebook.
+        callback : callable, optional
+            Called as ``callback(flow, epoch)`` after each epoch, with the last record of the history; a true result
+            ends the fit.
+
+        Returns
+        -------
+        Flow
+            This flow; its `history` holds the curves.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before any work, if an array has the wrong shape or type, holds NaN or infinity, is empty, or has a
+            constant feature, or if an option is out of its range.
+        TrainingDivergedError
+            If the loss keeps becoming non-finite although the learning rate was lowered.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).gamma(3.0, size=(500, 2))
+        >>> flow = Flow(2, seed=0).fit(x, epochs=5, seed=0)
+        >>> len(flow.history)
+        5
+        """
+        from pushforward import training
+
+        options = training.Options.checked(
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            schedule=schedule,
+            max_time=max_time,
+            patience=patience,
+            clip_norm=clip_norm,
+            seed=seed,
+            progress=progress,
+            callback=callback,
+        )
+        training.fit(self, training.table_of(self, x, context, weights), validation, options)
+        return self
+
+    # -- densities and samples -----------------------------------------------------------------------------------
+
+    def log_prob(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None) -> npt.NDArray[np.float64]:
+        """Return the log density of each row, in nats.
+
+        Parameters
+        ----------
+        x : (n, dim) array
+            Rows of data.
+        context : (n, context) or (context,) array, optional
+            Conditions of each row or of all.
+
+        Returns
+        -------
+        (n,) array of float64
+            NaN where a row holds NaN or infinity.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array has the wrong shape or type.
+        """
+        x = checks.table(x, self._dim, "x")
+        context = checks.condition(context, self._context, len(x))
+        density: npt.NDArray[np.float64] = self._core.log_prob(x, context, None, self.num_threads)
+        return density
+
+    def sample(self, n: int, context: npt.ArrayLike | None = None, seed: Seed = None) -> Floats:
+        """Draw rows from the density.
+
+        Parameters
+        ----------
+        n : int
+            Rows, at least 0.
+        context : (context,) or (n, context) array, optional
+            One condition for all rows, or one for each.
+        seed : int or numpy.random.Generator, optional
+            Fixes the rows drawn.
+
+        Returns
+        -------
+        (n, dim) array
+            In the dtype of the data fitted; float64 before any fit.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `n` is not such an integer, or the context has the wrong shape or type.
+        """
+        x: Floats
+        z, context = self._draw(n, context, seed)
+        x, _ = self._core.forward(z, context, self.num_threads)
+        return x
+
+    def sample_and_log_prob(
+        self, n: int, context: npt.ArrayLike | None = None, seed: Seed = None
+    ) -> tuple[Floats, npt.NDArray[np.float64]]:
+        """Draw rows and return their log densities too, from one pass.
+
+        Parameters, errors and the rows are those of `sample`.
+
+        Returns
+        -------
+        (n, dim) array, (n,) array of float64
+            The rows, and log p of each in nats.
+        """
+        z, context = self._draw(n, context, seed)
+        x, density = self._core.forward_and_log_prob(z, context, self.num_threads)
+        return x, density
+
+    def _draw(self, n: int, context: object, seed: Seed) -> tuple[Floats, checks.Array | None]:
+        n = checks.integer("n", n)
+        condition = checks.condition(context, self._context, n)
+        return self._base.sample(n, self._dim, np.random.default_rng(seed), self._data_dtype), condition
+
+    # -- the map and its derivatives -----------------------------------------------------------------------------
+
+    def forward(
+        self, z: npt.ArrayLike, context: npt.ArrayLike | None = None
+    ) -> tuple[Floats, npt.NDArray[np.float64]]:
+        """Carry latent points to data points, x = G(z).
+
+        Parameters
+        ----------
+        z : (n, dim) array
+            Latent points.
+        context : (n, context) or (context,) array, optional
+            Conditions of each row or of all.
+
+        Returns
+        -------
+        (n, dim) array, (n,) array of float64
+            x in the dtype of `z` (float64 for other than floats), and log|det dx/dz|.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array has the wrong shape or type.
+        """
+        z = checks.table(z, self._dim, "z")
+        x, log_det = self._core.forward(z, checks.condition(context, self._context, len(z)), self.num_threads)
+        return x, log_det
+
+    def inverse(
+        self, x: npt.ArrayLike, context: npt.ArrayLike | None = None
+    ) -> tuple[Floats, npt.NDArray[np.float64]]:
+        """Carry data points to latent points, z = G^-1(x).
+
+        Parameters
+        ----------
+        x : (n, dim) array
+            Data points.
+        context : (n, context) or (context,) array, optional
+            Conditions of each row or of all.
+
+        Returns
+        -------
+        (n, dim) array, (n,) array of float64
+            z in the dtype of `x` (float64 for other than floats), and log|det dz/dx|.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array has the wrong shape or type.
+        """
+        x = checks.table(x, self._dim, "x")
+        z, log_det = self._core.inverse(x, checks.condition(context, self._context, len(x)), self.num_threads)
+        return z, log_det
+
+    def log_prob_and_grad(
+        self, x: npt.ArrayLike, context: npt.ArrayLike | None = None
+    ) -> tuple[npt.NDArray[np.float64], Floats]:
+        """Return the log density of each row and its gradient by the row.
+
+        Parameters and errors are those of `log_prob`.
+
+        Returns
+        -------
+        (n,) array of float64, (n, dim) array
+            log p, and d log p / dx in the dtype of `x`.
+        """
+        x = checks.table(x, self._dim, "x")
+        context = checks.condition(context, self._context, len(x))
+        density, gradient = self._core.log_prob_and_grad(x, context, self.num_threads)
+        return density, gradient
+
+    def loss_and_grad(
+        self, x: npt.ArrayLike, context: npt.ArrayLike | None = None, weights: npt.ArrayLike | None = None
+    ) -> tuple[float, Floats]:
+        """Return the mean negative log-likelihood and its gradient by the parameters.
+
+        Parameters
+        ----------
+        x : (n, dim) array
+            Rows of data, at least one.
+        context : (n, context) or (context,) array, optional
+            Conditions of each row or of all.
+        weights : (n,) array, optional
+            Non-negative weights of the rows; the mean is weighted.
+
+        Returns
+        -------
+        float, (p,) array
+            The loss in nats, and its gradient in the flow's dtype; NaN if a row holds NaN or infinity.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array has the wrong shape or type, there is no row, or the weights are negative or all zero.
+        """
+        x = checks.table(x, self._dim, "x")
+        if len(x) == 0:
+            raise ValueError("x has no rows; a mean needs at least one")
+        context = checks.condition(context, self._context, len(x))
+        w = checks.row_weights(weights, len(x))
+        total = float(len(x)) if w is None else float(w.sum())
+        gradient = np.empty_like(self.parameters)
+        loss: float = self._core.loss_and_grad(x, context, w, None, total, gradient, self.num_threads)
+        return loss, gradient
+
+    def forward_vjp(
+        self,
+        z: npt.ArrayLike,
+        grad_x: npt.ArrayLike,
+        grad_log_det: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+    ) -> tuple[Floats, Floats, Floats | None]:
+        """Return the vector-Jacobian product of `forward`: derivatives of a scalar that depends on its results.
+
+        Parameters
+        ----------
+        z : (n, dim) array
+            Latent points.
+        grad_x : (n, dim) array
+            Derivative of the scalar by x.
+        grad_log_det : (n,) array
+            Derivative of the scalar by log_det.
+        context : (n, context) or (context,) array, optional
+            Conditions of each row or of all.
+
+        Returns
+        -------
+        (n, dim) array, (p,) array, (n, context) array or None
+            Derivatives by z, by the parameters (summed over rows), and by each row's context.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array has the wrong shape or type.
+        """
+        return self._vjp(self._core.forward_vjp, z, "z", grad_x, "grad_x", grad_log_det, context)
+
+    def inverse_vjp(
+        self,
+        x: npt.ArrayLike,
+        grad_z: npt.ArrayLike,
+        grad_log_det: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+    ) -> tuple[Floats, Floats, Floats | None]:
+        """Return the vector-Jacobian product of `inverse`: derivatives of a scalar that depends on its results.
+
+        Parameters
+        ----------
+        x : (n, dim) array
+            Data points.
+        grad_z : (n, dim) array
+            Derivative of the scalar by z.
+        grad_log_det : (n,) array
+            Derivative of the scalar by log_det.
+        context : (n, context) or (context,) array, optional
+            Conditions of each row or of all.
+
+        Returns
+        -------
+        (n, dim) array, (p,) array, (n, context) array or None
+            Derivatives by x, by the parameters (summed over rows), and by each row's context.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array has the wrong shape or type.
+        """
+        return self._vjp(self._core.inverse_vjp, x, "x", grad_z, "grad_z", grad_log_det, context)
+
+    def _vjp(
+        self,
+        call: Callable[..., tuple[Floats, Floats, Floats | None]],
+        point: object,
+        point_name: str,
+        grad: object,
+        grad_name: str,
+        grad_log_det: object,
+        context: object,
+    ) -> tuple[Floats, Floats, Floats | None]:
+        rows = checks.table(point, self._dim, point_name)
+        seeds = checks.table(grad, self._dim, grad_name)
+        if len(seeds) != len(rows):
+            raise ValueError(f"{grad_name} has {len(seeds)} rows, {point_name} has {len(rows)}")
+        log_det_seeds = checks.vector(grad_log_det, len(rows), "grad_log_det")
+        condition = checks.condition(context, self._context, len(rows))
+        return call(rows, seeds, log_det_seeds, condition, self.num_threads)
+
+    # -- copies --------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "description": self._description,
+            "parameters": self.parameters.copy(),
+            "standardization": self._standardization,
+            "context_standardization": self._context_standardization,
+            "initialized": self._initialized,
+            "data_dtype": self._data_dtype.name,
+            "threads": self._threads,
+            "history": self.history,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._build(state["description"])
+        self.parameters = state["parameters"]
+        self._set_standardization(state["standardization"], state["context_standardization"])
+        self._initialized = state["initialized"]
+        self._data_dtype = np.dtype(state["data_dtype"])
+        self._threads = state["threads"]
+        self.history = state["history"]
+
+    def _set_standardization(
+        self, data: tuple[checks.Array, checks.Array], context: tuple[checks.Array, checks.Array]
+    ) -> None:
+        self._standardization, self._context_standardization = data, context
+        self._core.set_standardization(*data)
+        self._core.set_context_standardization(*context)
+
+
+def _precision(dtype: npt.DTypeLike) -> str:
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    return checks.choice("dtype", name, ("float32", "float64"))

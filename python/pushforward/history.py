@@ -1,0 +1,80 @@
+"""The curves of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of a fit.
+
+    Parameters
+    ----------
+    epoch : int
+        Its number, from 1.
+    steps : int
+        Steps of the optimiser since the fit began.
+    seconds : float
+        Time since the fit began.
+    train_loss : float
+        Mean negative log-likelihood of its minibatches, each before its step, in nats.
+    validation_loss : float
+        Mean negative log-likelihood of the validation rows after it, in nats; NaN without any.
+    learning_rate : float
+        That of its last step.
+    grad_norm : float
+        Mean Euclidean norm of its gradients, before clipping.
+    """
+
+    epoch: int
+    steps: int
+    seconds: float
+    train_loss: float
+    validation_loss: float
+    learning_rate: float
+    grad_norm: float
+
+
+@dataclass
+class History:
+    """What a fit went through: its epochs, and why it ended.
+
+    ``history["validation_loss"]`` is a curve as an array; iterating gives the epochs.
+
+    Examples
+    --------
+    >>> history = History([Epoch(1, 10, 0.5, 2.0, 1.5, 1e-3, 1.0)], best_epoch=1, stopped="epochs")
+    >>> history["train_loss"]
+    array([2.])
+    >>> print(history)
+    1 epochs, 10 steps, 0.5 s, stopped by epochs; best epoch 1, validation loss 1.5000 nats
+    """
+
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    """The epoch whose parameters the flow has; 0 for none."""
+    stopped: str = ""
+    """"epochs", "max_time", "patience", "callback", "interrupted" or "diverged"."""
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    def __iter__(self) -> Iterator[Epoch]:
+        return iter(self.epochs)
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.float64]:
+        return np.array([getattr(epoch, name) for epoch in self.epochs], dtype=np.float64)
+
+    def __str__(self) -> str:
+        if not self.epochs:
+            return f"no epoch, stopped by {self.stopped}"
+        last, best = self.epochs[-1], self.epochs[self.best_epoch - 1]
+        return (
+            f"{len(self.epochs)} epochs, {last.steps} steps, {last.seconds:.1f} s, stopped by {self.stopped}; "
+            f"best epoch {self.best_epoch}, validation loss {best.validation_loss:.4f} nats"
+        )

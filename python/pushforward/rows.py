@@ -1,0 +1,145 @@
+"""Walking over a table's rows: fair shuffles, held-out parts, and tables larger than memory.
+
+A table is cut into blocks: single rows while it is small, runs of rows when it is large. Held-out rows are whole blocks
+drawn at random. An epoch takes the training blocks in random order, a window of them at a time, and shuffles the rows
+within the window; so every row is as likely as any other to come at any place of an epoch, and rows of one block meet
+in a minibatch no more often than by chance within a window. A memory-mapped table is read into memory a window at a
+time, in runs, and its pages are given back.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Index = npt.NDArray[np.int64]
+
+# A full permutation costs 8 bytes a row: 16 MB at this many. Beyond, blocks.
+_MOST_SHUFFLED_ROWS = 1 << 21
+_BLOCK_ROWS = 1024
+# A memory-mapped table up to this size is used where it lies; a window of a larger one is this large.
+_WINDOW_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some rows of a table: those of the arrays that `index` names."""
+
+    x: Array
+    context: Array | None
+    weights: Array | None
+    index: Index
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table's rows, or some of its blocks.
+
+    Parameters
+    ----------
+    x, context, weights : arrays
+        The whole table, (n, dim), (n, context) or None, (n,) or None.
+    block : int
+        Rows of a block; the last block may be shorter.
+    blocks : array of int64
+        The blocks that belong.
+    """
+
+    x: Array
+    context: Array | None
+    weights: Array | None
+    block: int
+    blocks: Index
+
+    @classmethod
+    def of(cls, x: Array, context: Array | None, weights: Array | None) -> Rows:
+        """Take all rows of a table."""
+        n = len(x)
+        block = 1 if n <= _MOST_SHUFFLED_ROWS and not _is_large_map(x) else _BLOCK_ROWS
+        return cls(x, context, weights, block, np.arange(-(-n // block)))
+
+    def __len__(self) -> int:
+        whole = len(self.blocks) * self.block
+        short = -len(self.x) % self.block  # rows that the last block lacks
+        return whole - short if short and len(self.x) // self.block in self.blocks else whole
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Bytes of a row of all the arrays."""
+        arrays = (self.x, self.context, self.weights)
+        return sum(a.itemsize * (a.shape[1] if a.ndim == 2 else 1) for a in arrays if a is not None)
+
+    def split(self, fraction: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
+        """Return a random part without `fraction` of the blocks, and the part with them, each in table order."""
+        held = round(fraction * len(self.blocks))
+        order = rng.permutation(len(self.blocks))
+        chosen = np.zeros(len(self.blocks), dtype=bool)
+        chosen[order[:held]] = True
+        return replace(self, blocks=self.blocks[~chosen]), replace(self, blocks=self.blocks[chosen])
+
+    def windows(self, rng: np.random.Generator | None = None) -> Iterator[Window]:
+        """Walk all rows once, in table order, or shuffled when `rng` is given."""
+        order = self.blocks if rng is None else rng.permutation(self.blocks)
+        mapped = _is_large_map(self.x)
+        rows = max(_WINDOW_BYTES // self.bytes_per_row, self.block) if mapped else _MOST_SHUFFLED_ROWS
+        count = max(rows // self.block, 1)
+        for first in range(0, len(order), count):
+            index = self._rows_of(order[first : first + count])
+            window = self._read(index) if mapped else Window(self.x, self.context, self.weights, index)
+            if rng is not None and self.block > 1:
+                rng.shuffle(window.index)
+            yield window
+
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[Window]:
+        """Walk all rows once, shuffled, in minibatches of at most `size` and nearly equal rows."""
+        for window in self.windows(rng):
+            count = -(-len(window.index) // size)
+            bounds = np.arange(count + 1) * len(window.index) // count
+            for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+                yield replace(window, index=window.index[first:last])
+
+    def _rows_of(self, blocks: Index) -> Index:
+        if self.block == 1:
+            return blocks.copy()
+        index = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
+        return index[index < len(self.x)]
+
+    def _read(self, index: Index) -> Window:
+        """Copy rows out of a map, and give its pages back to the system."""
+        window = Window(
+            self.x[index],
+            None if self.context is None else self.context[index],
+            None if self.weights is None else self.weights[index],
+            np.arange(len(index)),
+        )
+        _drop_pages(self.x)
+        if self.context is not None:
+            _drop_pages(self.context)
+        return window
+
+
+def _map_of(array: Array) -> mmap.mmap | None:
+    """Return the shared memory map that an array lies in, if any."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            # A copy-on-write map holds the caller's own changes, which must not be dropped.
+            return base._mmap if base.mode != "c" else None  # type: ignore[attr-defined, no-any-return]
+        base = base.base
+    return None
+
+
+def _is_large_map(array: Array) -> bool:
+    return array.nbytes > _WINDOW_BYTES and _map_of(array) is not None
+
+
+def _drop_pages(array: Array) -> None:
+    pages = _map_of(array)
+    if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)

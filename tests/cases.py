@@ -1,0 +1,96 @@
+"""The table of cases: every layer, preset and composition that the laws are tried on. A new one is one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pushforward import MLP, ActNorm, Additive, Affine, Coupling, Flow, Permutation, nice, realnvp
+from pushforward.layers import Layer
+
+NET = MLP(hidden=(7, 5), activation="tanh")
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    layers: Callable[[int], Sequence[Layer]]
+    dim: int
+    context: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.dim}" + (f"|{self.context}" if self.context else "")
+
+    def flow(self, dtype: str, seed: int = 0) -> Flow:
+        """A flow of this case whose parameters and data side are drawn at random, away from every special value."""
+        rng = np.random.default_rng([seed, self.dim, self.context])
+        flow = Flow(self.dim, layers=self.layers(self.dim), context=self.context, dtype=dtype, seed=seed)
+        for name, values in flow.named_parameters().items():
+            spread = 0.8 / np.sqrt(values.shape[-1]) if name.endswith("weight") and values.size else 0.3
+            values[...] = rng.normal(scale=spread, size=values.shape)
+        rows = rng.normal(size=(200, self.dim)) * rng.uniform(0.5, 3, self.dim) + rng.normal(size=self.dim)
+        context = rng.normal(2.0, 3.0, size=(200, self.context)) if self.context else None
+        parameters = flow.parameters.copy()
+        flow.initialize(rows, context)
+        flow.parameters = parameters
+        return flow
+
+    def latent(self, n: int, dtype: str = "float64", seed: int = 1) -> np.ndarray:
+        """Latent points of the bulk."""
+        return np.random.default_rng([seed, n]).normal(size=(n, self.dim)).astype(dtype)
+
+    def condition(self, n: int, seed: int = 2) -> np.ndarray | None:
+        return (
+            np.random.default_rng([seed, n]).normal(1.0, 2.0, size=(n, self.context))
+            if self.context
+            else None
+        )
+
+
+def _random_composition(seed: int) -> Callable[[int], Sequence[Layer]]:
+    def layers(dim: int) -> Sequence[Layer]:
+        rng = np.random.default_rng(seed)
+        choices: list[Callable[[], Layer]] = [
+            ActNorm,
+            lambda: Permutation("random"),
+            lambda: Permutation("reverse"),
+            lambda: Coupling(Additive(), MLP((4,), "silu"), mask="random"),
+            lambda: Coupling(Affine(1.5), MLP((6, 3), "relu"), mask="alternate"),
+            lambda: Coupling(Affine(), MLP((), "tanh"), mask="half"),
+        ]
+        return [choices[i]() for i in rng.integers(len(choices), size=7)]
+
+    return layers
+
+
+def _uneven(dim: int) -> Sequence[Layer]:
+    """One feature moved by all the others, then all the others by that one."""
+    first = np.arange(dim) > 0
+    return [Coupling(Affine(), NET, mask=first), Coupling(Affine(), NET, mask=~first if dim > 1 else first)]
+
+
+_LAYERS: dict[str, Callable[[int], Sequence[Layer]]] = {
+    "additive": lambda dim: [Coupling(Additive(), NET)],
+    "affine": lambda dim: [Coupling(Affine(), NET)],
+    "affine-relu": lambda dim: [Coupling(Affine(2.0), MLP((17,), "relu"), mask="alternate")],
+    "affine-silu": lambda dim: [Coupling(Affine(), MLP((16, 9), "silu"), mask="random")],
+    "affine-linear": lambda dim: [Coupling(Affine(), MLP(()), mask="alternate")],
+    "actnorm": lambda dim: [ActNorm()],
+    "permutation": lambda dim: [Permutation("random"), ActNorm()],
+    "no-layer": lambda dim: [],
+    "uneven-mask": _uneven,
+    "nice": lambda dim: nice(dim, depth=3, hidden=(8,)),
+    "realnvp": lambda dim: realnvp(dim, depth=3, hidden=(8, 8)),
+    "random-1": _random_composition(1),
+    "random-2": _random_composition(2),
+    "random-3": _random_composition(3),
+}
+
+DIMS = (1, 2, 3, 8)
+CASES = [
+    Case(name, layers, dim, context)
+    for name, layers in _LAYERS.items()
+    for dim in DIMS
+    for context in ((0, 3) if "affine" in name or name.startswith("random") else (0,))
+]

@@ -1,0 +1,312 @@
+"""The laws that every layer, preset and composition obeys."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from cases import CASES, Case
+from pushforward import Flow
+from scipy import stats
+
+SIZES = (0, 1, 2, 7, 64, 65)
+DTYPES = ("float32", "float64")
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+both_precisions = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+# -- 1. inverse and forward undo each other ----------------------------------------------------------------------
+
+
+@every_case
+@both_precisions
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scale", [1.0, 1e2, 1e4])
+def test_round_trip(case: Case, dtype: str, size: int, scale: float) -> None:
+    flow, context = case.flow(dtype), case.condition(size)
+    points = case.latent(size) * scale
+    tolerance = {"float32": 1e-4, "float64": 1e-10}[dtype]
+
+    def close(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.abs(a - b).max(axis=1, initial=0) <= tolerance * np.maximum(
+            1, np.abs(b).max(axis=1, initial=0)
+        )
+
+    for there, back in ((flow.forward, flow.inverse), (flow.inverse, flow.forward)):
+        middle, log_det = there(points, context)
+        returned, log_det_back = back(middle, context)
+        # Where the map is flat, a rounding error of its value is that much larger in its argument; then the error times
+        # the slope counts, which is the error of the value.
+        assert (close(returned, points) | close(there(returned, context)[0], middle)).all()
+        if (
+            dtype == "float64" or scale < 1e4
+        ):  # at 1e4 a float32 is a thousandth off, and log_det is that of elsewhere
+            np.testing.assert_allclose(log_det, -log_det_back, atol=10 * tolerance, rtol=10 * tolerance)
+
+
+# -- 2. log_det is that of the Jacobian --------------------------------------------------------------------------
+
+
+def derivative(f: Callable[[float], np.ndarray], h: float) -> np.ndarray:
+    """f'(0) by the central difference of fourth order."""
+    return (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h)
+
+
+@every_case
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_log_det_is_the_jacobians(case: Case, direction: str) -> None:
+    flow, context = case.flow("float64"), case.condition(7)
+    points, call = case.latent(7), getattr(flow, direction)
+    _, log_det = call(points, context)
+    columns = [derivative(lambda h, e=e: call(points + h * e, context)[0], 2e-6) for e in np.eye(case.dim)]
+    jacobian = np.stack(columns, axis=2)
+    np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], atol=1e-6)
+
+
+# -- 3. adjoints -------------------------------------------------------------------------------------------------
+
+
+class Functional:
+    """A scalar of a map's results, sum(grad_out * out) + sum(grad_log_det * log_det), and its parts."""
+
+    def __init__(self, case: Case, direction: str, size: int) -> None:
+        rng = np.random.default_rng(5)
+        self.flow, self.direction = case.flow("float64"), direction
+        self.points, self.context = case.latent(size), case.condition(size)
+        self.grad_out, self.grad_log_det = rng.normal(size=(size, case.dim)), rng.normal(size=size)
+
+    def of_rows(self, points: np.ndarray, context: np.ndarray | None) -> np.ndarray:
+        out, log_det = getattr(self.flow, self.direction)(points, context)
+        return (self.grad_out * out).sum(axis=1) + self.grad_log_det * log_det
+
+    def of_parameters(self, parameters: np.ndarray) -> float:
+        before = self.flow.parameters.copy()
+        self.flow.parameters = parameters
+        value = self.of_rows(self.points, self.context).sum()
+        self.flow.parameters = before
+        return value
+
+    def adjoint(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        call = getattr(self.flow, f"{self.direction}_vjp")
+        return call(self.points, self.grad_out, self.grad_log_det, self.context)
+
+
+def assert_close(got: np.ndarray, want: np.ndarray) -> None:
+    scale = max(1.0, np.abs(want).max(initial=0))
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6 * scale)
+
+
+@every_case
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+@pytest.mark.parametrize("size", [1, 65])
+def test_adjoints_are_the_derivatives(case: Case, direction: str, size: int) -> None:
+    functional = Functional(case, direction, size)
+    grad_input, grad_parameters, grad_context = functional.adjoint()
+    for i, e in enumerate(np.eye(case.dim)):
+        want = derivative(
+            lambda h, e=e: functional.of_rows(functional.points + h * e, functional.context), 2e-6
+        )
+        assert_close(grad_input[:, i], want)
+    if case.context:
+        for i, e in enumerate(np.eye(case.context)):
+            want = derivative(
+                lambda h, e=e: functional.of_rows(functional.points, functional.context + h * e), 2e-6
+            )
+            assert_close(grad_context[:, i], want)
+    else:
+        assert grad_context is None
+    parameters = functional.flow.parameters.copy()
+    want = np.zeros_like(parameters)
+    for i in range(len(parameters)):
+
+        def moved(h: float, i: int = i) -> float:
+            values = parameters.copy()
+            values[i] += h
+            return functional.of_parameters(values)
+
+        want[i] = derivative(moved, 2e-6)
+    assert_close(grad_parameters, want)
+
+
+@every_case
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_inner_products_agree(case: Case, direction: str) -> None:
+    """<seed, J v> = <J^T seed, v> for directions v of input, context and parameters together."""
+    functional = Functional(case, direction, 64)
+    grad_input, grad_parameters, grad_context = functional.adjoint()
+    rng = np.random.default_rng(6)
+    v_points, v_parameters = rng.normal(size=functional.points.shape), rng.normal(size=grad_parameters.shape)
+    v_context = None if grad_context is None else rng.normal(size=functional.context.shape)
+    parameters = functional.flow.parameters.copy()
+
+    def along(h: float) -> float:
+        functional.flow.parameters = parameters + h * v_parameters
+        context = None if v_context is None else functional.context + h * v_context
+        return functional.of_rows(functional.points + h * v_points, context).sum()
+
+    left = derivative(along, 1e-6)
+    right = (grad_input * v_points).sum() + grad_parameters @ v_parameters
+    if v_context is not None:
+        right += (grad_context * v_context).sum()
+    assert left == pytest.approx(right, rel=1e-6, abs=1e-6)
+
+
+@every_case
+@both_precisions
+def test_gradients_of_the_density_are_the_adjoints(case: Case, dtype: str) -> None:
+    flow, x, context = case.flow(dtype), case.latent(65), case.condition(65)
+    density, grad_x = flow.log_prob_and_grad(x, context)
+    assert same_bits(density, flow.log_prob(x, context))
+    z, log_det = flow.inverse(x, context)
+    np.testing.assert_allclose(density, stats.norm.logpdf(z).sum(axis=1) + log_det, rtol=1e-5, atol=1e-5)
+    want_x, want_parameters, _ = flow.inverse_vjp(x, -z, np.ones(65), context)
+    tolerance = {"float32": 2e-4, "float64": 1e-11}[dtype]
+    np.testing.assert_allclose(grad_x, want_x, rtol=tolerance, atol=tolerance)
+    loss, grad_parameters = flow.loss_and_grad(x, context)
+    assert loss == pytest.approx(-density.mean(), rel=1e-12)
+    np.testing.assert_allclose(-65 * grad_parameters, want_parameters, rtol=tolerance, atol=65 * tolerance)
+
+
+@pytest.mark.parametrize("case", CASES[::7], ids=str)
+def test_weights_are_repetitions(case: Case) -> None:
+    flow, x, context = case.flow("float64"), case.latent(100), case.condition(100)
+    counts = np.random.default_rng(0).integers(0, 4, size=100)
+    rows = np.repeat(np.arange(100), counts)
+    loss, grad = flow.loss_and_grad(x, context, weights=counts)
+    want_loss, want_grad = flow.loss_and_grad(x[rows], None if context is None else context[rows])
+    assert loss == pytest.approx(want_loss, rel=1e-12)
+    np.testing.assert_allclose(grad, want_grad, rtol=1e-9, atol=1e-12)
+
+
+# -- 4. the same bits for any threads, any split, any copy -------------------------------------------------------
+
+
+def results(flow: Flow, case: Case, size: int, threads: int) -> list[np.ndarray]:
+    flow.num_threads = threads
+    x, context = case.latent(size, "float32"), case.condition(size)
+    seeds = np.random.default_rng(3).normal(size=(size, case.dim)), np.random.default_rng(4).normal(size=size)
+    loss, grad = flow.loss_and_grad(x, context)
+    arrays = [np.array(loss), grad, flow.log_prob(x, context), *flow.log_prob_and_grad(x, context)]
+    arrays += [*flow.forward(x, context), *flow.inverse(x, context)]
+    arrays += [*flow.forward_vjp(x, *seeds, context), *flow.inverse_vjp(x, *seeds, context)]
+    arrays += [*flow.sample_and_log_prob(size, context, seed=0)]
+    return [array for array in arrays if array is not None]
+
+
+@every_case
+@both_precisions
+def test_threads_do_not_change_a_bit(case: Case, dtype: str) -> None:
+    flow = case.flow(dtype)
+    once = results(flow, case, 700, 1)
+    for threads in (1, 2, 3, 8):
+        assert all(map(same_bits, results(flow, case, 700, threads), once))
+
+
+@every_case
+@both_precisions
+def test_rows_do_not_change_each_other(case: Case, dtype: str) -> None:
+    flow, x, context = case.flow(dtype), case.latent(200), case.condition(200)
+    rng = np.random.default_rng(0)
+    calls = (flow.log_prob, flow.inverse, flow.forward, flow.log_prob_and_grad)
+    for call in calls:
+        whole = call(x, context)
+        whole = whole if isinstance(whole, tuple) else (whole,)
+        for cuts in ([1, 2, 9, 73, 137, 138], np.sort(rng.integers(0, 200, size=5))):
+            parts = [
+                call(part, condition)
+                for part, condition in zip(
+                    np.split(x, cuts),
+                    [None] * 99 if context is None else np.split(context, cuts),
+                    strict=False,
+                )
+            ]
+            parts = [part if isinstance(part, tuple) else (part,) for part in parts]
+            for i, array in enumerate(whole):
+                assert same_bits(np.concatenate([part[i] for part in parts]), array)
+
+
+@every_case
+@both_precisions
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda flow: pickle.loads(pickle.dumps(flow))])
+def test_copies_do_not_change_a_bit(case: Case, dtype: str, copied: Callable[[Flow], Flow]) -> None:
+    flow = case.flow(dtype)
+    twin = copied(flow)
+    assert repr(twin) == repr(flow)
+    assert all(map(same_bits, results(twin, case, 65, 2), results(flow, case, 65, 2)))
+    before = results(flow, case, 7, 1)
+    twin.parameters += 1
+    assert all(map(same_bits, results(flow, case, 7, 1), before)), "the copy shares memory with the original"
+
+
+# -- 5. it is a density, and the samples follow it ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.dim <= 2], ids=str)
+@both_precisions
+def test_density_integrates_to_one_and_samples_follow_it(case: Case, dtype: str) -> None:
+    flow = case.flow(dtype)
+    context = case.condition(1)
+    context = None if context is None else context[0]
+    sample = flow.sample(20_000, context, seed=0)
+    # An equal grid far beyond the sample; its cells are fine enough where relu bends the density.
+    cells = 20_000 if case.dim == 1 else 700
+    spread = sample.std(axis=0)
+    low, high = sample.min(axis=0) - 3 * spread, sample.max(axis=0) + 3 * spread
+    axes = [np.linspace(a, b, cells + 1) for a, b in zip(low, high, strict=True)]
+    centers = np.stack(np.meshgrid(*[(a[1:] + a[:-1]) / 2 for a in axes], indexing="ij"), axis=-1)
+    volume = np.prod([a[1] - a[0] for a in axes])
+    mass = np.exp(flow.log_prob(centers.reshape(-1, case.dim), context)).reshape([cells] * case.dim) * volume
+    assert mass.sum() == pytest.approx(1, abs=1e-3)
+    for axis in range(case.dim):
+        marginal = mass.sum(axis=tuple(i for i in range(case.dim) if i != axis)).cumsum()
+        cdf = np.interp(sample[:, axis], axes[axis][1:], marginal / marginal[-1])
+        assert stats.kstest(cdf, "uniform").pvalue > 1e-4
+    if case.dim == 2:
+        inside = (sample[:, 0, None] <= axes[0][::50]) & (sample[:, 1, None] <= axes[1][::50])
+        expected = mass.cumsum(axis=0).cumsum(axis=1)[49::50, 49::50].diagonal()
+        assert np.abs(inside[:, 1:].mean(axis=0) - expected).max() < 5 / np.sqrt(len(sample))
+
+
+# -- 6. a bad row stays alone ------------------------------------------------------------------------------------
+
+
+@every_case
+@both_precisions
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_bad_row_spoils_itself_alone(case: Case, dtype: str, bad: float) -> None:
+    flow, x, context = case.flow(dtype), case.latent(100), case.condition(100)
+    rng = np.random.default_rng(8)
+    rows = np.array([0, 31, 64, 99])
+    spoiled = x.copy()
+    spoiled[rows, rng.integers(case.dim, size=4)] = bad
+    good = np.setdiff1d(np.arange(100), rows)
+    calls = [flow.log_prob, flow.inverse, flow.forward, flow.log_prob_and_grad]
+    seeds = rng.normal(size=x.shape), rng.normal(size=100)
+    calls += [
+        lambda x, c: flow.forward_vjp(x, *seeds, c)[::2],
+        lambda x, c: flow.inverse_vjp(x, *seeds, c)[::2],
+    ]
+    for call in calls:
+        clean, dirty = call(x, context), call(spoiled, context)
+        for a, b in zip(*[r if isinstance(r, tuple) else (r,) for r in (clean, dirty)], strict=True):
+            if a is not None:
+                assert same_bits(a[good], b[good])
+                assert np.isnan(b[rows]).all()
+    if context is not None:
+        broken = context.copy()
+        broken[5, 1] = bad
+        density = flow.log_prob(x, broken)
+        assert np.isnan(density[5])
+        assert same_bits(np.delete(density, 5), np.delete(flow.log_prob(x, context), 5))
+    loss, grad = flow.loss_and_grad(spoiled, context)
+    assert np.isnan(loss)
+    if case.name != "no-layer" and len(grad):
+        assert np.isnan(grad).any()
