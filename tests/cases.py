@@ -41,11 +41,7 @@ class Case:
         return np.random.default_rng([seed, n]).normal(size=(n, self.dim)).astype(dtype)
 
     def condition(self, n: int, seed: int = 2) -> np.ndarray | None:
-        return (
-            np.random.default_rng([seed, n]).normal(1.0, 2.0, size=(n, self.context))
-            if self.context
-            else None
-        )
+        return np.random.default_rng([seed, n]).normal(1.0, 2.0, size=(n, self.context)) if self.context else None
 
 
 def _random_composition(seed: int) -> Callable[[int], Sequence[Layer]]:

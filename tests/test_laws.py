@@ -36,9 +36,7 @@ def test_round_trip(case: Case, dtype: str, size: int, scale: float) -> None:
     tolerance = {"float32": 1e-4, "float64": 1e-10}[dtype]
 
     def close(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.abs(a - b).max(axis=1, initial=0) <= tolerance * np.maximum(
-            1, np.abs(b).max(axis=1, initial=0)
-        )
+        return np.abs(a - b).max(axis=1, initial=0) <= tolerance * np.maximum(1, np.abs(b).max(axis=1, initial=0))
 
     for there, back in ((flow.forward, flow.inverse), (flow.inverse, flow.forward)):
         middle, log_det = there(points, context)
@@ -46,9 +44,7 @@ def test_round_trip(case: Case, dtype: str, size: int, scale: float) -> None:
         # Where the map is flat, a rounding error of its value is that much larger in its argument; then the error times
         # the slope counts, which is the error of the value.
         assert (close(returned, points) | close(there(returned, context)[0], middle)).all()
-        if (
-            dtype == "float64" or scale < 1e4
-        ):  # at 1e4 a float32 is a thousandth off, and log_det is that of elsewhere
+        if dtype == "float64" or scale < 1e4:  # at 1e4 a float32 is a thousandth off, and log_det is that of elsewhere
             np.testing.assert_allclose(log_det, -log_det_back, atol=10 * tolerance, rtol=10 * tolerance)
 
 
@@ -111,15 +107,11 @@ def test_adjoints_are_the_derivatives(case: Case, direction: str, size: int) -> 
     functional = Functional(case, direction, size)
     grad_input, grad_parameters, grad_context = functional.adjoint()
     for i, e in enumerate(np.eye(case.dim)):
-        want = derivative(
-            lambda h, e=e: functional.of_rows(functional.points + h * e, functional.context), 2e-6
-        )
+        want = derivative(lambda h, e=e: functional.of_rows(functional.points + h * e, functional.context), 2e-6)
         assert_close(grad_input[:, i], want)
     if case.context:
         for i, e in enumerate(np.eye(case.context)):
-            want = derivative(
-                lambda h, e=e: functional.of_rows(functional.points, functional.context + h * e), 2e-6
-            )
+            want = derivative(lambda h, e=e: functional.of_rows(functional.points, functional.context + h * e), 2e-6)
             assert_close(grad_context[:, i], want)
     else:
         assert grad_context is None

@@ -92,11 +92,7 @@ def floats(x: object, name: str) -> Array:
         _not_numbers(name, x, "its rows have different lengths")
     if array.dtype == object:
         if columns is not None and hasattr(x, "columns"):
-            bad = [
-                str(label)
-                for label, dtype in zip(x.columns, columns, strict=True)
-                if dtype.kind not in "biuf"
-            ]
+            bad = [str(label) for label, dtype in zip(x.columns, columns, strict=True) if dtype.kind not in "biuf"]
             if bad:
                 _not_numbers(name, x, f"the columns {', '.join(bad)} are not")
         try:
@@ -107,9 +103,7 @@ def floats(x: object, name: str) -> Array:
         _not_numbers(name, x, f"it has dtype {array.dtype}")
     if _readable(array):
         return array
-    return array.astype(
-        np.float32 if array.dtype.kind == "f" and array.itemsize == 4 else np.float64, order="C"
-    )
+    return array.astype(np.float32 if array.dtype.kind == "f" and array.itemsize == 4 else np.float64, order="C")
 
 
 def table(x: object, width: int, name: str, owner: str = "dim") -> Array:

@@ -124,7 +124,8 @@ class Flow:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Precision of the parameters and of the arithmetic inside."""
-        return np.dtype(self._description["dtype"])
+        name: str = self._description["dtype"]
+        return np.dtype(name)
 
     @property
     def base(self) -> Base:
@@ -411,9 +412,7 @@ class Flow:
 
     # -- the map and its derivatives -----------------------------------------------------------------------------
 
-    def forward(
-        self, z: npt.ArrayLike, context: npt.ArrayLike | None = None
-    ) -> tuple[Floats, npt.NDArray[np.float64]]:
+    def forward(self, z: npt.ArrayLike, context: npt.ArrayLike | None = None) -> tuple[Floats, npt.NDArray[np.float64]]:
         """Carry latent points to data points, x = G(z).
 
         Parameters
@@ -437,9 +436,7 @@ class Flow:
         x, log_det = self._core.forward(z, checks.condition(context, self._context, len(z)), self.num_threads)
         return x, log_det
 
-    def inverse(
-        self, x: npt.ArrayLike, context: npt.ArrayLike | None = None
-    ) -> tuple[Floats, npt.NDArray[np.float64]]:
+    def inverse(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None) -> tuple[Floats, npt.NDArray[np.float64]]:
         """Carry data points to latent points, z = G^-1(x).
 
         Parameters

@@ -150,9 +150,7 @@ class Coupling:
                 raise ValueError(f"a coupling's mask has {len(self.mask)} entries; the flow has dim={dim}")
             mask = np.array(self.mask)
             if mask.all():
-                raise ValueError(
-                    "a coupling's mask keeps every feature; at least one must be False, to be moved"
-                )
+                raise ValueError("a coupling's mask keeps every feature; at least one must be False, to be moved")
             return mask
         if dim == 1:
             return np.zeros(1, dtype=bool)

@@ -107,9 +107,7 @@ class Adam:
         values = np.array(checks.floats(parameters, "parameters"), order="C")
         gradient = np.ascontiguousarray(checks.floats(grad, "grad"), dtype=values.dtype)
         if values.ndim != 1 or gradient.shape != values.shape:
-            raise ValueError(
-                f"parameters and grad must be flat and equal; shapes {values.shape}, {gradient.shape}"
-            )
+            raise ValueError(f"parameters and grad must be flat and equal; shapes {values.shape}, {gradient.shape}")
         self.update(values, gradient, self.learning_rate, math.inf, core.default_threads())
         return values
 

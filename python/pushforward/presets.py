@@ -23,9 +23,7 @@ def _couplings(transform: Transform, depth: int, hidden: Sequence[int], activati
     return layers
 
 
-def nice(
-    dim: int, *, depth: int = 8, hidden: Sequence[int] = (64, 64), activation: str = "silu"
-) -> list[Layer]:
+def nice(dim: int, *, depth: int = 8, hidden: Sequence[int] = (64, 64), activation: str = "silu") -> list[Layer]:
     """Build the layers of a volume-preserving flow: additive couplings (NICE; Dinh, Krueger, Bengio 2014).
 
     Parameters
@@ -58,9 +56,7 @@ def nice(
     return _couplings(Additive(), depth, hidden, activation)
 
 
-def realnvp(
-    dim: int, *, depth: int = 8, hidden: Sequence[int] = (64, 64), activation: str = "silu"
-) -> list[Layer]:
+def realnvp(dim: int, *, depth: int = 8, hidden: Sequence[int] = (64, 64), activation: str = "silu") -> list[Layer]:
     """Build the layers of an affine coupling flow (RealNVP; Dinh, Sohl-Dickstein, Bengio 2017).
 
     Parameters

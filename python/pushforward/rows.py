@@ -12,6 +12,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -101,13 +102,13 @@ class Rows:
         for window in self.windows(rng):
             count = -(-len(window.index) // size)
             bounds = np.arange(count + 1) * len(window.index) // count
-            for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+            for first, last in pairwise(bounds):
                 yield replace(window, index=window.index[first:last])
 
     def _rows_of(self, blocks: Index) -> Index:
         if self.block == 1:
             return blocks.copy()
-        index = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
+        index: Index = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
         return index[index < len(self.x)]
 
     def _read(self, index: Index) -> Window:
@@ -130,7 +131,7 @@ def _map_of(array: Array) -> mmap.mmap | None:
     while isinstance(base, np.ndarray):
         if isinstance(base, np.memmap):
             # A copy-on-write map holds the caller's own changes, which must not be dropped.
-            return base._mmap if base.mode != "c" else None  # type: ignore[attr-defined, no-any-return]
+            return base._mmap if base.mode != "c" else None  # type: ignore[attr-defined]
         base = base.base
     return None
 

@@ -76,9 +76,7 @@ class Options:
             schedule=checks.choice("schedule", schedule, ("cosine", "constant")),
             max_time=None if max_time is None else checks.number("max_time", max_time, 0.0, closed="neither"),
             patience=math.inf if patience is None else checks.integer("patience", patience, 1),
-            clip_norm=math.inf
-            if clip_norm is None
-            else checks.number("clip_norm", clip_norm, 0.0, closed="right"),
+            clip_norm=math.inf if clip_norm is None else checks.number("clip_norm", clip_norm, 0.0, closed="right"),
             seed=seed,
             progress=_in_view() if progress is None else progress,
             callback=callback,
@@ -98,9 +96,7 @@ def table_of(flow: Flow, x: object, context: object, weights: object, name: str 
         raise ValueError(f"{name} has no rows")
     conditions = checks.condition(context, flow.context, len(table))
     if conditions is not None and conditions.ndim == 1:
-        raise ValueError(
-            f"to fit, context must have one row per row of {name}: ({len(table)}, {flow.context})"
-        )
+        raise ValueError(f"to fit, context must have one row per row of {name}: ({len(table)}, {flow.context})")
     return Rows.of(table, conditions, checks.row_weights(weights, len(table)))
 
 
@@ -166,9 +162,7 @@ class _Moments:
             scale = np.sqrt(self.square / self.weight)
         wide = np.flatnonzero(~np.isfinite(scale) | (scale == 0))
         if len(wide):
-            raise ValueError(
-                f"{name} has features whose spread is not a float64: {', '.join(map(str, wide))}"
-            )
+            raise ValueError(f"{name} has features whose spread is not a float64: {', '.join(map(str, wide))}")
         return self.mean, scale
 
 
@@ -203,16 +197,16 @@ def _start(flow: Flow, rows: Rows) -> None:
 def _some(rows: Rows) -> tuple[Array, Array | None, Array | None]:
     """Copy at most `_ROWS_TO_START` rows, evenly spaced."""
     step = -(-len(rows) // _ROWS_TO_START)
-    parts: list[tuple[Array, Array | None, Array | None]] = []
+    parts = []
     for x, context, weights, index in _pieces(rows):
         at = index[::step]
-        parts.append(
-            (x[at], None if context is None else context[at], None if weights is None else weights[at])
-        )
-    x, context, weights = (
-        None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True)
+        parts.append((x[at], None if context is None else context[at], None if weights is None else weights[at]))
+    xs, contexts, all_weights = zip(*parts, strict=True)
+    return (
+        np.concatenate(xs),
+        None if contexts[0] is None else np.concatenate(contexts),
+        None if all_weights[0] is None else np.concatenate(all_weights),
     )
-    return x, context, weights
 
 
 def _held_out(flow: Flow, rows: Rows, validation: Any, rng: np.random.Generator) -> tuple[Rows, Rows | None]:
@@ -220,9 +214,7 @@ def _held_out(flow: Flow, rows: Rows, validation: Any, rng: np.random.Generator)
     if validation is None:
         return rows, None
     if np.ndim(validation) == 0 and not isinstance(validation, str):
-        fraction = checks.number(
-            "validation", validation, 0.0, 1.0, closed="left", what="a fraction, rows or None"
-        )
+        fraction = checks.number("validation", validation, 0.0, 1.0, closed="left", what="a fraction, rows or None")
         train, held = rows.split(fraction, rng)
         if not len(train):
             raise ValueError(f"validation={validation} leaves none of {len(rows)} rows to train on")
@@ -263,9 +255,7 @@ def fit(flow: Flow, rows: Rows, validation: object, options: Options) -> None:
 class _Fit:
     """One fit: the loop, and what it has to remember."""
 
-    def __init__(
-        self, flow: Flow, train: Rows, held: Rows | None, options: Options, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, flow: Flow, train: Rows, held: Rows | None, options: Options, rng: np.random.Generator) -> None:
         self.flow, self.train, self.held, self.options, self.rng = flow, train, held, options, rng
         self.parameters = flow.parameters
         self.gradient = np.empty_like(self.parameters)
@@ -395,9 +385,7 @@ class _Fit:
 def _mean_weight(rows: Rows) -> float:
     if rows.weights is None:
         return 1.0
-    total = sum(
-        float(window.weights[window.index].sum()) for window in rows.windows() if window.weights is not None
-    )
+    total = sum(float(window.weights[window.index].sum()) for window in rows.windows() if window.weights is not None)
     if not total > 0:
         raise ValueError("the weights of the training rows are all zero")
     return total / len(rows)
@@ -417,9 +405,7 @@ class _Bar:
             from tqdm.auto import tqdm  # 15 ms to import
 
             layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}{postfix}]"
-            self.bar = tqdm(
-                total=self.total, desc="fit", unit="s" if self.by_time else "epochs", bar_format=layout
-            )
+            self.bar = tqdm(total=self.total, desc="fit", unit="s" if self.by_time else "epochs", bar_format=layout)
         return self
 
     def show(self, epoch: Epoch) -> None:
