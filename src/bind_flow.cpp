@@ -15,7 +15,7 @@ class FlowBindings {
 
   static void bind(py::module_& module, const char* name) {
     py::class_<F>(module, name, "The compiled flow behind pushforward.Flow.", py::module_local())
-        .def(py::init([](const std::string& description) { return F(Json::parse(description)); }))
+        .def(py::init(&make))
         .def_property_readonly("parameters", &parameters)
         .def_property_readonly("parameter_blocks", &parameter_blocks)
         .def("set_standardization", &F::set_standardization)
@@ -32,6 +32,11 @@ class FlowBindings {
   }
 
  private:
+  // most_parameters below 0: no limit.
+  static F make(const std::string& description, Index most_parameters) {
+    return F(Json::parse(description), most_parameters < 0 ? std::numeric_limits<Index>::max() : most_parameters);
+  }
+
   // A writable view on the flow's own vector, which it keeps alive.
   static py::array parameters(py::object self) {
     auto& flow = self.cast<F&>();

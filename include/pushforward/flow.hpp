@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "pushforward/file.hpp"
 #include "pushforward/registry.hpp"
 #include "pushforward/table.hpp"
 #include "pushforward/workspace.hpp"
@@ -16,9 +17,75 @@ namespace pushforward {
 // slot costs one parameter vector of memory and of traffic.
 inline constexpr Index kGradientSlots = 8;
 
+// What a C++ program needs is load and the calls over row-major buffers; the calls over tables below them are what the
+// Python package is made of.
 template <class Scalar>
 class Flow {
  public:
+  // A saved flow, from its file or from the bytes of one. Parameters are rounded when the file's are of more precision
+  // than Scalar. Throws FileFormatError when the content is not a flow's, std::filesystem::filesystem_error when the
+  // file cannot be read.
+  static Flow load(const std::filesystem::path& path) {
+    const std::string bytes = detail::read_file(path);
+    try {
+      return parse(bytes);
+    } catch (const FileFormatError& error) {
+      throw FileFormatError(path.string() + ": " + error.what());
+    }
+  }
+
+  static Flow parse(std::string_view bytes) {
+    try {
+      detail::ModelFile file(bytes);
+      Flow flow(file.model(), file.value_count());
+      Scalar* to = flow.parameters();
+      for (const auto& block : flow.parameter_blocks()) to = file.take(block.name, block.shape, to);
+      file.expect_all_taken();
+      flow.set_standardization(file.standardization().shift, file.standardization().scale);
+      flow.set_context_standardization(file.context_standardization().shift, file.context_standardization().scale);
+      return flow;
+    } catch (const std::invalid_argument& error) {
+      throw FileFormatError(error.what());
+    }
+  }
+
+  // Row-major buffers: x and z are (rows, dim()), log_prob and log_det (rows,), context is (rows, context()) and null
+  // for a flow without. NaN stands in rows whose input is not finite. Several threads may call one flow at once. These
+  // throw std::invalid_argument.
+
+  // log p(x), in nats.
+  void log_prob(const Scalar* x, Index rows, double* log_prob, const Scalar* context = nullptr,
+                int threads = default_threads()) const {
+    const Table conditions = context_rows(context, rows, threads);
+    map(Direction::inverse, table(x, rows, dim_), &conditions, {{}, nullptr, log_prob}, threads);
+  }
+
+  // z -> x and log|det dx/dz|.
+  void forward(const Scalar* z, Index rows, Scalar* x, double* log_det, const Scalar* context = nullptr,
+               int threads = default_threads()) const {
+    const Table conditions = context_rows(context, rows, threads);
+    map(Direction::forward, table(z, rows, dim_), &conditions, {{x, kIsDouble}, log_det, nullptr}, threads);
+  }
+
+  // x -> z and log|det dz/dx|.
+  void inverse(const Scalar* x, Index rows, Scalar* z, double* log_det, const Scalar* context = nullptr,
+               int threads = default_threads()) const {
+    const Table conditions = context_rows(context, rows, threads);
+    map(Direction::inverse, table(x, rows, dim_), &conditions, {{z, kIsDouble}, log_det, nullptr}, threads);
+  }
+
+  // The mean of -log p(x) over the rows, of which there is at least one; its gradient (parameter_count(),) is written.
+  double loss_and_grad(const Scalar* x, Index rows, Scalar* gradient, const Scalar* context = nullptr,
+                       int threads = default_threads()) const {
+    if (rows < 1) throw std::invalid_argument("a mean needs at least one row");
+    const Table conditions = context_rows(context, rows, threads);
+    Seeds seeds;
+    seeds.normalizer = -static_cast<double>(rows);
+    Gradients gradients;
+    gradients.parameters = gradient;
+    return vjp(Direction::inverse, table(x, rows, dim_), &conditions, seeds, gradients, threads);
+  }
+
   // Results of a pass over rows; null is not computed or not kept. NaN stands in rows whose input is not finite.
   struct Results {
     Output output;               // (rows, dim), the other side's point
@@ -42,21 +109,28 @@ class Flow {
     double* log_prob = nullptr;    // (rows,), not an adjoint: comes for free
   };
 
-  explicit Flow(const Json& description) {
-    dim_ = description.at("dim").get<Index>();
-    context_ = description.at("context").get<Index>();
-    if (dim_ < 1 || context_ < 0) throw std::invalid_argument("a flow needs dim >= 1 and context >= 0");
-    base_ = registry::base<Scalar>(description.at("base"));
+  // Throws std::invalid_argument, before it allocates them, when there are more parameters than `most_parameters`.
+  explicit Flow(const Json& description, Index most_parameters = std::numeric_limits<Index>::max()) {
+    dim_ = json::integer_member(description, "dim", 1);
+    context_ = json::integer_member(description, "context", 0);
+    json::expect_names(description, {"dim", "context", "dtype", "base", "layers"});
+    base_ = registry::base<Scalar>(json::member(description, "base"));
     identity_ = AffineMap::identity(dim_);
     latent_columns_ = identity_columns(dim_);
     context_columns_ = identity_columns(context_);
     data_columns_ = latent_columns_;
     std::size_t position = 0;
-    for (const Json& layer : description.at("layers")) {
+    Index count = 0;
+    for (const Json& layer : json::array_member(description, "layers")) {
       registry::append(layer, context_, data_columns_, layers_);
       if (offsets_.size() < layers_.size()) {
-        offsets_.push_back(size_of(blocks_));
-        for (auto block : layers_.back()->parameters()) {
+        offsets_.push_back(count);
+        auto blocks = layers_.back()->parameters();
+        const Index size = size_of(blocks);
+        if (size > most_parameters - count)
+          throw std::invalid_argument("the description has more parameters than there are");
+        count += size;
+        for (auto& block : blocks) {
           block.name = "layers." + std::to_string(position) + "." + block.name;
           blocks_.push_back(std::move(block));
         }
@@ -66,7 +140,7 @@ class Flow {
       }
       ++position;
     }
-    parameters_.resize(size_of(blocks_));
+    parameters_.resize(count);
     parameters_.setZero();
     set_standardization(std::vector<double>(static_cast<std::size_t>(dim_), 0.0),
                         std::vector<double>(static_cast<std::size_t>(dim_), 1.0));
@@ -175,6 +249,19 @@ class Flow {
   }
 
  private:
+  static constexpr bool kIsDouble = std::is_same_v<Scalar, double>;
+
+  static Table table(const Scalar* data, Index rows, Index columns) {
+    return {data, kIsDouble, rows, columns, columns, 1, nullptr};
+  }
+
+  Table context_rows(const Scalar* context, Index rows, int threads) const {
+    if (rows < 0 || threads < 1) throw std::invalid_argument("a call needs rows >= 0 and threads >= 1");
+    if ((context != nullptr) != (context_ > 0))
+      throw std::invalid_argument(context_ > 0 ? "this flow needs a context" : "this flow has no context");
+    return table(context, rows, context_);
+  }
+
   struct Memory {
     std::byte* start;
     std::size_t workspace_bytes, slots_start, slot_bytes;
@@ -196,7 +283,7 @@ class Flow {
     if (static_cast<Index>(shift.size()) != width || static_cast<Index>(scale.size()) != width)
       throw std::invalid_argument("a standardisation needs one shift and one scale per column");
     for (std::size_t i = 0; i < scale.size(); ++i)
-      if (!(scale[i] > 0) || !std::isfinite(scale[i]) || !std::isfinite(shift[i]))
+      if (!(scale[i] > 0) || !std::isfinite(scale[i]) || !std::isfinite(1 / scale[i]) || !std::isfinite(shift[i]))
         throw std::invalid_argument("a standardisation needs finite shifts and finite scales above 0");
     std::vector<double> inverse;
     for (const double s : scale) inverse.push_back(1 / s);

@@ -1,7 +1,7 @@
 """Normalizing flows for NumPy: fit a density to a table, score it, sample it, differentiate it, on a CPU."""
 
 from pushforward._dispatch import build_info, core, simd_level
-from pushforward.errors import TrainingDivergedError
+from pushforward.errors import FileFormatError, TrainingDivergedError
 from pushforward.flow import Flow
 from pushforward.history import Epoch, History
 from pushforward.layers import MLP, ActNorm, Additive, Affine, Coupling, Normal, Permutation
@@ -19,6 +19,7 @@ __all__ = [
     "Affine",
     "Coupling",
     "Epoch",
+    "FileFormatError",
     "Flow",
     "History",
     "Normal",

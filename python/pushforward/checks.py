@@ -6,6 +6,7 @@ Every message says what was expected, what came, and where.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -70,37 +71,60 @@ def threads(name: str, value: object) -> int:
     return count
 
 
+def path(name: str, value: object) -> str | os.PathLike[str]:
+    """Return a file's path, in a folder that is there."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be a path, not {value!r}")
+    folder = os.path.dirname(os.fspath(value)) or "."
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"{name} is {os.fspath(value)!r}, but there is no folder {folder!r}")
+    return value
+
+
 def _readable(array: Array) -> bool:
     """Whether the core can read the array where it lies."""
     return (
         array.dtype in _FLOATS
         and array.flags.aligned
-        and (array.flags.c_contiguous or all(stride % array.itemsize == 0 for stride in array.strides))
+        # Contiguous says it all, except of an axis of length 0 or 1: that may have any stride.
+        and (
+            (array.flags.c_contiguous and min(array.shape, default=0) > 1)
+            or all(stride % array.itemsize == 0 for stride in array.strides)
+        )
     )
 
 
-def _not_numbers(name: str, x: object, reason: str) -> NoReturn:
+def _not_numbers(name: str, reason: str) -> NoReturn:
     raise TypeError(f"{name} must be an array of real numbers; {reason}") from None
+
+
+def _from_objects(array: Array) -> npt.NDArray[np.float64] | None:
+    """Return an array of objects as float64, or None if any is not a number; digits in a string are not."""
+    try:
+        numbers = array.astype(np.float64)
+    except (TypeError, ValueError):
+        return None
+    return None if any(isinstance(value, (str, bytes)) for value in array.flat) else numbers
 
 
 def floats(x: object, name: str) -> Array:
     """Return `x` as a native float32 or float64 array; other real types become float64. Never modifies `x`."""
-    columns = getattr(x, "dtypes", None)
     try:
         array = np.asarray(x)
     except ValueError:
-        _not_numbers(name, x, "its rows have different lengths")
+        _not_numbers(name, "its rows have different lengths")
+    mask = getattr(x, "mask", None)
+    if isinstance(mask, np.ndarray) and mask.any():
+        raise ValueError(f"{name} has {mask.sum()} masked values; fill them, or leave their rows out")
     if array.dtype == object:
-        if columns is not None and hasattr(x, "columns"):
-            bad = [str(label) for label, dtype in zip(x.columns, columns, strict=True) if dtype.kind not in "biuf"]
-            if bad:
-                _not_numbers(name, x, f"the columns {', '.join(bad)} are not")
-        try:
-            return array.astype(np.float64)
-        except (TypeError, ValueError):
-            _not_numbers(name, x, "it holds other objects")
+        numbers = _from_objects(array)
+        if numbers is not None:
+            return numbers
+        labels = getattr(x, "columns", ())
+        bad = [str(label) for label, column in zip(labels, array.T, strict=False) if _from_objects(column) is None]
+        _not_numbers(name, f"the columns {', '.join(bad)} are not" if bad else "it holds other objects")
     if array.dtype.kind not in "biuf":
-        _not_numbers(name, x, f"it has dtype {array.dtype}")
+        _not_numbers(name, f"it has dtype {array.dtype}")
     if _readable(array):
         return array
     return array.astype(np.float32 if array.dtype.kind == "f" and array.itemsize == 4 else np.float64, order="C")
@@ -164,3 +188,16 @@ def vector(values: object, size: int, name: str) -> npt.NDArray[np.float64]:
     if array.shape != (size,):
         raise ValueError(f"{name} has shape {array.shape}; ({size},) is expected")
     return array
+
+
+def outputs(out: object, shapes: tuple[tuple[int, ...], ...], name: str = "out") -> tuple[Array, ...]:
+    """Return the arrays to write results to, one of each shape, float32 or float64."""
+    arrays = out if isinstance(out, tuple) else (out,)
+    if len(arrays) != len(shapes):
+        raise ValueError(f"{name} must be {len(shapes)} arrays, not {len(arrays)}")
+    for array, shape in zip(arrays, shapes, strict=True):
+        if not isinstance(array, np.ndarray) or array.dtype not in _FLOATS or not array.flags.writeable:
+            raise TypeError(f"{name} must be writable arrays of float32 or float64, not {type(array).__name__}")
+        if array.shape != shape:
+            raise ValueError(f"{name} has an array of shape {array.shape}; {shape} is expected")
+    return arrays

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pushforward import checks
 from pushforward import layers as parts
 from pushforward.layers import Base, Coupling, Layer, Permutation
 
@@ -57,6 +58,28 @@ def resolve(layers: Sequence[Layer], dim: int, rng: np.random.Generator) -> list
             entry["indices"] = layer.indices(dim, rng).tolist()
         resolved.append(entry)
     return resolved
+
+
+def check(model: Mapping[str, Any]) -> None:
+    """Check a flow's description that comes from a file: every part is rebuilt, and would print as it did."""
+    dim = model["dim"]
+    checks.choice("dtype", model["dtype"], ("float32", "float64"))
+    if not isinstance(from_json(model["base"]), Base):
+        raise ValueError("base is no base")
+    if set(model) != {"dim", "context", "dtype", "base", "layers"}:
+        raise ValueError("the model has other parts than dim, context, dtype, base and layers")
+    for i, entry in enumerate(model["layers"]):
+        layer = from_json(entry)
+        if not isinstance(layer, Layer):
+            raise ValueError(f"layers[{i}] is no layer")
+        if isinstance(layer, Coupling):
+            kept = entry["kept"]
+            if len(kept) != dim or not all(isinstance(value, bool) for value in kept) or all(kept):
+                raise ValueError(f"layers[{i}] has no mask of {dim} features")
+        elif isinstance(layer, Permutation) and (
+            not all(type(index) is int for index in entry["indices"]) or sorted(entry["indices"]) != list(range(dim))
+        ):
+            raise ValueError(f"layers[{i}] has no permutation of {dim} features")
 
 
 def describe(dim: int, context: int, dtype: str, base: Base, layers: list[dict[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pushforward import checks, description, presets
+from pushforward import checks, description, files, presets, rows
 from pushforward._dispatch import core
 from pushforward.layers import Base, Layer, Normal
 
@@ -67,6 +67,10 @@ class Flow:
 
     history: History | None
     """The curves of the last fit; None before any."""
+    columns: tuple[str, ...] | None
+    """Names of the features: those of the DataFrame fitted, or as assigned; None for none."""
+    context_columns: tuple[str, ...] | None
+    """Names of the conditioning features, in the same way."""
 
     def __init__(
         self,
@@ -93,14 +97,17 @@ class Flow:
             if bound > 0:
                 values[...] = rng.uniform(-bound, bound, values.shape)
 
-    def _build(self, described: dict[str, Any]) -> None:
-        """Set everything that follows from a description; parameters are zero, the data side does nothing."""
+    def _build(self, described: dict[str, Any], most_parameters: int | None = None) -> None:
+        """Set everything that follows from a description; parameters are zero, the data side does nothing.
+
+        More parameters than `most_parameters` raise a ValueError before they are allocated.
+        """
         self._description = described
         self._dim: int = described["dim"]
         self._context: int = described["context"]
         self._base: Base = description.from_json(described["base"])
         kind = core.FlowFloat32 if described["dtype"] == "float32" else core.FlowFloat64
-        self._core = kind(json.dumps(described))
+        self._core = kind(json.dumps(described), -1 if most_parameters is None else most_parameters)
         self._bounds = {name: bound for name, _, bound in self._core.parameter_blocks}
         self._standardization = (np.zeros(self._dim), np.ones(self._dim))
         self._context_standardization = (np.zeros(self._context), np.ones(self._context))
@@ -108,6 +115,8 @@ class Flow:
         self._data_dtype = np.dtype(np.float64)
         self._threads: int | None = None
         self.history = None
+        self.columns = None
+        self.context_columns = None
 
     # -- what it is ----------------------------------------------------------------------------------------------
 
@@ -231,9 +240,12 @@ class Flow:
         TypeError, ValueError
             If an array has the wrong shape or type, is empty, holds NaN or infinity, or has a constant feature.
         """
-        from pushforward import training
+        from pushforward import start
 
-        training.initialize(self, training.table_of(self, x, context, weights))
+        table = start.table_of(self, x, context, weights)
+        start.check_density(table)
+        start.initialize(self, table)
+        self._take_names(x, context)
         return self
 
     def fit(
@@ -253,6 +265,9 @@ class Flow:
         seed: Seed = None,
         progress: bool | None = None,
         callback: Callable[[Flow, Epoch], object] | None = None,
+        checkpoint: files.PathLike | None = None,
+        checkpoint_every: int = 1000,
+        resume: files.PathLike | None = None,
     ) -> Flow:
         """Fit the density to rows of data by maximum likelihood; a later fit goes on from the present state.
 
@@ -296,6 +311,13 @@ class Flow:
         callback : callable, optional
             Called as ``callback(flow, epoch)`` after each epoch, with the last record of the history; a true result
             ends the fit.
+        checkpoint : str or path, optional
+            File to keep the fit in, written atomically: parameters, best parameters, moments, random state, history.
+        checkpoint_every : int
+            Steps from one writing to the next, at least 1; a finished fit is written too.
+        resume : str or path, optional
+            A checkpoint to go on from, with the same rows and options (`seed` is the checkpoint's own): without
+            `max_time`, the parameters end as those of the fit that was never cut off, to the last bit.
 
         Returns
         -------
@@ -306,7 +328,12 @@ class Flow:
         ------
         TypeError, ValueError
             Before any work, if an array has the wrong shape or type, holds NaN or infinity, is empty, or has a
-            constant feature, or if an option is out of its range.
+            constant feature, or two that are equal, or if an option is out of its range; or if the checkpoint to go
+            on from is of another fit.
+        FileFormatError
+            If that checkpoint is damaged.
+        OSError
+            If a checkpoint cannot be read or written; the flow is at its best state so far.
         TrainingDivergedError
             If the loss keeps becoming non-finite although the learning rate was lowered.
 
@@ -318,7 +345,7 @@ class Flow:
         >>> len(flow.history)
         5
         """
-        from pushforward import training
+        from pushforward import start, training
 
         options = training.Options.checked(
             epochs=epochs,
@@ -331,14 +358,28 @@ class Flow:
             seed=seed,
             progress=progress,
             callback=callback,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
         )
-        training.fit(self, training.table_of(self, x, context, weights), validation, options)
+        table = start.table_of(self, x, context, weights)
+        training.fit(self, table, validation, options)
+        self._take_names(x, context)
         return self
+
+    def _take_names(self, x: object, context: object) -> None:
+        """Remember the column names of a DataFrame."""
+        if hasattr(x, "columns"):
+            self.columns = tuple(map(str, x.columns))
+        if hasattr(context, "columns"):
+            self.context_columns = tuple(map(str, context.columns))
 
     # -- densities and samples -----------------------------------------------------------------------------------
 
-    def log_prob(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None) -> npt.NDArray[np.float64]:
+    def log_prob(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None, *, out: Floats | None = None) -> Floats:
         """Return the log density of each row, in nats.
+
+        A memory-mapped table larger than 32 MB is read in pieces, whose memory is given back.
 
         Parameters
         ----------
@@ -346,11 +387,13 @@ class Flow:
             Rows of data.
         context : (n, context) or (context,) array, optional
             Conditions of each row or of all.
+        out : (n,) array of float32 or float64, optional
+            Where to write the result, a memory map for instance.
 
         Returns
         -------
         (n,) array of float64
-            NaN where a row holds NaN or infinity.
+            NaN where a row holds NaN or infinity; `out` if that was given.
 
         Raises
         ------
@@ -359,8 +402,26 @@ class Flow:
         """
         x = checks.table(x, self._dim, "x")
         context = checks.condition(context, self._context, len(x))
-        density: npt.NDArray[np.float64] = self._core.log_prob(x, context, None, self.num_threads)
-        return density
+        if out is None and not rows.is_large_map(x):
+            density: Floats = self._core.log_prob(x, context, None, self.num_threads)
+            return density
+        out = np.empty(len(x)) if out is None else checks.outputs(out, ((len(x),),))[0]
+        self._in_pieces(lambda x, c: (self._core.log_prob(x, c, None, self.num_threads),), x, context, (out,))
+        return out
+
+    @staticmethod
+    def _in_pieces(
+        call: Callable[[checks.Array, checks.Array | None], tuple[checks.Array, ...]],
+        x: checks.Array,
+        context: checks.Array | None,
+        results: tuple[checks.Array, ...],
+    ) -> None:
+        """Write a call's results for a table, a window of rows at a time."""
+        for piece in rows.pieces_of(x):
+            condition = context[piece] if context is not None and context.ndim == 2 else context
+            for result, values in zip(results, call(x[piece], condition), strict=True):
+                result[piece] = values
+            rows.drop_pages(x, context, *results)
 
     def sample(self, n: int, context: npt.ArrayLike | None = None, seed: Seed = None) -> Floats:
         """Draw rows from the density.
@@ -412,7 +473,13 @@ class Flow:
 
     # -- the map and its derivatives -----------------------------------------------------------------------------
 
-    def forward(self, z: npt.ArrayLike, context: npt.ArrayLike | None = None) -> tuple[Floats, npt.NDArray[np.float64]]:
+    def forward(
+        self,
+        z: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        out: tuple[Floats, Floats] | None = None,
+    ) -> tuple[Floats, Floats]:
         """Carry latent points to data points, x = G(z).
 
         Parameters
@@ -421,22 +488,28 @@ class Flow:
             Latent points.
         context : (n, context) or (context,) array, optional
             Conditions of each row or of all.
+        out : tuple of (n, dim) array and (n,) array, optional
+            Where to write the results, memory maps for instance.
 
         Returns
         -------
         (n, dim) array, (n,) array of float64
-            x in the dtype of `z` (float64 for other than floats), and log|det dx/dz|.
+            x in the dtype of `z` (float64 for other than floats), and log|det dx/dz|; `out` if that was given.
 
         Raises
         ------
         TypeError, ValueError
             If an array has the wrong shape or type.
         """
-        z = checks.table(z, self._dim, "z")
-        x, log_det = self._core.forward(z, checks.condition(context, self._context, len(z)), self.num_threads)
-        return x, log_det
+        return self._map(self._core.forward, z, "z", context, out)
 
-    def inverse(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None) -> tuple[Floats, npt.NDArray[np.float64]]:
+    def inverse(
+        self,
+        x: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        out: tuple[Floats, Floats] | None = None,
+    ) -> tuple[Floats, Floats]:
         """Carry data points to latent points, z = G^-1(x).
 
         Parameters
@@ -445,20 +518,37 @@ class Flow:
             Data points.
         context : (n, context) or (context,) array, optional
             Conditions of each row or of all.
+        out : tuple of (n, dim) array and (n,) array, optional
+            Where to write the results, memory maps for instance.
 
         Returns
         -------
         (n, dim) array, (n,) array of float64
-            z in the dtype of `x` (float64 for other than floats), and log|det dz/dx|.
+            z in the dtype of `x` (float64 for other than floats), and log|det dz/dx|; `out` if that was given.
 
         Raises
         ------
         TypeError, ValueError
             If an array has the wrong shape or type.
         """
-        x = checks.table(x, self._dim, "x")
-        z, log_det = self._core.inverse(x, checks.condition(context, self._context, len(x)), self.num_threads)
-        return z, log_det
+        return self._map(self._core.inverse, x, "x", context, out)
+
+    def _map(
+        self,
+        call: Callable[..., tuple[Floats, Floats]],
+        points: object,
+        name: str,
+        context: object,
+        out: tuple[Floats, Floats] | None,
+    ) -> tuple[Floats, Floats]:
+        table = checks.table(points, self._dim, name)
+        condition = checks.condition(context, self._context, len(table))
+        if out is None and not rows.is_large_map(table):
+            return call(table, condition, self.num_threads)
+        shapes = (table.shape, (len(table),))
+        results = (np.empty_like(table), np.empty(len(table))) if out is None else checks.outputs(out, shapes)
+        self._in_pieces(lambda x, c: call(x, c, self.num_threads), table, condition, results)
+        return results[0], results[1]
 
     def log_prob_and_grad(
         self, x: npt.ArrayLike, context: npt.ArrayLike | None = None
@@ -585,36 +675,78 @@ class Flow:
         grad_log_det: object,
         context: object,
     ) -> tuple[Floats, Floats, Floats | None]:
-        rows = checks.table(point, self._dim, point_name)
+        points = checks.table(point, self._dim, point_name)
         seeds = checks.table(grad, self._dim, grad_name)
-        if len(seeds) != len(rows):
-            raise ValueError(f"{grad_name} has {len(seeds)} rows, {point_name} has {len(rows)}")
-        log_det_seeds = checks.vector(grad_log_det, len(rows), "grad_log_det")
-        condition = checks.condition(context, self._context, len(rows))
-        return call(rows, seeds, log_det_seeds, condition, self.num_threads)
+        if len(seeds) != len(points):
+            raise ValueError(f"{grad_name} has {len(seeds)} rows, {point_name} has {len(points)}")
+        log_det_seeds = checks.vector(grad_log_det, len(points), "grad_log_det")
+        condition = checks.condition(context, self._context, len(points))
+        return call(points, seeds, log_det_seeds, condition, self.num_threads)
 
     # -- copies --------------------------------------------------------------------------------------------------
 
+    def save(self, path: files.PathLike) -> None:
+        """Write the flow to a file: safetensors, with the description as JSON in the metadata.
+
+        The file appears whole or not at all; one that was there is replaced at the end.
+
+        Parameters
+        ----------
+        path : str or path
+            The file; by custom it ends in ``.safetensors``.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        ValueError
+            If a parameter is NaN or infinite.
+
+        Examples
+        --------
+        >>> import tempfile, os
+        >>> flow = Flow(2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "flow.safetensors")
+        ...     flow.save(path)
+        ...     twin = Flow.load(path)
+        >>> bool((twin.parameters == flow.parameters).all())
+        True
+        """
+        files.save(self, path)
+
+    @classmethod
+    def load(cls, path: files.PathLike) -> Flow:
+        """Read a flow from a file that `save` wrote, in this version or an older one.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+
+        Returns
+        -------
+        Flow
+            The same flow: same densities, to the last bit, on the same instruction set.
+
+        Raises
+        ------
+        FileFormatError
+            If the file is damaged, foreign, or of a newer format.
+        OSError
+            If it is missing or cannot be read.
+        """
+        flow = cls.__new__(cls)
+        files.load(flow, path)
+        return flow
+
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            "description": self._description,
-            "parameters": self.parameters.copy(),
-            "standardization": self._standardization,
-            "context_standardization": self._context_standardization,
-            "initialized": self._initialized,
-            "data_dtype": self._data_dtype.name,
-            "threads": self._threads,
-            "history": self.history,
-        }
+        content, tensors = files.content_of(self)
+        return {"content": content, "tensors": {k: v.copy() for k, v in tensors.items()}, "threads": self._threads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._build(state["description"])
-        self.parameters = state["parameters"]
-        self._set_standardization(state["standardization"], state["context_standardization"])
-        self._initialized = state["initialized"]
-        self._data_dtype = np.dtype(state["data_dtype"])
+        files.restore(self, _as_read(state["content"]), state["tensors"])
         self._threads = state["threads"]
-        self.history = state["history"]
 
     def _set_standardization(
         self, data: tuple[checks.Array, checks.Array], context: tuple[checks.Array, checks.Array]
@@ -622,6 +754,12 @@ class Flow:
         self._standardization, self._context_standardization = data, context
         self._core.set_standardization(*data)
         self._core.set_context_standardization(*context)
+
+
+def _as_read(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON value as it comes back from a file: nothing shared with another flow, lists for tuples."""
+    result: dict[str, Any] = json.loads(json.dumps(content))
+    return result
 
 
 def _precision(dtype: npt.DTypeLike) -> str:

@@ -62,7 +62,7 @@ class Rows:
     def of(cls, x: Array, context: Array | None, weights: Array | None) -> Rows:
         """Take all rows of a table."""
         n = len(x)
-        block = 1 if n <= _MOST_SHUFFLED_ROWS and not _is_large_map(x) else _BLOCK_ROWS
+        block = 1 if n <= _MOST_SHUFFLED_ROWS and not is_large_map(x) else _BLOCK_ROWS
         return cls(x, context, weights, block, np.arange(-(-n // block)))
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ class Rows:
     def windows(self, rng: np.random.Generator | None = None) -> Iterator[Window]:
         """Walk all rows once, in table order, or shuffled when `rng` is given."""
         order = self.blocks if rng is None else rng.permutation(self.blocks)
-        mapped = _is_large_map(self.x)
+        mapped = is_large_map(self.x)
         rows = max(_WINDOW_BYTES // self.bytes_per_row, self.block) if mapped else _MOST_SHUFFLED_ROWS
         count = max(rows // self.block, 1)
         for first in range(0, len(order), count):
@@ -109,7 +109,8 @@ class Rows:
         if self.block == 1:
             return blocks.copy()
         index: Index = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
-        return index[index < len(self.x)]
+        inside: Index = index[index < len(self.x)]
+        return inside
 
     def _read(self, index: Index) -> Window:
         """Copy rows out of a map, and give its pages back to the system."""
@@ -119,9 +120,7 @@ class Rows:
             None if self.weights is None else self.weights[index],
             np.arange(len(index)),
         )
-        _drop_pages(self.x)
-        if self.context is not None:
-            _drop_pages(self.context)
+        drop_pages(self.x, self.context)
         return window
 
 
@@ -136,11 +135,20 @@ def _map_of(array: Array) -> mmap.mmap | None:
     return None
 
 
-def _is_large_map(array: Array) -> bool:
+def is_large_map(array: Array) -> bool:
+    """Whether an array lies in a file too large to be used where it lies."""
     return array.nbytes > _WINDOW_BYTES and _map_of(array) is not None
 
 
-def _drop_pages(array: Array) -> None:
-    pages = _map_of(array)
-    if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
-        pages.madvise(mmap.MADV_DONTNEED)
+def drop_pages(*arrays: Array | None) -> None:
+    """Give the memory of memory-mapped arrays back to the system; their content stays in the file."""
+    for array in arrays:
+        pages = None if array is None else _map_of(array)
+        if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+            pages.madvise(mmap.MADV_DONTNEED)
+
+
+def pieces_of(array: Array) -> Iterator[slice]:
+    """Cut an array's rows into pieces of a window's size."""
+    rows = max(_WINDOW_BYTES // max(array.itemsize * array.shape[1], 1), 1)
+    return (slice(first, first + rows) for first in range(0, len(array), rows))

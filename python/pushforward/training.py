@@ -1,31 +1,28 @@
-"""Fitting: what is taken from data at the start, and the loop over minibatches."""
+"""The training loop: minibatches, learning rates, early stopping, and what happens when something goes wrong."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pushforward import checks
+from pushforward import checkpoint, checks, files, start
 from pushforward.errors import TrainingDivergedError
 from pushforward.history import Epoch, History
 from pushforward.optimizer import Adam
-from pushforward.rows import Array, Index, Rows
+from pushforward.rows import Rows
 
 if TYPE_CHECKING:
     from pushforward.flow import Flow, Seed
 
-# Scoring and statistics go over a table in pieces of this many rows: their temporaries stay below a few megabytes.
-_PIECE_ROWS = 1 << 16
-# ActNorm's start needs means and deviations only: more rows change them by less than a percent.
-_ROWS_TO_START = 1 << 16
 _WARM_UP_STEPS = 100
 # A diverging fit goes back, and on at this fraction of its learning rate, at most so many times.
 _LOWER_RATE = 0.3
@@ -41,11 +38,14 @@ class Options:
     optimizer: Adam
     schedule: str
     max_time: float | None
-    patience: float
-    clip_norm: float
+    patience: int | None
+    clip_norm: float | None
     seed: Seed
     progress: bool
     callback: Callable[[Flow, Epoch], object] | None
+    checkpoint: files.PathLike | None
+    checkpoint_every: int
+    resume: files.PathLike | None
 
     @classmethod
     def checked(
@@ -61,6 +61,9 @@ class Options:
         seed: Seed,
         progress: bool | None,
         callback: Callable[[Flow, Epoch], object] | None,
+        checkpoint: files.PathLike | None,
+        checkpoint_every: int,
+        resume: files.PathLike | None,
     ) -> Options:
         """Check each option against its range."""
         if optimizer is not None and not isinstance(optimizer, Adam):
@@ -69,17 +72,21 @@ class Options:
             raise TypeError(f"callback must be callable, not {callback!r}")
         if not isinstance(progress, bool | None):
             raise TypeError(f"progress must be True, False or None, not {progress!r}")
+        np.random.default_rng(seed)  # raises what it has to say
         return cls(
             epochs=None if epochs is None else checks.integer("epochs", epochs, 1),
             batch_size=None if batch_size is None else checks.integer("batch_size", batch_size, 1),
             optimizer=Adam(learning_rate=2e-3) if optimizer is None else optimizer,
             schedule=checks.choice("schedule", schedule, ("cosine", "constant")),
             max_time=None if max_time is None else checks.number("max_time", max_time, 0.0, closed="neither"),
-            patience=math.inf if patience is None else checks.integer("patience", patience, 1),
-            clip_norm=math.inf if clip_norm is None else checks.number("clip_norm", clip_norm, 0.0, closed="right"),
+            patience=None if patience is None else checks.integer("patience", patience, 1),
+            clip_norm=None if clip_norm is None else checks.number("clip_norm", clip_norm, 0.0, closed="right"),
             seed=seed,
             progress=_in_view() if progress is None else progress,
             callback=callback,
+            checkpoint=None if checkpoint is None else checks.path("checkpoint", checkpoint),
+            checkpoint_every=checks.integer("checkpoint_every", checkpoint_every, 1),
+            resume=None if resume is None else checks.path("resume", resume),
         )
 
 
@@ -89,174 +96,58 @@ def _in_view() -> bool:
     return type(shell).__name__ == "ZMQInteractiveShell" or bool(sys.stderr and sys.stderr.isatty())
 
 
-def table_of(flow: Flow, x: object, context: object, weights: object, name: str = "x") -> Rows:
-    """Check a table of training rows by shape and type."""
-    table = checks.table(x, flow.dim, name)
-    if len(table) == 0:
-        raise ValueError(f"{name} has no rows")
-    conditions = checks.condition(context, flow.context, len(table))
-    if conditions is not None and conditions.ndim == 1:
-        raise ValueError(f"to fit, context must have one row per row of {name}: ({len(table)}, {flow.context})")
-    return Rows.of(table, conditions, checks.row_weights(weights, len(table)))
-
-
-def _pieces(rows: Rows) -> Iterator[tuple[Array, Array | None, Array | None, Index]]:
-    """Walk rows in table order, a few at a time: the arrays and which rows of them."""
-    for window in rows.windows():
-        for first in range(0, len(window.index), _PIECE_ROWS):
-            yield window.x, window.context, window.weights, window.index[first : first + _PIECE_ROWS]
-
-
-def _check_finite(rows: Rows, name: str) -> None:
-    for part, label in (("x", name), ("context", "context")):
-        count, first, seen = 0, 0, 0
-        for x, context, _, index in _pieces(rows):
-            array = x if part == "x" else context
-            if array is None:
-                break
-            bad = ~np.isfinite(array[index]).all(axis=1)
-            if bad.any():
-                first = first if count else seen + int(bad.argmax())
-                count += int(bad.sum())
-            seen += len(index)
-        if count:
-            raise ValueError(f"{label} has {count} rows with NaN or infinity, first at row {first}")
-
-
-@dataclass
-class _Moments:
-    """Weighted mean and variance by column, combined piece by piece (Chan, Golub, LeVeque 1983)."""
-
-    weight: float
-    mean: npt.NDArray[np.float64]
-    square: npt.NDArray[np.float64]
-    low: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]
-
-    @classmethod
-    def of(cls, width: int) -> _Moments:
-        return cls(0.0, np.zeros(width), np.zeros(width), np.full(width, math.inf), np.full(width, -math.inf))
-
-    def add(self, values: Array, weights: Array | None) -> None:
-        values = values.astype(np.float64)
-        w = np.ones(len(values)) if weights is None else weights
-        values, w = values[w > 0], w[w > 0]
-        if not len(values):
-            return
-        weight = float(w.sum())
-        mean = w @ values / weight
-        step, total = mean - self.mean, self.weight + weight
-        self.square += w @ (values - mean) ** 2 + step**2 * self.weight * weight / total
-        self.mean = self.mean + step * weight / total
-        self.weight = total
-        self.low = np.minimum(self.low, values.min(axis=0))
-        self.high = np.maximum(self.high, values.max(axis=0))
-
-    def standardization(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        constant = np.flatnonzero(self.low == self.high)
-        if len(constant):
-            raise ValueError(
-                f"{name} has constant features: {', '.join(map(str, constant))}; a density needs some spread in each"
-            )
-        with np.errstate(over="ignore"):
-            scale = np.sqrt(self.square / self.weight)
-        wide = np.flatnonzero(~np.isfinite(scale) | (scale == 0))
-        if len(wide):
-            raise ValueError(f"{name} has features whose spread is not a float64: {', '.join(map(str, wide))}")
-        return self.mean, scale
-
-
-def initialize(flow: Flow, rows: Rows) -> None:
-    """Set standardisation and ActNorm from rows."""
-    _check_finite(rows, "x")
-    _start(flow, rows)
-
-
-def _start(flow: Flow, rows: Rows) -> None:
-    data, conditions = _Moments.of(flow.dim), _Moments.of(flow.context)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for x, context, weights, index in _pieces(rows):
-            w = None if weights is None else weights[index]
-            data.add(x[index], w)
-            if context is not None:
-                conditions.add(context[index], w)
-    standardization = data.standardization("x")
-    if flow.context:
-        # A constant condition carries nothing, and does no harm.
-        spread = np.sqrt(conditions.square / conditions.weight)
-        context_standardization = conditions.mean, np.where(spread > 0, spread, 1.0)
-    else:
-        context_standardization = np.zeros(0), np.ones(0)
-    flow._set_standardization(standardization, context_standardization)
-    flow._data_dtype = rows.x.dtype
-    flow._initialized = True
-    x, context, weights = _some(rows)
-    flow._core.initialize_from_data(x, context, weights, flow.num_threads)
-
-
-def _some(rows: Rows) -> tuple[Array, Array | None, Array | None]:
-    """Copy at most `_ROWS_TO_START` rows, evenly spaced."""
-    step = -(-len(rows) // _ROWS_TO_START)
-    parts = []
-    for x, context, weights, index in _pieces(rows):
-        at = index[::step]
-        parts.append((x[at], None if context is None else context[at], None if weights is None else weights[at]))
-    xs, contexts, all_weights = zip(*parts, strict=True)
-    return (
-        np.concatenate(xs),
-        None if contexts[0] is None else np.concatenate(contexts),
-        None if all_weights[0] is None else np.concatenate(all_weights),
-    )
-
-
-def _held_out(flow: Flow, rows: Rows, validation: Any, rng: np.random.Generator) -> tuple[Rows, Rows | None]:
-    """Return the training rows and the validation rows."""
-    if validation is None:
-        return rows, None
-    if np.ndim(validation) == 0 and not isinstance(validation, str):
-        fraction = checks.number("validation", validation, 0.0, 1.0, closed="left", what="a fraction, rows or None")
-        train, held = rows.split(fraction, rng)
-        if not len(train):
-            raise ValueError(f"validation={validation} leaves none of {len(rows)} rows to train on")
-        return train, held if len(held) else None
-    x, context = validation, None
-    if flow.context:
-        if not isinstance(validation, tuple) or len(validation) != 2:
-            raise ValueError("with a context, validation rows come as a tuple (x, context)")
-        x, context = validation
-    held = table_of(flow, x, context, None, "validation")
-    _check_finite(held, "validation")
-    return rows, held
-
-
-def _loss(flow: Flow, rows: Rows) -> float:
-    """Return the mean negative log-likelihood of rows."""
-    total = weight = 0.0
-    for x, context, weights, index in _pieces(rows):
-        density = flow._core.log_prob(x, context, index, flow.num_threads)
-        if weights is None:
-            total, weight = total - float(density.sum()), weight + len(index)
-        else:
-            w = weights[index]
-            total, weight = total - float(w[w > 0] @ density[w > 0]), weight + float(w.sum())
-    return total / weight if weight else math.nan
-
-
 def fit(flow: Flow, rows: Rows, validation: object, options: Options) -> None:
     """Fit a flow to rows."""
-    rng = np.random.default_rng(options.seed)
-    _check_finite(rows, "x")
-    train, held = _held_out(flow, rows, validation, rng)
+    start.check_density(rows)
+    if options.resume is not None:
+        _resume(flow, rows, validation, options, options.resume)
+        return
+    # A generator of our own kind, whose state a checkpoint can hold.
+    given = options.seed
+    rng = np.random.default_rng(given.integers(1 << 63) if isinstance(given, np.random.Generator) else given)
+    rng_of_split = rng.bit_generator.state
+    train, held = start.held_out(flow, rows, validation, rng)
     if not flow._initialized:
-        _start(flow, train)
-    _Fit(flow, train, held, options, rng).run()
+        start.initialize(flow, train)
+    _Fit(flow, rows, train, held, options, rng, rng_of_split).run()
+
+
+def _resume(flow: Flow, rows: Rows, validation: object, options: Options, path: files.PathLike) -> None:
+    """Go on with the fit that a checkpoint holds."""
+    found = checkpoint.load(flow, path)
+    rng = _generator(found.state["rng_of_split"])
+    train, held = start.held_out(flow, rows, validation, rng)
+    fit = _Fit(found.flow, rows, train, held, options, rng, found.state["rng_of_split"])
+    fit.go_on(found)
+    flow.__dict__.update(found.flow.__dict__)
+    fit.flow = flow
+    fit.run()
+
+
+def _generator(state: Mapping[str, Any]) -> np.random.Generator:
+    rng = np.random.default_rng(0)
+    rng.bit_generator.state = state
+    return rng
 
 
 class _Fit:
-    """One fit: the loop, and what it has to remember."""
+    """One fit: the loop, and what it has to remember.
 
-    def __init__(self, flow: Flow, train: Rows, held: Rows | None, options: Options, rng: np.random.Generator) -> None:
-        self.flow, self.train, self.held, self.options, self.rng = flow, train, held, options, rng
+    An epoch's minibatches follow from the state of the random numbers at its start, so that with the number of those
+    done a checkpoint can stand at any step.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        rows: Rows,
+        train: Rows,
+        held: Rows | None,
+        options: Options,
+        rng: np.random.Generator,
+        rng_of_split: Mapping[str, Any],
+    ) -> None:
+        self.flow, self.rows, self.train, self.held, self.options, self.rng = flow, rows, train, held, options, rng
         self.parameters = flow.parameters
         self.gradient = np.empty_like(self.parameters)
         self.optimizer = options.optimizer.fresh()
@@ -265,9 +156,10 @@ class _Fit:
         self.best_loss = math.inf
         self.good = self.parameters.copy()  # where to go back to when the loss is no longer finite
         self.failures = 0
-        self.mean_weight = _mean_weight(train)
-        # Measured on nine tables (docs/defaults.md): 256 rows a step do as well per epoch as fewer, and from 100,000
-        # rows on 512 do as well per step as 256 and better per second.
+        self.steps = 0
+        self.mean_weight = start.mean_weight(train)
+        # Measured on eight tables (docs/defaults.md): 256 rows a step do as well per epoch as fewer and better than
+        # more; from 100,000 rows on there are steps enough, and 512 do better per second.
         self.batch_size = options.batch_size or (256 if len(train) < 100_000 else 512)
         steps = -(-len(train) // self.batch_size)
         self.epochs: float = options.epochs or math.inf
@@ -275,17 +167,27 @@ class _Fit:
             self.epochs = min(200, max(1, 100_000 // steps))
         self.total_steps = self.epochs * steps
         self.started = time.perf_counter()
-        self.steps = 0
+        self.rng_of_split = rng_of_split
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        self.rng_of_epoch = self.rng.bit_generator.state
+        self.position = 0  # minibatches done
+        self.losses = self.norms = self.rate = 0.0
+        self.rows_done = self.steps_done = 0
 
     def run(self) -> None:
+        reason = self.history.stopped
         self.history.stopped = "interrupted"
         try:
             with _Bar(self.options, self.epochs) as bar:
-                while not self.history.stopped or self.history.stopped == "interrupted":
+                while not reason:
                     epoch = self.epoch()
                     bar.show(epoch)
-                    if reason := self.why_stop(epoch):
-                        self.history.stopped = reason
+                    reason = self.why_stop(epoch)
+            self.history.stopped = reason
+            if self.options.checkpoint is not None:
+                self.save_checkpoint()
         except TrainingDivergedError:
             self.history.stopped = "diverged"
             raise
@@ -306,7 +208,8 @@ class _Fit:
             return "max_time"
         if epoch.epoch >= self.epochs:
             return "epochs"
-        if self.held is not None and epoch.epoch - self.history.best_epoch >= self.options.patience:
+        patience = self.options.patience
+        if self.held is not None and patience is not None and epoch.epoch - self.history.best_epoch >= patience:
             return "patience"
         return ""
 
@@ -323,10 +226,9 @@ class _Fit:
 
     def epoch(self) -> Epoch:
         """Go over the training rows once, or until the time is out, and score the validation rows."""
-        losses = norms = rate = 0.0
-        rows = steps = 0
-        for batch in self.train.batches(self.batch_size, self.rng):
-            rate = self.learning_rate()
+        clip_norm = math.inf if self.options.clip_norm is None else self.options.clip_norm
+        for batch in itertools.islice(self.train.batches(self.batch_size, self.rng), self.position, None):
+            self.rate = self.learning_rate()
             loss = self.flow._core.loss_and_grad(
                 batch.x, batch.context, batch.weights, batch.index, len(batch.index) * self.mean_weight,
                 self.gradient, self.flow.num_threads,
@@ -334,32 +236,38 @@ class _Fit:
             norm = math.nan
             if math.isfinite(loss):
                 norm = self.optimizer.update(
-                    self.parameters, self.gradient, rate, self.options.clip_norm, self.flow.num_threads
+                    self.parameters, self.gradient, self.rate, clip_norm, self.flow.num_threads
                 )
+            self.position += 1
             if not math.isfinite(norm):
                 self.roll_back()
                 continue
             self.steps += 1
-            losses, norms = losses + loss * len(batch.index), norms + norm
-            rows, steps = rows + len(batch.index), steps + 1
+            self.losses += loss * len(batch.index)
+            self.norms += norm
+            self.rows_done += len(batch.index)
+            self.steps_done += 1
+            if self.options.checkpoint is not None and self.steps % self.options.checkpoint_every == 0:
+                self.save_checkpoint()
             if self.options.max_time is not None and self.out_of_time():
                 break
-        validation = math.nan if self.held is None else _loss(self.flow, self.held)
+        validation = math.nan if self.held is None else start.loss(self.flow, self.held)
         epoch = Epoch(
             epoch=len(self.history) + 1,
             steps=self.steps,
             seconds=self.elapsed(),
-            train_loss=losses / rows if rows else math.nan,
+            train_loss=self.losses / self.rows_done if self.rows_done else math.nan,
             validation_loss=validation,
-            learning_rate=rate,
-            grad_norm=norms / steps if steps else math.nan,
+            learning_rate=self.rate,
+            grad_norm=self.norms / self.steps_done if self.steps_done else math.nan,
         )
         self.history.epochs.append(epoch)
         if self.held is None or validation < self.best_loss:
             self.best, self.best_loss = self.parameters.copy(), validation
             self.history.best_epoch = epoch.epoch
-        if rows and not math.isinf(validation):
+        if self.rows_done and not math.isinf(validation):
             self.good = self.parameters.copy()
+        self.begin_epoch()
         return epoch
 
     def roll_back(self) -> None:
@@ -377,18 +285,74 @@ class _Fit:
         if self.failures > _MOST_FAILURES:
             raise TrainingDivergedError(
                 f"the loss became non-finite {self.failures} times, at last with a learning rate of "
-                f"{self.learning_rate():.1e}; the flow is at its best state so far. Look for extreme rows, or start "
+                f"{self.rate:.1e}; the flow is at its best state so far. Look for extreme rows, or start "
                 "with a lower learning rate"
             )
 
+    # -- checkpoints ---------------------------------------------------------------------------------------------
 
-def _mean_weight(rows: Rows) -> float:
-    if rows.weights is None:
-        return 1.0
-    total = sum(float(window.weights[window.index].sum()) for window in rows.windows() if window.weights is not None)
-    if not total > 0:
-        raise ValueError("the weights of the training rows are all zero")
-    return total / len(rows)
+    def settings(self) -> dict[str, Any]:
+        """Return what a fit must have in common with the one it goes on with."""
+        return {
+            "rows": checkpoint.fingerprint(self.rows),
+            "training_rows": len(self.train),
+            "validation": None if self.held is None else checkpoint.fingerprint(self.held),
+            "batch_size": self.batch_size,
+            "epochs": None if math.isinf(self.epochs) else self.epochs,
+            "optimizer": repr(self.options.optimizer),
+            "schedule": self.options.schedule,
+            "max_time": self.options.max_time,
+            "patience": self.options.patience,
+            "clip_norm": self.options.clip_norm,
+        }
+
+    def save_checkpoint(self) -> None:
+        assert self.options.checkpoint is not None
+        vectors = {"best": self.best, "good": self.good, "mean": self.optimizer.mean, "square": self.optimizer.square}
+        state = {
+            "rng_of_split": self.rng_of_split,
+            "rng_of_epoch": self.rng_of_epoch,
+            "position": self.position,
+            "steps": self.steps,
+            "adam_steps": self.optimizer.steps,
+            "failures": self.failures,
+            "best_loss": None if not math.isfinite(self.best_loss) else self.best_loss,
+            "losses": self.losses,
+            "norms": self.norms,
+            "rate": self.rate,
+            "rows_done": self.rows_done,
+            "steps_done": self.steps_done,
+            "elapsed": self.elapsed(),
+        }
+        present = {name: vector for name, vector in vectors.items() if vector is not None}
+        checkpoint.save(
+            self.options.checkpoint,
+            checkpoint.Checkpoint(self.flow, self.history, present, state, self.settings()),
+        )
+
+    def go_on(self, found: checkpoint.Checkpoint) -> None:
+        """Take over the state of a checkpoint."""
+        mine = self.settings()
+        if mine != found.settings:
+            differ = [
+                f"{k} was {found.settings.get(k)}, now {mine[k]}" for k in mine if mine[k] != found.settings.get(k)
+            ]
+            raise ValueError(f"resume= goes on with the same fit on the same rows; here {'; '.join(differ)}")
+        state, vectors = found.state, found.vectors
+        self.history = self.flow.history = found.history
+        if self.history.stopped == "interrupted":
+            self.history.stopped = ""
+        self.best, self.good = vectors.get("best"), vectors["good"].copy()
+        self.best_loss = math.inf if state["best_loss"] is None else float(state["best_loss"])
+        if "mean" in vectors:
+            self.optimizer.mean, self.optimizer.square = vectors["mean"].copy(), vectors["square"].copy()
+        self.optimizer.steps, self.failures = int(state["adam_steps"]), int(state["failures"])
+        self.rng = _generator(state["rng_of_epoch"])
+        self.begin_epoch()
+        self.position, self.steps = int(state["position"]), int(state["steps"])
+        self.losses, self.norms, self.rate = float(state["losses"]), float(state["norms"]), float(state["rate"])
+        self.rows_done, self.steps_done = int(state["rows_done"]), int(state["steps_done"])
+        self.started = time.perf_counter() - float(state["elapsed"])
 
 
 class _Bar:
