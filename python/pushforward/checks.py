@@ -115,13 +115,13 @@ def floats(x: object, name: str) -> Array:
         _not_numbers(name, "its rows have different lengths")
     mask = getattr(x, "mask", None)
     if isinstance(mask, np.ndarray) and mask.any():
-        raise ValueError(f"{name} has {mask.sum()} masked values; fill them, or leave their rows out")
+        raise ValueError(f"{name} has masked values in {mask.sum()} places; fill them, or leave their rows out")
     if array.dtype == object:
         numbers = _from_objects(array)
         if numbers is not None:
             return numbers
-        labels = getattr(x, "columns", ())
-        bad = [str(label) for label, column in zip(labels, array.T, strict=False) if _from_objects(column) is None]
+        columns = zip(x.columns, array.T, strict=True) if hasattr(x, "columns") else ()
+        bad = [str(label) for label, column in columns if _from_objects(column) is None]
         _not_numbers(name, f"the columns {', '.join(bad)} are not" if bad else "it holds other objects")
     if array.dtype.kind not in "biuf":
         _not_numbers(name, f"it has dtype {array.dtype}")
@@ -169,12 +169,15 @@ def row_weights(weights: object, rows: int) -> npt.NDArray[np.float64] | None:
     """Return the weights as (rows,) float64, non-negative, finite and not all zero; None stays None."""
     if weights is None:
         return None
-    array = np.ascontiguousarray(floats(weights, "weights"), dtype=np.float64)
+    array = floats(weights, "weights").astype(np.float64, order="C", copy=False)
     if array.shape != (rows,):
         raise ValueError(f"weights has shape {array.shape}; with {rows} rows, ({rows},) is expected")
     bad = ~np.isfinite(array)
     if bad.any():
-        raise ValueError(f"weights has {bad.sum()} entries with NaN or infinity, first at row {bad.argmax()}")
+        count = int(bad.sum())
+        raise ValueError(
+            f"weights has {count} row{'s' * (count > 1)} with NaN or infinity, first at row {bad.argmax()}"
+        )
     if (array < 0).any():
         raise ValueError(f"weights must not be negative; {array.min()} at row {array.argmin()}")
     if rows and not array.sum() > 0:
@@ -184,7 +187,7 @@ def row_weights(weights: object, rows: int) -> npt.NDArray[np.float64] | None:
 
 def vector(values: object, size: int, name: str) -> npt.NDArray[np.float64]:
     """Return `values` as a (size,) float64 array."""
-    array = np.ascontiguousarray(floats(values, name), dtype=np.float64)
+    array = floats(values, name).astype(np.float64, order="C", copy=False)
     if array.shape != (size,):
         raise ValueError(f"{name} has shape {array.shape}; ({size},) is expected")
     return array

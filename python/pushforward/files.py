@@ -78,6 +78,8 @@ def _json(text: str | bytes, what: str) -> dict[str, Any]:
 
     try:
         value = json.loads(text, object_pairs_hook=unique)
+    except FileFormatError:
+        raise
     except (ValueError, RecursionError):
         raise FileFormatError(f"{what} is not JSON, or nested too deep") from None
     if not isinstance(value, dict):
@@ -90,7 +92,7 @@ def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
 
     try:
         # Checks the header's length, every shape, dtype and offset, and that tensors fill the file without overlap.
-        entries: list[tuple[str, dict[str, Any]]] = deserialize(data)  # type: ignore[no-untyped-call]
+        entries: Any = deserialize(data)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise FileFormatError(f"not a safetensors file, or a damaged one ({error})") from None
     header = _json(data[8 : 8 + int.from_bytes(data[:8], "little")], "the header")
@@ -109,9 +111,7 @@ def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
     for name, entry in entries:
         if entry["dtype"] not in _DTYPES:
             raise FileFormatError(f"tensor {name!r} has dtype {entry['dtype']}; F32 or F64 is expected")
-        buffer: Any = entry["data"]
-        values: Array = np.frombuffer(buffer, _DTYPES[entry["dtype"]])
-        tensors[name] = values.reshape(entry["shape"])
+        tensors[name] = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])  # type: ignore[call-overload]
     return content, tensors
 
 
@@ -146,13 +146,18 @@ def save(flow: Flow, path: PathLike) -> None:
 
 
 def load(flow: Flow, path: PathLike) -> None:
-    """Make a flow what a file holds."""
+    """Make a flow what a file holds; of a checkpoint, the best state."""
     content, tensors = read(path)
+    content.pop("checkpoint", None)
+    best = tensors.get("checkpoint.best")
+    tensors = {name: values for name, values in tensors.items() if not name.startswith("checkpoint.")}
     for name, values in tensors.items():
         if not np.isfinite(values).all():
             raise FileFormatError(f"{os.fspath(path)}: tensor {name!r} holds NaN or infinity")
     try:
         restore(flow, content, tensors)
+        if best is not None:
+            flow.parameters[...] = _take({"best": best}, "best", flow.parameters.shape, flow.dtype)
     except FileFormatError as error:
         raise FileFormatError(f"{os.fspath(path)}: {error}") from None
 

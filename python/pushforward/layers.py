@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -87,7 +87,7 @@ class MLP:
     activation: str = "relu"
 
     def __post_init__(self) -> None:
-        if isinstance(self.hidden, (int, np.integer, str)):
+        if isinstance(self.hidden, str) or not isinstance(self.hidden, Iterable):
             raise TypeError(f"hidden must be a sequence of widths such as (64, 64), not {self.hidden!r}")
         widths = tuple(checks.integer(f"hidden[{i}]", width, 1) for i, width in enumerate(self.hidden))
         object.__setattr__(self, "hidden", widths)
@@ -138,10 +138,9 @@ class Coupling:
         if isinstance(self.mask, str):
             checks.choice("mask", self.mask, _MASKS)
             return
-        mask = np.asarray(self.mask)
-        if mask.dtype != bool or mask.ndim != 1:
+        if not (isinstance(self.mask, Iterable) and all(isinstance(kept, (bool, np.bool_)) for kept in self.mask)):
             raise TypeError(f"mask must be {', '.join(map(repr, _MASKS))} or a one-dimensional boolean array")
-        object.__setattr__(self, "mask", tuple(mask.tolist()))
+        object.__setattr__(self, "mask", tuple(map(bool, self.mask)))
 
     def kept(self, dim: int, number: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
         """Return the mask of the coupling that is the `number`-th (from 0) of its flow, as a (dim,) boolean array."""
@@ -189,6 +188,8 @@ class Permutation:
         if isinstance(self.order, str):
             checks.choice("order", self.order, _ORDERS)
             return
+        if not isinstance(self.order, Iterable):
+            raise TypeError(f"order must be 'reverse', 'random' or a sequence of indices, not {self.order!r}")
         order = tuple(checks.integer(f"order[{i}]", index) for i, index in enumerate(self.order))
         if sorted(order) != list(range(len(order))):
             raise ValueError(f"order must hold each of 0 ... {len(order) - 1} once, not {order}")

@@ -26,6 +26,7 @@ _MOST_SHUFFLED_ROWS = 1 << 21
 _BLOCK_ROWS = 1024
 # A memory-mapped table up to this size is used where it lies; a window of a larger one is this large.
 _WINDOW_BYTES = 32 << 20
+_BLOCKS_MAPPED = 16
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ class Rows:
         rows = max(_WINDOW_BYTES // self.bytes_per_row, self.block) if mapped else _MOST_SHUFFLED_ROWS
         count = max(rows // self.block, 1)
         for first in range(0, len(order), count):
-            index = self._rows_of(order[first : first + count])
-            window = self._read(index) if mapped else Window(self.x, self.context, self.weights, index)
+            blocks = order[first : first + count]
+            window = self._read(blocks) if mapped else Window(self.x, self.context, self.weights, self._rows_of(blocks))
             if rng is not None and self.block > 1:
                 rng.shuffle(window.index)
             yield window
@@ -107,21 +108,27 @@ class Rows:
 
     def _rows_of(self, blocks: Index) -> Index:
         if self.block == 1:
-            return blocks.copy()
+            copy: Index = blocks.copy()
+            return copy
         index: Index = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
         inside: Index = index[index < len(self.x)]
         return inside
 
-    def _read(self, index: Index) -> Window:
-        """Copy rows out of a map, and give its pages back to the system."""
-        window = Window(
-            self.x[index],
-            None if self.context is None else self.context[index],
-            None if self.weights is None else self.weights[index],
-            np.arange(len(index)),
-        )
-        drop_pages(self.x, self.context)
-        return window
+    def _read(self, blocks: Index) -> Window:
+        """Copy blocks out of a map, and give its pages back to the system."""
+        read = [None if array is None else self._copy(array, blocks) for array in (self.x, self.context, self.weights)]
+        assert read[0] is not None
+        return Window(read[0], read[1], read[2], np.arange(len(read[0])))
+
+    def _copy(self, array: Array, blocks: Index) -> Array:
+        parts = []
+        for i, block in enumerate(blocks):
+            parts.append(array[block * self.block : (block + 1) * self.block].copy())
+            # The system maps up to megabytes around a block that is touched.
+            if i % _BLOCKS_MAPPED == 0:
+                drop_pages(array)
+        drop_pages(array)
+        return np.concatenate(parts)
 
 
 def _map_of(array: Array) -> mmap.mmap | None:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-# Scoring and statistics go over a table in pieces of this many rows: their temporaries stay below a few megabytes.
-_PIECE_ROWS = 1 << 16
-# ActNorm's start needs means and deviations only: more rows change them by less than a percent.
-_ROWS_TO_START = 1 << 16
+# Scoring and statistics go over a table in pieces of this size, so that their temporaries stay small.
+_PIECE_BYTES = 4 << 20
+# ActNorm's start needs means and deviations only: more than 65,536 rows change them by less than a percent.
+_MOST_ROWS_TO_START = 1 << 16
+_MOST_BYTES_TO_START = 16 << 20
 
 
 def table_of(flow: Flow, x: object, context: object, weights: object, name: str = "x") -> Rows:
@@ -36,9 +37,10 @@ def table_of(flow: Flow, x: object, context: object, weights: object, name: str 
 
 def pieces(rows: Rows) -> Iterator[tuple[Array, Array | None, Array | None, Index]]:
     """Walk rows in table order, a few at a time: the arrays, and which rows of them."""
+    size = max(_PIECE_BYTES // rows.bytes_per_row, 64)
     for window in rows.windows():
-        for first in range(0, len(window.index), _PIECE_ROWS):
-            yield window.x, window.context, window.weights, window.index[first : first + _PIECE_ROWS]
+        for first in range(0, len(window.index), size):
+            yield window.x, window.context, window.weights, window.index[first : first + size]
 
 
 def check_finite(rows: Rows, name: str) -> tuple[Floats, Floats]:
@@ -136,8 +138,8 @@ def initialize(flow: Flow, rows: Rows) -> None:
 
 
 def _some(rows: Rows) -> tuple[Array, Array | None, Array | None]:
-    """Copy at most `_ROWS_TO_START` rows, evenly spaced."""
-    step = -(-len(rows) // _ROWS_TO_START)
+    """Copy rows for the layers that start from data, evenly spaced."""
+    step = -(-len(rows) // max(min(_MOST_ROWS_TO_START, _MOST_BYTES_TO_START // rows.bytes_per_row), 1024))
     parts = []
     for x, context, weights, index in pieces(rows):
         at = index[::step]

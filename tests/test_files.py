@@ -1,0 +1,308 @@
+"""Models on disk: what comes back, what is refused, and that files of every version stay readable."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pushforward
+import pytest
+from cases import CASES, Case
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pushforward import FileFormatError, Flow, files
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def example(tmp_path: Path, name: str = "affine-3|3", dtype: str = "float32") -> Path:
+    case = next(case for case in CASES if str(case) == name)
+    flow = case.flow(dtype)
+    flow.columns, flow.context_columns = ("a", "b", "c"), ("d", "e", "f")
+    path = tmp_path / "flow.safetensors"
+    flow.save(path)
+    return path
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_saved_comes_back(case: Case, dtype: str, tmp_path: Path) -> None:
+    flow, x, context = case.flow(dtype), case.latent(65), case.condition(65)
+    flow.save(tmp_path / "flow.safetensors")
+    twin = Flow.load(str(tmp_path / "flow.safetensors"))
+    assert repr(twin) == repr(flow)
+    assert twin.parameters.tobytes() == flow.parameters.tobytes()
+    assert twin.log_prob(x, context).tobytes() == flow.log_prob(x, context).tobytes()
+    few = None if context is None else context[:9]
+    assert twin.sample(9, few, seed=0).tobytes() == flow.sample(9, few, seed=0).tobytes()
+
+
+def test_a_fit_leaves_its_history_in_the_file(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).gamma(1.0, size=(1000, 2)).astype(np.float32)
+    for validation in (0.2, None):
+        flow = Flow(2, seed=0).fit(x, epochs=8, validation=validation)
+        flow.save(tmp_path / "flow.safetensors")
+        twin = Flow.load(tmp_path / "flow.safetensors")
+        assert str(twin.history) == str(flow.history)
+        np.testing.assert_array_equal(twin.history["validation_loss"], flow.history["validation_loss"])
+        assert twin.sample(2, seed=0).dtype == np.float32
+        twin.fit(x, epochs=1)  # goes on, rather than starting anew
+        assert twin.history["train_loss"][0] < flow.history["train_loss"][0]
+
+
+def test_any_safetensors_reader_opens_it(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    path = example(tmp_path)
+    with safe_open(path, "np") as file:
+        content = json.loads(file.metadata()["pushforward"])
+        names = set(file.keys())
+    assert content["format"] == files.FORMAT
+    assert content["columns"] == ["a", "b", "c"]
+    assert names == set(Flow.load(path).named_parameters()) | {
+        f"{side}standardization.{part}" for side in ("", "context_") for part in ("shift", "scale")
+    }
+
+
+# -- writing is atomic -------------------------------------------------------------------------------------------
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = example(tmp_path)
+    before = path.read_bytes()
+    flow = Flow.load(path)
+    flow.parameters += 1
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        flow.save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_saved_file_has_the_usual_mode(tmp_path: Path) -> None:
+    path = example(tmp_path)
+    (tmp_path / "other").write_bytes(b"")
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    flow = Flow(2)
+    flow.parameters[3] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        flow.save(tmp_path / "flow.safetensors")
+    assert not os.listdir(tmp_path)
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------
+
+
+def split(data: bytes) -> tuple[dict[str, Any], bytes]:
+    length = struct.unpack("<Q", data[:8])[0]
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def join(header: dict[str, Any], rest: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + rest
+
+
+def edit_model(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
+    """Damage the description."""
+
+    def damage(data: bytes) -> bytes:
+        header, rest = split(data)
+        content = json.loads(header["__metadata__"]["pushforward"])
+        change(content)
+        header["__metadata__"]["pushforward"] = json.dumps(content)
+        return join(header, rest)
+
+    return damage
+
+
+def edit_header(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
+    """Damage the header."""
+
+    def damage(data: bytes) -> bytes:
+        header, rest = split(data)
+        change(header)
+        return join(header, rest)
+
+    return damage
+
+
+def replace_text(old: str, new: str) -> Callable[[bytes], bytes]:
+    def damage(data: bytes) -> bytes:
+        header, rest = split(data)
+        text = header["__metadata__"]["pushforward"]
+        assert old in text
+        header["__metadata__"]["pushforward"] = text.replace(old, new, 1)
+        return join(header, rest)
+
+    return damage
+
+
+def set_float(name: str, value: float) -> Callable[[bytes], bytes]:
+    def damage(data: bytes) -> bytes:
+        header, rest = split(data)
+        entry = header[name]
+        first = entry["data_offsets"][0]
+        code = {"F32": "<f", "F64": "<d"}[entry["dtype"]]
+        return join(header, rest[:first] + struct.pack(code, value) + rest[first + struct.calcsize(code) :])
+
+    return damage
+
+
+def layer(content: dict[str, Any]) -> dict[str, Any]:
+    return content["model"]["layers"][0]
+
+
+WEIGHT = "layers.0.conditioner.0.weight"
+DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda data: b"", "not a safetensors file"),
+    "text": (lambda data: b"hello, this is no model at all", "not a safetensors file"),
+    "truncated": (lambda data: data[:-1], "damaged"),
+    "longer": (lambda data: data + b"\0", "damaged"),
+    "header length": (lambda data: struct.pack("<Q", 1 << 60) + data[8:], "damaged"),
+    "foreign": (edit_header(lambda h: h["__metadata__"].clear()), "not one of pushforward's"),
+    "newer": (edit_model(lambda c: c.update(format=files.FORMAT + 1)), "update it"),
+    "format text": (edit_model(lambda c: c.update(format="1")), "format version"),
+    "no model": (edit_model(lambda c: c.pop("model")), "model"),
+    "deep": (replace_text('"columns": ["a"', '"columns": [' + "[" * 100_000 + '"a"'), "nested"),
+    "name twice": (replace_text('"format": 1', '"format": 1, "format": 1'), "twice"),
+    "unknown layer": (edit_model(lambda c: layer(c).update(kind="Evil")), "Evil"),
+    "unknown transform": (edit_model(lambda c: layer(c)["transform"].update(kind="os.system")), "os.system"),
+    "layer as transform": (edit_model(lambda c: layer(c)["transform"].update(kind="ActNorm")), "transform must be"),
+    "unknown activation": (edit_model(lambda c: layer(c)["conditioner"].update(activation="step")), "step"),
+    "unknown base": (edit_model(lambda c: c["model"]["base"].update(kind="Cauchy")), "Cauchy"),
+    "layer as base": (edit_model(lambda c: c["model"]["base"].update(kind="ActNorm")), "no base"),
+    "missing field": (edit_model(lambda c: layer(c).pop("kept")), "kept"),
+    "layers number": (edit_model(lambda c: c["model"].update(layers=3)), "description"),
+    "layer list": (edit_model(lambda c: c["model"].update(layers=[[1]])), "no layer"),
+    "mask short": (edit_model(lambda c: layer(c).update(kept=[True])), "mask"),
+    "mask numbers": (edit_model(lambda c: layer(c).update(kept=[1, 0, 1])), "mask"),
+    "mask all": (edit_model(lambda c: layer(c).update(kept=[True] * 3)), "mask"),
+    "huge width": (edit_model(lambda c: layer(c)["conditioner"].update(hidden=[10**9, 10**9])), "more parameters"),
+    "huger width": (edit_model(lambda c: layer(c)["conditioner"].update(hidden=[2**62] * 2)), "hidden"),
+    "beyond int64": (edit_model(lambda c: layer(c)["conditioner"].update(hidden=[2**80])), "description"),
+    "negative width": (edit_model(lambda c: layer(c)["conditioner"].update(hidden=[-1])), "hidden"),
+    "other width": (edit_model(lambda c: layer(c)["conditioner"].update(hidden=[5, 5])), "is expected"),
+    "huge dim": (edit_model(lambda c: c["model"].update(dim=10**15)), "is expected"),
+    "zero dim": (edit_model(lambda c: c["model"].update(dim=0)), "dim is 0"),
+    "dim true": (edit_model(lambda c: c["model"].update(dim=True)), "dim is True"),
+    "other dtype": (edit_model(lambda c: c["model"].update(dtype="float64")), "is expected"),
+    "unknown dtype": (edit_model(lambda c: c["model"].update(dtype="float16")), "float16"),
+    "names": (edit_model(lambda c: c.update(columns=["a"])), "column names"),
+    "names numbers": (edit_model(lambda c: c.update(columns=[1, 2, 3])), "column names"),
+    "data dtype": (edit_model(lambda c: c.update(data_dtype="object")), "data_dtype"),
+    "history": (edit_model(lambda c: c.update(training={"epochs": 3})), "description"),
+    "best epoch": (edit_model(lambda c: c.update(training={"epochs": [], "best_epoch": 7, "stopped": ""})), "epoch"),
+    "tensor missing": (edit_header(lambda h: h.update({"other": h.pop(WEIGHT)})), "missing"),
+    "tensor extra": (
+        edit_header(lambda h: h.update({"zzz": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}})),
+        "zzz|damaged",
+    ),
+    "tensor shape": (edit_header(lambda h: h[WEIGHT]["shape"].reverse()), "is expected"),
+    "tensor dtype": (edit_header(lambda h: h[WEIGHT].update(dtype="I32")), "I32"),
+    "offsets": (edit_header(lambda h: h[WEIGHT].update(data_offsets=[0, 10**12])), "damaged"),
+    "overlap": (edit_header(lambda h: h[WEIGHT].update(data_offsets=[0, 4])), "damaged"),
+    "nan": (set_float(WEIGHT, float("nan")), "NaN or infinity"),
+    "inf": (set_float("standardization.shift", float("inf")), "NaN or infinity"),
+    "scale": (set_float("standardization.scale", -1.0), "not above 0"),
+    "context scale": (set_float("context_standardization.scale", 0.0), "not above 0"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
+    path = example(tmp_path)
+    damage, message = DAMAGES[name]
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(FileFormatError, match=message) as caught:
+        Flow.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_says_which(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors"):
+        Flow.load(tmp_path / "none.safetensors")
+    with pytest.raises(IsADirectoryError):
+        Flow.load(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        Flow(2).save(tmp_path / "no" / "folder.safetensors")
+
+
+def check_valid_or_refused(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    try:
+        flow = Flow.load(path)
+    except FileFormatError:
+        return
+    context = np.ones(flow.context) if flow.context else None
+    assert flow.log_prob(np.ones((3, flow.dim)), context).shape == (3,)
+
+
+@given(st.data())
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_mutation_is_valid_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    original = example(tmp_path).read_bytes()
+    header_size = 8 + struct.unpack("<Q", original[:8])[0]
+    changed = bytearray(original)
+    for _ in range(data.draw(st.integers(1, 4))):
+        kind = data.draw(st.sampled_from(["flip", "truncate", "splice", "write"]))
+        limit = len(changed) - 1
+        if limit < 16:
+            break
+        at = data.draw(st.one_of(st.integers(0, min(header_size, limit)), st.integers(0, limit)))
+        if kind == "flip":
+            changed[at] ^= 1 << data.draw(st.integers(0, 7))
+        elif kind == "truncate":
+            del changed[at:]
+        elif kind == "splice":
+            source, size = data.draw(st.integers(0, limit)), data.draw(st.integers(1, 64))
+            changed[at : at + size] = changed[source : source + size]
+        else:
+            text = data.draw(st.sampled_from([b"-1", b"null", b"1e99", b"[]", b"{}", b'""', b"99999999999999999999"]))
+            changed[at : at + len(text)] = text
+    check_valid_or_refused(tmp_path / "mutated.safetensors", bytes(changed))
+
+
+@given(st.dictionaries(st.sampled_from(["dim", "context", "dtype", "base", "layers"]), st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["kind", "hidden", "kept", "mask", "x"]), inner),
+    max_leaves=8,
+)))  # fmt: skip
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_description_is_valid_or_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    damaged = edit_model(lambda content: content["model"].update(change))(example(tmp_path).read_bytes())
+    check_valid_or_refused(tmp_path / "described.safetensors", damaged)
+
+
+# -- files of every version stay readable ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_golden_files_are_read_as_ever(path: Path) -> None:
+    """Written by golden/write.py of the version in the name; never written again."""
+    flow = Flow.load(path)
+    expected = np.load(path.with_suffix(".npz"))
+    context = expected["context"] if flow.context else None
+    tolerance = {"float32": 2e-4, "float64": 1e-10}[flow.dtype.name]
+    np.testing.assert_allclose(
+        flow.log_prob(expected["x"], context), expected["log_prob"], rtol=tolerance, atol=tolerance
+    )
+    z, _ = flow.inverse(expected["x"], context)
+    np.testing.assert_allclose(z, expected["z"], rtol=tolerance, atol=tolerance)
+
+
+def test_there_are_golden_files_of_this_format() -> None:
+    assert list(GOLDEN.glob(f"format{files.FORMAT}-*.safetensors"))
+    assert pushforward.__version__
