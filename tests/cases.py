@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pushforward import MLP, ActNorm, Additive, Affine, Coupling, Flow, Permutation, nice, realnvp
+from pushforward import MLP, ActNorm, Additive, Affine, Coupling, Flow, Permutation, RationalQuadratic, nice, realnvp
 from pushforward.layers import Layer
 
 NET = MLP(hidden=(7, 5), activation="tanh")
@@ -72,6 +72,9 @@ _LAYERS: dict[str, Callable[[int], Sequence[Layer]]] = {
     "affine-relu": lambda dim: [Coupling(Affine(2.0), MLP((17,), "relu"), mask="alternate")],
     "affine-silu": lambda dim: [Coupling(Affine(), MLP((16, 9), "silu"), mask="random")],
     "affine-linear": lambda dim: [Coupling(Affine(), MLP(()), mask="alternate")],
+    "spline": lambda dim: [Coupling(RationalQuadratic(), NET)],
+    "spline-64": lambda dim: [Coupling(RationalQuadratic(bins=64, bound=2.0), NET, mask="alternate")],
+    "spline-2": lambda dim: [Coupling(RationalQuadratic(bins=2, min_slope=0.1), NET)] * 2,
     "actnorm": lambda dim: [ActNorm()],
     "permutation": lambda dim: [Permutation("random"), ActNorm()],
     "no-layer": lambda dim: [],
@@ -88,5 +91,5 @@ CASES = [
     Case(name, layers, dim, context)
     for name, layers in _LAYERS.items()
     for dim in DIMS
-    for context in ((0, 3) if "affine" in name or name.startswith("random") else (0,))
+    for context in ((0, 3) if name.startswith(("affine", "random", "spline")) else (0,))
 ]

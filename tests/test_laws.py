@@ -76,8 +76,24 @@ class Functional:
     def __init__(self, case: Case, direction: str, size: int) -> None:
         rng = np.random.default_rng(5)
         self.flow, self.direction = case.flow("float64"), direction
-        self.points, self.context = case.latent(size), case.condition(size)
-        self.grad_out, self.grad_log_det = rng.normal(size=(size, case.dim)), rng.normal(size=size)
+        # Rows so near a kink (of relu, of a spline at a knot) that a difference reaches across it have no derivative to
+        # compare with: take others.
+        points, context = case.latent(2 * size + 20, seed=11), case.condition(2 * size + 20)
+        grad_out, grad_log_det = rng.normal(size=points.shape), rng.normal(size=len(points))
+        smooth = np.ones(len(points), dtype=bool)
+        for _ in range(3):
+            step = rng.normal(size=points.shape)
+
+            def moved(h: float, step: np.ndarray = step) -> np.ndarray:
+                out, log_det = getattr(self.flow, direction)(points + h * step, context)
+                return (grad_out * out).sum(axis=1) + grad_log_det * log_det
+
+            wide, narrow = derivative(moved, 4e-5), derivative(moved, 4e-6)
+            smooth &= np.abs(wide - narrow) < 1e-4 * np.maximum(1, np.abs(narrow))
+        rows = np.flatnonzero(smooth)[:size]
+        assert len(rows) == size
+        self.points, self.context = points[rows], None if context is None else context[rows]
+        self.grad_out, self.grad_log_det = grad_out[rows], grad_log_det[rows]
 
     def of_rows(self, points: np.ndarray, context: np.ndarray | None) -> np.ndarray:
         out, log_det = getattr(self.flow, self.direction)(points, context)
@@ -116,16 +132,16 @@ def test_adjoints_are_the_derivatives(case: Case, direction: str, size: int) -> 
     else:
         assert grad_context is None
     parameters = functional.flow.parameters.copy()
-    want = np.zeros_like(parameters)
-    for i in range(len(parameters)):
+    # All parameters of small flows; of large ones some, and every one of them in the inner products below.
+    some = np.random.default_rng(7).permutation(len(parameters))[:100]
 
-        def moved(h: float, i: int = i) -> float:
-            values = parameters.copy()
-            values[i] += h
-            return functional.of_parameters(values)
+    def along(i: int, h: float) -> float:
+        moved = parameters.copy()
+        moved[i] += h
+        return functional.of_parameters(moved)
 
-        want[i] = derivative(moved, 2e-6)
-    assert_close(grad_parameters, want)
+    want = np.array([derivative(lambda h, i=i: along(i, h), 2e-6) for i in some])
+    assert_close(grad_parameters[some], want)
 
 
 @every_case
@@ -144,7 +160,7 @@ def test_inner_products_agree(case: Case, direction: str) -> None:
         context = None if v_context is None else functional.context + h * v_context
         return functional.of_rows(functional.points + h * v_points, context).sum()
 
-    left = derivative(along, 1e-6)
+    left = derivative(along, 2e-7)
     right = (grad_input * v_points).sum() + grad_parameters @ v_parameters
     if v_context is not None:
         right += (grad_context * v_context).sum()
@@ -249,7 +265,7 @@ def test_density_integrates_to_one_and_samples_follow_it(case: Case, dtype: str)
     context = None if context is None else context[0]
     sample = flow.sample(20_000, context, seed=0)
     # An equal grid far beyond the sample; its cells are fine enough where relu bends the density.
-    cells = 20_000 if case.dim == 1 else 700
+    cells = 20_000 if case.dim == 1 else 1400
     spread = sample.std(axis=0)
     low, high = sample.min(axis=0) - 3 * spread, sample.max(axis=0) + 3 * spread
     axes = [np.linspace(a, b, cells + 1) for a, b in zip(low, high, strict=True)]
@@ -262,8 +278,8 @@ def test_density_integrates_to_one_and_samples_follow_it(case: Case, dtype: str)
         cdf = np.interp(sample[:, axis], axes[axis][1:], marginal / marginal[-1])
         assert stats.kstest(cdf, "uniform").pvalue > 1e-4
     if case.dim == 2:
-        inside = (sample[:, 0, None] <= axes[0][::50]) & (sample[:, 1, None] <= axes[1][::50])
-        expected = mass.cumsum(axis=0).cumsum(axis=1)[49::50, 49::50].diagonal()
+        inside = (sample[:, 0, None] <= axes[0][::100]) & (sample[:, 1, None] <= axes[1][::100])
+        expected = mass.cumsum(axis=0).cumsum(axis=1)[99::100, 99::100].diagonal()
         assert np.abs(inside[:, 1:].mean(axis=0) - expected).max() < 5 / np.sqrt(len(sample))
 
 

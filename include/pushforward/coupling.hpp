@@ -50,7 +50,7 @@ class Coupling final : public Layer<Scalar> {
     for (std::size_t j = 0; j < moved_.size(); ++j)
       for (Index row = 0; row < tile.padded; row += kLanes) {
         auto state = lanes(tile.state + moved_[j] * kTileRows + row);
-        const Scalar* at = theta + static_cast<Index>(j) * stride + row;
+        Scalar* at = theta + static_cast<Index>(j) * stride + row;
         lanes(before + column(j) + row) = state;
         Lanes<Scalar> log_det;
         state = direction == Direction::forward ? transform_.forward(at, state, log_det)

@@ -4,7 +4,7 @@ from pushforward._dispatch import build_info, core, simd_level
 from pushforward.errors import FileFormatError, TrainingDivergedError
 from pushforward.flow import Flow
 from pushforward.history import Epoch, History
-from pushforward.layers import MLP, ActNorm, Additive, Affine, Coupling, Normal, Permutation
+from pushforward.layers import MLP, ActNorm, Additive, Affine, Coupling, Normal, Permutation, RationalQuadratic
 from pushforward.optimizer import Adam
 from pushforward.presets import nice, realnvp
 
@@ -24,6 +24,7 @@ __all__ = [
     "History",
     "Normal",
     "Permutation",
+    "RationalQuadratic",
     "TrainingDivergedError",
     "build_info",
     "nice",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+from collections.abc import Iterator
 from types import ModuleType
 
 from pushforward import _cpu
@@ -27,7 +29,25 @@ def _load() -> ModuleType:
     level = os.environ.get("PUSHFORWARD_SIMD") or runnable[-1]
     if level not in runnable:
         choice("PUSHFORWARD_SIMD", level, runnable, note="the levels this processor runs")
-    return importlib.import_module(f"pushforward._core_{level}")
+    with _patient_threads():
+        return importlib.import_module(f"pushforward._core_{level}")
+
+
+@contextlib.contextmanager
+def _patient_threads() -> Iterator[None]:
+    """Have OpenMP's threads sleep while they wait, if they are started by this import and nobody chose otherwise.
+
+    GNU OpenMP reads the variable as it is loaded. Its own choice is to spin for milliseconds; on a machine whose cores
+    are all busy the threads that wait then keep off the one that works, and a training step measured 48 ms, not 0.4.
+    """
+    chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
+    if not chosen:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+    try:
+        yield
+    finally:
+        if not chosen:
+            del os.environ["OMP_WAIT_POLICY"]
 
 
 core = _load()

@@ -17,6 +17,7 @@ _KINDS = {
     for kind in (
         parts.Additive,
         parts.Affine,
+        parts.RationalQuadratic,
         parts.MLP,
         parts.Coupling,
         parts.Permutation,

@@ -59,6 +59,51 @@ class Affine:
 
 
 @dataclass(frozen=True)
+class RationalQuadratic:
+    """Move each feature by a monotone rational-quadratic spline with linear tails (Durkan et al. 2019, section 3.1).
+
+    Inside [-bound, bound] the conditioner gives the widths, heights and slopes of `bins` pieces; outside, x = z. One
+    transform bends a feature as far as many affine ones.
+
+    Parameters
+    ----------
+    bins : int
+        Pieces, 2 to 64.
+    bound : float
+        Where the tails begin on either side, in standard deviations of the data; above 0.
+    min_width, min_height : float
+        Least extent of a piece as a fraction of the whole, above 0, with ``bins`` of them below 1.
+    min_slope : float
+        Least slope at a knot, in (0, 1).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> RationalQuadratic(bins=16).bins
+    16
+    """
+
+    bins: int = 8
+    bound: float = 4.0
+    min_width: float = 1e-3
+    min_height: float = 1e-3
+    min_slope: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if checks.integer("bins", self.bins, 2) > 64:
+            raise ValueError(f"bins must be at most 64, not {self.bins}")
+        object.__setattr__(self, "bound", checks.number("bound", self.bound, 0.0, closed="neither"))
+        for name in ("min_width", "min_height"):
+            value = checks.number(name, getattr(self, name), 0.0, 1 / self.bins, closed="neither")
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "min_slope", checks.number("min_slope", self.min_slope, 0.0, 1.0, closed="neither"))
+
+
+@dataclass(frozen=True)
 class MLP:
     """Multilayer perceptron: the conditioner of a coupling.
 
@@ -94,7 +139,7 @@ class MLP:
         checks.choice("activation", self.activation, _ACTIVATIONS)
 
 
-Transform: TypeAlias = Additive | Affine
+Transform: TypeAlias = Additive | Affine | RationalQuadratic
 Conditioner: TypeAlias = MLP
 
 
@@ -107,7 +152,7 @@ class Coupling:
 
     Parameters
     ----------
-    transform : Additive or Affine
+    transform : Additive, Affine or RationalQuadratic
         The elementwise map of the moved features.
     conditioner : MLP
         The network.
@@ -131,8 +176,8 @@ class Coupling:
     mask: str | Sequence[bool] = "half"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.transform, (Additive, Affine)):
-            raise TypeError(f"transform must be Additive() or Affine(), not {self.transform!r}")
+        if not isinstance(self.transform, Transform):
+            raise TypeError(f"transform must be Additive(), Affine() or RationalQuadratic(), not {self.transform!r}")
         if not isinstance(self.conditioner, MLP):
             raise TypeError(f"conditioner must be MLP(), not {self.conditioner!r}")
         if isinstance(self.mask, str):

@@ -156,7 +156,7 @@ def held_out(flow: Flow, rows: Rows, validation: Any, rng: np.random.Generator) 
     """Return the training rows and the validation rows."""
     if validation is None:
         return rows, None
-    if np.ndim(validation) == 0 and not isinstance(validation, str):
+    if not isinstance(validation, (tuple, list, str)) and np.ndim(validation) == 0:
         fraction = checks.number("validation", validation, 0.0, 1.0, closed="left", what="a fraction, rows or None")
         train, held = rows.split(fraction, rng)
         if not len(train):

@@ -1,6 +1,6 @@
-// x = z exp(s) + t: the affine coupling of RealNVP (Dinh, Sohl-Dickstein, Bengio 2017, equations 4 and 5), its log-scale
-// softly bounded: s = a / (1 + |a| / c) lies in (-c, c), is a for small a, and costs no exponential. Without a bound
-// one large network output overflows the exponential and ends a fit.
+// x = z exp(s) + t: the affine coupling of RealNVP (Dinh, Sohl-Dickstein, Bengio 2017, equations 4 and 5), its
+// log-scale softly bounded: s = a / (1 + |a| / c) lies in (-c, c), is a for small a, and costs no exponential. Without
+// a bound one large network output overflows the exponential and ends a fit.
 #pragma once
 
 #include "pushforward/tile.hpp"

@@ -1,0 +1,8 @@
+"""The command ``pushforward``, and ``python -m pushforward``."""
+
+import sys
+
+from pushforward.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""The demo and its data, and the picture of a fit."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pushforward import Epoch, Flow, History, cli, demo
+
+matplotlib = pytest.importorskip("matplotlib")
+pytest.importorskip("scipy")
+
+PACKAGE = Path(demo.__file__).parent
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "power"
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits take one epoch."""
+    fit = Flow.fit
+
+    def one_epoch(flow: Flow, x: Any, **options: Any) -> Flow:
+        return fit(flow, x, **{**options, "epochs": 1})
+
+    monkeypatch.setattr(Flow, "fit", one_epoch)
+
+
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "demo.png"
+    assert cli.main(["demo", "--output", str(picture)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    score = {name.strip(): float(mean) for name, mean in re.findall(r"^(.+?) +(-?\d+\.\d+) \+- ", out, re.MULTILINE)}
+    assert list(score) == ["flow (RealNVP)", "Gaussian", "kernel density estimate"]
+    assert score["flow (RealNVP)"] > score["kernel density estimate"] + 2 > score["Gaussian"] + 2
+    assert out.endswith(f"Data beside samples of the flow: {picture}\n")
+    # Nothing but the axes would be a few colours and mostly white.
+    image = matplotlib.image.imread(picture)
+    assert image.shape[0] > 500
+    assert image.shape[1] > 1000
+    assert 0.1 < (image[..., :3].min(axis=2) < 0.9).mean() < 0.6
+
+
+def test_demo_without_scipy_and_matplotlib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hurried: None
+) -> None:
+    for name in ("scipy", "scipy.stats", "matplotlib"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert cli.main(["demo", "--output", str(tmp_path / "demo.png")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert re.search(r"^kernel density estimate +left out: pip install scipy$", out, re.MULTILINE)
+    assert out.endswith('No picture: drawing needs matplotlib: pip install "pushforward[plot]"\n')
+    assert not list(tmp_path.iterdir())
+
+
+def test_gaussian_is_that_of_scipy() -> None:
+    from scipy.stats import multivariate_normal
+
+    rows = demo.rows()[:200].astype(np.float64)
+    expected = multivariate_normal(rows.mean(axis=0), np.cov(rows.T)).logpdf(rows[:50])
+    np.testing.assert_allclose(demo._gaussian(rows, rows[:50]), expected, rtol=1e-9)
+
+
+def test_data_is_what_it_says() -> None:
+    rows = demo.rows()
+    assert (rows.shape, rows.dtype) == ((5000, 6), np.float32)
+    assert np.isfinite(rows).all()
+    assert len(demo.LABELS) == 6
+    voltage, minute = rows[:, 1], rows[:, 5]
+    assert 220 < voltage.min() < voltage.max() < 255
+    assert 0 <= minute.min() < minute.max() < 1440
+    credit = (PACKAGE / "data" / "README.md").read_text()
+    for words in ("Hebrail", "Berard", "2012", "CC BY 4.0", "https://doi.org/10.24432/C58K54"):
+        assert words in credit
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the whole POWER table is not in {SHARED}")
+def test_data_is_made_as_its_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [program] = re.findall(r"```python\n(.*?)```", (PACKAGE / "data" / "README.md").read_text(), re.DOTALL)
+    for name in ("norm.npz", "train.npy"):
+        (tmp_path / name).symlink_to(SHARED / name)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "README.md", "exec"), {})
+    np.testing.assert_array_equal(np.load("power.npy"), demo.rows())
+
+
+# -- History.plot ------------------------------------------------------------------------------------------------
+
+
+def history(validation: list[float], best: int) -> History:
+    epochs = [Epoch(i, i, float(i), 10.0 / i, loss, 1e-3, 1.0) for i, loss in enumerate(validation, 1)]
+    return History(epochs, best_epoch=best, stopped="epochs")
+
+
+def curves(ax: Any) -> dict[str, list[list[float]]]:
+    return {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+
+
+def test_plot_draws_both_curves_and_marks_the_best() -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    ax = figure.subplots()
+    assert history([3.0, 2.0, 2.5], 2).plot(ax) is figure
+    drawn = curves(ax)
+    assert drawn["validation"] == [[1, 3], [2, 2], [3, 2.5]]
+    assert drawn["training"] == [[1, 10], [2, 5], [3, 10 / 3]]
+    assert drawn["best: 2.0000 at epoch 2"] == [[2, 2]]
+    assert ax.get_xlabel() == "epoch"
+    assert "nats" in ax.get_ylabel()
+
+
+@pytest.mark.parametrize("best", [0, 2])
+def test_plot_without_validation(best: int) -> None:
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    history([np.nan, np.nan], best).plot(ax)
+    assert list(curves(ax)) == ["training"]
+
+
+def test_plot_makes_a_figure_of_pyplot() -> None:
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure = history([np.inf, 1.0, 1.0], 2).plot()
+    assert figure is pyplot.gcf()
+    pyplot.close(figure)
+    pyplot.close(History().plot())
+
+
+def test_plot_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.ticker", None)
+    with pytest.raises(ImportError, match=re.escape('pip install "pushforward[plot]"')):
+        history([1.0], 1).plot()
+
+
+def test_a_history_says_what_it_has() -> None:
+    assert str(history([3.0, 2.0], 2)).endswith("best epoch 2, validation loss 2.0000 nats")
+    assert str(history([np.nan, np.nan], 2)).endswith("stopped by epochs; training loss 5.0000 nats")
