@@ -717,7 +717,7 @@ class Flow:
 
     @classmethod
     def load(cls, path: files.PathLike) -> Flow:
-        """Read a flow from a file that `save` wrote, in this version or an older one, or a fit's best from a checkpoint.
+        """Read a flow from a file that `save` wrote, in this version or an older one, or the best of a checkpoint.
 
         Parameters
         ----------
