@@ -19,9 +19,9 @@ using MaybeIndex = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
 using Vector = py::array_t<double, py::array::c_style>;
 
 inline bool holds_double(const py::array& array) {
-  const auto dtype = array.dtype();
-  if (dtype.is(py::dtype::of<double>())) return true;
-  if (dtype.is(py::dtype::of<float>())) return false;
+  // Equivalence, not identity: an unpickled array has a dtype object of its own.
+  if (py::isinstance<py::array_t<double>>(array)) return true;
+  if (py::isinstance<py::array_t<float>>(array)) return false;
   throw std::invalid_argument("arrays must be float32 or float64 in native byte order");
 }
 

@@ -22,8 +22,7 @@ template <class Scalar>
 double norm(Index count, const Scalar* values, int threads) {
   const Index pieces = (count + kAdamPiece - 1) / kAdamPiece;
   auto* partial = reinterpret_cast<double*>(Arena::of_this_thread().reserve(static_cast<std::size_t>(pieces) * 8));
-  parallel_for(pieces, threads, [&](Index piece, int) {
-    const Index first = piece * kAdamPiece, size = std::min(kAdamPiece, count - first);
+  parallel_pieces(count, kAdamPiece, threads, [&](Index piece, Index first, Index size) {
     Lanes<double> sums = Lanes<double>::Zero();
     Index i = 0;
     for (; i + kLanes <= size; i += kLanes)
@@ -52,24 +51,28 @@ double adam_step(const AdamSettings& settings, Index step, Index count, Scalar* 
   const auto rate = static_cast<Scalar>(settings.learning_rate * correction / (1 - std::pow(settings.beta1, t)));
   const auto eps = static_cast<Scalar>(settings.eps * correction);
   const auto keep = static_cast<Scalar>(1 - settings.learning_rate * settings.weight_decay);
-  using Vector = Eigen::Array<Scalar, Eigen::Dynamic, 1>;
-  parallel_for((count + kAdamPiece - 1) / kAdamPiece, threads, [&](Index piece, int) {
-    const Index first = piece * kAdamPiece, size = std::min(kAdamPiece, count - first);
-    Eigen::Map<Vector> p(parameters + first, size), m(mean + first, size), v(square + first, size);
-    Eigen::Map<const Vector> g(gradient + first, size);
-    for (Index i = 0; i < size; i += kLanes) {
-      const Index n = std::min(kLanes, size - i);
-      const auto update = [&](auto&& ps, auto&& ms, auto&& vs, const auto& gs) {
-        ms = beta1 * ms + rest1 * (clip * gs);
-        vs = beta2 * vs + rest2 * (clip * gs).square();
-        ps = keep * ps - rate * ms / (vs.sqrt() + eps);
-      };
-      if (n == kLanes)
-        update(p.template segment<kLanes>(i), m.template segment<kLanes>(i), v.template segment<kLanes>(i),
-               g.template segment<kLanes>(i));
-      else
-        update(p.segment(i, n), m.segment(i, n), v.segment(i, n), g.segment(i, n));
-    }
+  const auto update = [&](Scalar* parameter, const Scalar* slope, Scalar* m, Scalar* v) {
+    const Lanes<Scalar> g = clip * Eigen::Map<const Lanes<Scalar>>(slope);
+    Eigen::Map<Lanes<Scalar>> p(parameter), ms(m), vs(v);
+    ms = beta1 * ms + rest1 * g;
+    vs = beta2 * vs + rest2 * g.square();
+    p = keep * p - rate * ms / (vs.sqrt() + eps);
+  };
+  parallel_pieces(count, kAdamPiece, threads, [&](Index, Index first, Index size) {
+    const Index end = first + size;
+    Index i = first;
+    for (; i + kLanes <= end; i += kLanes) update(parameters + i, gradient + i, mean + i, square + i);
+    if (i == end) return;
+    // The rest goes through the same kernel, so that no entry's bits depend on its place.
+    Scalar rest[4][kLanes] = {};
+    std::copy(parameters + i, parameters + end, rest[0]);
+    std::copy(gradient + i, gradient + end, rest[1]);
+    std::copy(mean + i, mean + end, rest[2]);
+    std::copy(square + i, square + end, rest[3]);
+    update(rest[0], rest[1], rest[2], rest[3]);
+    std::copy_n(rest[0], end - i, parameters + i);
+    std::copy_n(rest[2], end - i, mean + i);
+    std::copy_n(rest[3], end - i, square + i);
   });
   return length;
 }

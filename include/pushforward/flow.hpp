@@ -82,7 +82,8 @@ class Flow {
     Seeds seeds;
     seeds.normalizer = -static_cast<double>(rows);
     Gradients gradients;
-    gradients.parameters = gradient;
+    Scalar none;  // a gradient without entries may be null, which would say that nobody asks
+    gradients.parameters = parameter_count() > 0 ? gradient : &none;
     return vjp(Direction::inverse, table(x, rows, dim_), &conditions, seeds, gradients, threads);
   }
 
@@ -224,8 +225,7 @@ class Flow {
     });
     if (slots > 1) {
       constexpr Index kPiece = 4096;
-      parallel_for((count + kPiece - 1) / kPiece, threads, [&](Index piece, int) {
-        const Index first = piece * kPiece, size = std::min(kPiece, count - first);
+      parallel_pieces(count, kPiece, threads, [&](Index, Index first, Index size) {
         using Vector = Eigen::Array<Scalar, Eigen::Dynamic, 1>;
         Eigen::Map<Vector> total(gradients.parameters + first, size);
         for (Index slot = 1; slot < slots; ++slot) total += Eigen::Map<const Vector>(slot_of(slot) + first, size);
@@ -257,7 +257,7 @@ class Flow {
 
   Table context_rows(const Scalar* context, Index rows, int threads) const {
     if (rows < 0 || threads < 1) throw std::invalid_argument("a call needs rows >= 0 and threads >= 1");
-    if ((context != nullptr) != (context_ > 0))
+    if (rows > 0 && (context != nullptr) != (context_ > 0))
       throw std::invalid_argument(context_ > 0 ? "this flow needs a context" : "this flow has no context");
     return table(context, rows, context_);
   }

@@ -72,6 +72,18 @@ void parallel_for(Index count, [[maybe_unused]] int threads, Body&& body) {
   for (Index item = 0; item < count; ++item) body(item, 0);
 }
 
+// Calls body(piece, first, size) for each piece of `count` entries.
+template <class Body>
+void parallel_pieces(Index count, Index piece_size, int threads, Body&& body) {
+  const Index pieces = (count + piece_size - 1) / piece_size;
+  // Fewer pieces than threads would make a smaller team, for which libgomp ends threads, to start them again for the
+  // next call's.
+  parallel_for(pieces, pieces < threads ? 1 : threads, [&](Index piece, int) {
+    const Index first = piece * piece_size;
+    body(piece, first, std::min(piece_size, count - first));
+  });
+}
+
 // Memory for one call, kept by the calling thread for its next: in the steady state nothing is allocated.
 class Arena {
  public:

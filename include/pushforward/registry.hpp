@@ -12,13 +12,14 @@
 #include "pushforward/mlp.hpp"
 #include "pushforward/transform/additive.hpp"
 #include "pushforward/transform/affine.hpp"
+#include "pushforward/transform/rational_quadratic.hpp"
 
 namespace pushforward {
 
 namespace registry {
 
 [[noreturn]] inline void unknown(const char* what, const std::string& kind) {
-  throw std::invalid_argument(std::string("unknown ") + what + " " + json::quoted(kind));
+  throw std::invalid_argument(std::string("unknown ") + what + " " + json::quote(kind));
 }
 
 inline std::string kind_of(const Json& description) { return json::string_member(description, "kind"); }
@@ -71,14 +72,20 @@ std::unique_ptr<Layer<Scalar>> coupling(const Json& description, const std::vect
   };
   const Json& transform = json::member(description, "transform");
   const auto kind = kind_of(transform);
+  // Above 0, and float32 holds it and its inverse.
+  const auto number = [&](const char* name) { return json::number_member(transform, name, 1e-30, 1e30); };
   if (kind == "Additive") {
     json::expect_names(transform, {"kind"});
     return build(Additive<Scalar>());
   }
   if (kind == "Affine") {
     json::expect_names(transform, {"kind", "max_log_scale"});
-    // The inverse of the lower bound is finite in float32.
-    return build(Affine<Scalar>(json::number_member(transform, "max_log_scale", 1e-30, 100.0)));
+    return build(Affine<Scalar>(number("max_log_scale")));
+  }
+  if (kind == "RationalQuadratic") {
+    json::expect_names(transform, {"kind", "bins", "bound", "min_width", "min_height", "min_slope"});
+    return build(RationalQuadratic<Scalar>(json::integer_member(transform, "bins", 2), number("bound"),
+                                           number("min_width"), number("min_height"), number("min_slope")));
   }
   unknown("transform", kind);
 }

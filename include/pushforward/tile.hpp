@@ -4,6 +4,13 @@
 #include <Eigen/Core>
 #include <cstddef>
 
+#if !EIGEN_VERSION_AT_LEAST(5, 0, 0)
+#error "pushforward needs Eigen 5.0 or newer: only since then is select() vectorised"
+#endif
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#error "pushforward tells NaN from numbers: compile it without -ffast-math and -ffinite-math-only"
+#endif
+
 namespace pushforward {
 
 using Index = std::ptrdiff_t;

@@ -25,10 +25,10 @@ struct Workspace {
   bool* bad;                          // (kTileRows,), rows with a value that is not finite
 
   Workspace(const WorkspaceShape& shape, std::byte* memory) {
-    const auto take = [&memory](auto*& pointer, Index count) {
+    const auto take = [&](auto*& pointer, Index count) {
       using T = std::remove_reference_t<decltype(*pointer)>;
-      pointer = reinterpret_cast<T*>(memory);
-      memory += aligned_size(static_cast<std::size_t>(count) * sizeof(T));
+      pointer = memory ? reinterpret_cast<T*>(memory + bytes_) : nullptr;
+      bytes_ += aligned_size(static_cast<std::size_t>(count) * sizeof(T));
     };
     take(log_det, kTileRows);
     take(log_prob, kTileRows);
@@ -40,16 +40,14 @@ struct Workspace {
     take(scratch, shape.adjoint ? shape.scratch * kTileRows : 0);
     take(grad_state, shape.adjoint ? shape.dim * kTileRows : 0);
     take(grad_context, shape.adjoint ? shape.context * kTileRows : 0);
-    end_ = memory;
   }
 
   static std::size_t bytes(const WorkspaceShape& shape) {
-    // Laying it out at address 0 tells its size.
-    return static_cast<std::size_t>(Workspace(shape, nullptr).end_ - static_cast<std::byte*>(nullptr));
+    return Workspace(shape, nullptr).bytes_;  // laid out nowhere
   }
 
  private:
-  std::byte* end_;
+  std::size_t bytes_ = 0;
 };
 
 }  // namespace pushforward

@@ -88,6 +88,8 @@ class Flow:
         if not isinstance(base, Base):
             raise TypeError(f"base must be Normal(), not {base!r}")
         rng = np.random.default_rng(seed)
+        if layers is not None and not isinstance(layers, Sequence):
+            raise TypeError(f"layers must be a sequence of layers, not {layers!r}")
         parts = presets.realnvp(dim) if layers is None else list(layers)
         resolved = description.resolve(parts, dim, rng)
         self._build(description.describe(dim, context, _precision(dtype), base, resolved))
@@ -764,7 +766,7 @@ def _as_read(content: dict[str, Any]) -> dict[str, Any]:
 
 def _precision(dtype: npt.DTypeLike) -> str:
     try:
-        name = np.dtype(dtype).name
+        name = str(dtype) if dtype is None else np.dtype(dtype).name  # NumPy takes None for float64
     except TypeError:
         name = str(dtype)
     return checks.choice("dtype", name, ("float32", "float64"))

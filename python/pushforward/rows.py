@@ -90,9 +90,11 @@ class Rows:
         order = self.blocks if rng is None else rng.permutation(self.blocks)
         mapped = is_large_map(self.x)
         rows = max(_WINDOW_BYTES // self.bytes_per_row, self.block) if mapped else _MOST_SHUFFLED_ROWS
-        count = max(rows // self.block, 1)
-        for first in range(0, len(order), count):
-            blocks = order[first : first + count]
+        if not len(order):
+            return
+        # Windows of nearly equal size: a last one of a few rows would make a minibatch of them.
+        count = -(-len(order) * self.block // rows) or 1
+        for blocks in np.array_split(order, count):
             window = self._read(blocks) if mapped else Window(self.x, self.context, self.weights, self._rows_of(blocks))
             if rng is not None and self.block > 1:
                 rng.shuffle(window.index)

@@ -91,10 +91,12 @@ class _Moments:
     weight: float
     mean: Floats
     square: Floats
+    low: Floats
+    high: Floats
 
     @classmethod
     def of(cls, width: int) -> _Moments:
-        return cls(0.0, np.zeros(width), np.zeros(width))
+        return cls(0.0, np.zeros(width), np.zeros(width), np.full(width, np.inf), np.full(width, -np.inf))
 
     def add(self, values: Array, weights: Array | None) -> None:
         values = values.astype(np.float64)
@@ -108,6 +110,7 @@ class _Moments:
         self.square += w @ (values - mean) ** 2 + step**2 * self.weight * weight / total
         self.mean = self.mean + step * weight / total
         self.weight = total
+        self.low, self.high = np.minimum(self.low, values.min(axis=0)), np.maximum(self.high, values.max(axis=0))
 
     def deviation(self) -> Floats:
         return np.sqrt(self.square / self.weight)
@@ -124,13 +127,15 @@ def initialize(flow: Flow, rows: Rows) -> None:
                 conditions.add(context[index], w)
         scale, spread = data.deviation(), conditions.deviation() if flow.context else np.ones(0)
     # The whole table has passed check_density; the training rows, or those with weight, may still be too alike.
-    unfit = np.flatnonzero(~np.isfinite(scale) | (scale == 0))
+    constant = data.low == data.high  # where rounding can leave a spread that is not 0
+    unfit = np.flatnonzero(~np.isfinite(scale) | (scale == 0) | constant)
     if len(unfit):
+        spread_there = 0.0 if constant[unfit[0]] else scale[unfit[0]]
         raise ValueError(
-            f"the training rows' spread is {scale[unfit[0]]:g} in feature {unfit[0]}; it must be above 0 and finite"
+            f"the training rows' spread is {spread_there:g} in feature {unfit[0]}; it must be above 0 and finite"
         )
     # A constant condition carries nothing, and does no harm.
-    spread = np.where((spread > 0) & np.isfinite(spread), spread, 1.0)
+    spread = np.where((conditions.low < conditions.high) & (spread > 0) & np.isfinite(spread), spread, 1.0)
     flow._set_standardization((data.mean, scale), (conditions.mean, spread))
     flow._data_dtype = rows.x.dtype
     flow._initialized = True
@@ -172,15 +177,15 @@ def held_out(flow: Flow, rows: Rows, validation: Any, rng: np.random.Generator) 
     return rows, held
 
 
-def mean_weight(rows: Rows) -> float:
-    """Return the mean weight of rows."""
+def mean_weight(rows: Rows, name: str = "training") -> float:
+    """Return the mean weight of rows, above 0."""
     if rows.weights is None:
         return 1.0
     total = 0.0
     for _, _, weights, index in pieces(rows):
         total += 0.0 if weights is None else float(weights[index].sum())
     if not total > 0:
-        raise ValueError("the weights of the training rows are all zero")
+        raise ValueError(f"the weights of the {name} rows are all zero")
     return total / len(rows)
 
 

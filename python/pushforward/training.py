@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,9 +107,12 @@ def fit(flow: Flow, rows: Rows, validation: object, options: Options) -> None:
     rng = np.random.default_rng(given.integers(1 << 63) if isinstance(given, np.random.Generator) else given)
     rng_of_split = rng.bit_generator.state
     train, held = start.held_out(flow, rows, validation, rng)
+    mean_weight = start.mean_weight(train)
+    if held is not None:
+        start.mean_weight(held, "validation")
     if not flow._initialized:
         start.initialize(flow, train)
-    _Fit(flow, rows, train, held, options, rng, rng_of_split).run()
+    _Fit(flow, rows, train, held, options, rng, rng_of_split, mean_weight).run()
 
 
 def _resume(flow: Flow, rows: Rows, validation: object, options: Options, path: files.PathLike) -> None:
@@ -117,7 +120,8 @@ def _resume(flow: Flow, rows: Rows, validation: object, options: Options, path: 
     found = checkpoint.load(flow, path)
     rng = _generator(found.state["rng_of_split"])
     train, held = start.held_out(flow, rows, validation, rng)
-    fit = _Fit(found.flow, rows, train, held, options, rng, found.state["rng_of_split"])
+    mean_weight = start.mean_weight(train)
+    fit = _Fit(found.flow, rows, train, held, options, rng, found.state["rng_of_split"], mean_weight)
     fit.go_on(found)
     flow.__dict__.update(found.flow.__dict__)
     fit.flow = flow
@@ -146,6 +150,7 @@ class _Fit:
         options: Options,
         rng: np.random.Generator,
         rng_of_split: Mapping[str, Any],
+        mean_weight: float,
     ) -> None:
         self.flow, self.rows, self.train, self.held, self.options, self.rng = flow, rows, train, held, options, rng
         self.parameters = flow.parameters
@@ -157,7 +162,9 @@ class _Fit:
         self.good = self.parameters.copy()  # where to go back to when the loss is no longer finite
         self.failures = 0
         self.steps = 0
-        self.mean_weight = start.mean_weight(train)
+        self.mean_weight = mean_weight
+        # Without held-out rows these tell whether an epoch left a density at all.
+        self.probe = replace(train, blocks=train.blocks[: max(1, 1024 // train.block)])
         # Measured on eight tables (docs/defaults.md): 256 rows a step do as well per epoch as fewer and better than
         # more; from 100,000 rows on there are steps enough, and 512 do better per second.
         self.batch_size = options.batch_size or (256 if len(train) < 100_000 else 512)
@@ -262,11 +269,13 @@ class _Fit:
             grad_norm=self.norms / self.steps_done if self.steps_done else math.nan,
         )
         self.history.epochs.append(epoch)
-        if self.held is None or validation < self.best_loss:
-            self.best, self.best_loss = self.parameters.copy(), validation
-            self.history.best_epoch = epoch.epoch
-        if self.rows_done and not math.isinf(validation):
+        if not math.isfinite(start.loss(self.flow, self.probe) if self.held is None else validation):
+            self.roll_back()
+        else:
             self.good = self.parameters.copy()
+            if self.held is None or validation < self.best_loss:
+                self.best, self.best_loss = self.good, validation
+                self.history.best_epoch = epoch.epoch
         self.begin_epoch()
         return epoch
 

@@ -1,0 +1,112 @@
+// JSON read strictly: nothing is believed before it is checked and nothing is converted on the quiet. Whatever is not
+// as it should be is a std::invalid_argument that names it.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pushforward/tile.hpp"
+
+namespace pushforward {
+
+using Json = nlohmann::json;
+
+namespace json {
+
+// The deepest file has seven levels; a text without end must not build a tree without end.
+inline constexpr int kMaxDepth = 64;
+
+// A name out of a file as a message may show it: short, and without what a terminal would obey.
+inline std::string quote(std::string_view name) {
+  constexpr std::size_t kLongest = 80;
+  std::string shown(name.substr(0, kLongest));
+  std::replace_if(shown.begin(), shown.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  return "'" + shown + (name.size() > kLongest ? "...'" : "'");
+}
+
+inline Json parse(std::string_view text, const std::string& what) {
+  // The parser would take a zero byte for the end of the text.
+  if (text.find('\0') != std::string_view::npos) throw std::invalid_argument(what + " holds a zero byte");
+  std::vector<std::set<std::string>> names;  // of each object that is open
+  const auto check = [&](int depth, Json::parse_event_t event, const Json& value) {
+    if (depth > kMaxDepth) throw std::invalid_argument(what + " is nested too deep");
+    if (event == Json::parse_event_t::object_start) names.emplace_back();
+    if (event == Json::parse_event_t::object_end) names.pop_back();
+    if (event == Json::parse_event_t::key && !names.back().insert(value.get<std::string>()).second)
+      throw std::invalid_argument(what + " holds " + quote(value.get<std::string>()) + " twice");
+    return true;
+  };
+  try {
+    return Json::parse(text.begin(), text.end(), check);
+  } catch (const Json::exception&) {
+    throw std::invalid_argument(what + " is not valid JSON");
+  }
+}
+
+inline const Json& member(const Json& object, const char* name) {
+  const auto found = object.find(name);  // the end for what is no object
+  if (found == object.end()) throw std::invalid_argument(std::string("'") + name + "' is missing");
+  return *found;
+}
+
+// Every member must have one of these names: one that this version does not know could change what the others mean.
+inline void expect_names(const Json& object, std::initializer_list<const char*> names) {
+  for (const auto& entry : object.items())
+    if (std::find(names.begin(), names.end(), entry.key()) == names.end())
+      throw std::invalid_argument("unknown " + quote(entry.key()));
+}
+
+inline Index integer(const Json& value, const char* name, Index low, Index high = std::numeric_limits<Index>::max()) {
+  constexpr auto kLargest = static_cast<std::uint64_t>(std::numeric_limits<Index>::max());
+  const bool fits = value.is_number_unsigned() ? value.get<std::uint64_t>() <= kLargest : value.is_number_integer();
+  if (fits && value.get<Index>() >= low && value.get<Index>() <= high) return value.get<Index>();
+  throw std::invalid_argument(std::string("'") + name + "' is not an integer in its range");
+}
+
+inline Index integer_member(const Json& object, const char* name, Index low) {
+  return integer(member(object, name), name, low);
+}
+
+inline double number_member(const Json& object, const char* name, double low, double high) {
+  const Json& value = member(object, name);
+  if (value.is_number() && value.get<double>() >= low && value.get<double>() <= high) return value.get<double>();
+  throw std::invalid_argument(std::string("'") + name + "' is not a number in its range");
+}
+
+inline std::string string_member(const Json& object, const char* name) {
+  const Json& value = member(object, name);
+  if (!value.is_string()) throw std::invalid_argument(std::string("'") + name + "' is not a string");
+  return value.get<std::string>();
+}
+
+inline const Json& array_member(const Json& object, const char* name) {
+  const Json& value = member(object, name);
+  if (!value.is_array()) throw std::invalid_argument(std::string("'") + name + "' is not an array");
+  return value;
+}
+
+inline std::vector<Index> integers_member(const Json& object, const char* name, Index low, Index high) {
+  std::vector<Index> values;
+  for (const Json& value : array_member(object, name)) values.push_back(integer(value, name, low, high));
+  return values;
+}
+
+inline std::vector<bool> booleans_member(const Json& object, const char* name) {
+  std::vector<bool> values;
+  for (const Json& value : array_member(object, name)) {
+    if (!value.is_boolean()) throw std::invalid_argument(std::string("'") + name + "' is not an array of booleans");
+    values.push_back(value.get<bool>());
+  }
+  return values;
+}
+
+}  // namespace json
+}  // namespace pushforward

@@ -1,0 +1,360 @@
+// The laws of the core without Python, for the sanitizers to watch: round trips, adjoints, equal bits for any number of
+// threads, rows that are not finite, calls from several threads at once. Prints what fails and returns 1.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <thread>
+
+#include "pushforward/pushforward.hpp"
+
+namespace {
+
+using namespace pushforward;
+
+template <class Scalar>
+using Values = std::vector<Scalar>;
+
+int failures = 0;
+int checks = 0;
+
+void expect(bool holds, const std::string& where, const char* law) {
+  ++checks;
+  if (holds) return;
+  ++failures;
+  std::printf("%s: %s\n", where.c_str(), law);
+}
+
+// The same numbers with every standard library, which std::normal_distribution does not promise.
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : bits_(seed) {}
+  double uniform(double low, double high) { return low + (high - low) * static_cast<double>(bits_() >> 11) * 0x1p-53; }
+  template <class Scalar>
+  Values<Scalar> uniforms(Index count, double low, double high) {
+    Values<Scalar> values(static_cast<std::size_t>(count));
+    for (auto& value : values) value = static_cast<Scalar>(uniform(low, high));
+    return values;
+  }
+
+ private:
+  std::mt19937_64 bits_;
+};
+
+Json coupling(Json transform, std::vector<Index> hidden, const char* activation, Index dim, Index number) {
+  std::vector<bool> kept;
+  for (Index i = 0; i < dim; ++i) kept.push_back(dim > 1 && (i % 2 == 0) == (number % 2 == 0));
+  return {{"kind", "Coupling"},
+          {"transform", std::move(transform)},
+          {"conditioner", {{"kind", "MLP"}, {"hidden", std::move(hidden)}, {"activation", activation}}},
+          {"kept", kept}};
+}
+
+Json permutation(Index dim) {
+  std::vector<Index> indices;
+  for (Index i = 0; i < dim; ++i) indices.push_back((i + 1) % dim);
+  return {{"kind", "Permutation"}, {"indices", indices}};
+}
+
+const Json kAdditive = {{"kind", "Additive"}};
+const Json kAffine = {{"kind", "Affine"}, {"max_log_scale", 2.0}};
+const Json kSpline = {{"kind", "RationalQuadratic"}, {"bins", 5},          {"bound", 1.5},
+                      {"min_width", 1e-3},           {"min_height", 1e-3}, {"min_slope", 1e-3}};
+const Json kActNorm = {{"kind", "ActNorm"}};
+
+struct Case {
+  const char* name;
+  std::function<Json(Index dim)> layers;
+};
+
+const Case kCases[] = {
+    {"no layer", [](Index) { return Json::array(); }},
+    {"additive", [](Index dim) { return Json::array({coupling(kAdditive, {7, 5}, "tanh", dim, 0)}); }},
+    {"affine relu", [](Index dim) { return Json::array({coupling(kAffine, {17}, "relu", dim, 1)}); }},
+    {"affine silu", [](Index dim) { return Json::array({coupling(kAffine, {16, 9}, "silu", dim, 0)}); }},
+    {"affine linear", [](Index dim) { return Json::array({coupling(kAffine, {}, "relu", dim, 1)}); }},
+    {"spline", [](Index dim) { return Json::array({coupling(kSpline, {6}, "tanh", dim, 0)}); }},
+    {"actnorm", [](Index) { return Json::array({kActNorm}); }},
+    {"permutation", [](Index dim) { return Json::array({permutation(dim), kActNorm}); }},
+    {"realnvp",
+     [](Index dim) {
+       return Json::array({kActNorm, coupling(kAffine, {8, 8}, "relu", dim, 0), permutation(dim), kActNorm,
+                           coupling(kAffine, {8}, "silu", dim, 1), permutation(dim), permutation(dim),
+                           coupling(kAdditive, {4}, "tanh", dim, 2)});
+     }},
+};
+
+template <class Scalar>
+Table table(const Values<Scalar>& values, Index columns) {
+  const auto rows = columns > 0 ? static_cast<Index>(values.size()) / columns : 0;
+  return {values.data(), std::is_same_v<Scalar, double>, rows, columns, columns, 1, nullptr};
+}
+
+template <class Scalar>
+bool same_bits(const Values<Scalar>& a, const Values<Scalar>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(Scalar)) == 0);
+}
+
+// A flow away from every special value, and the rows that it is tried on.
+template <class Scalar>
+struct Trial {
+  std::string where;
+  Index dim, context, rows;
+  Flow<Scalar> flow;
+  Values<Scalar> z, condition;
+
+  Trial(const Case& tried, Index features, Index conditions, Index count)
+      : where(std::string(tried.name) + ", dim " + std::to_string(features) + ", context " +
+              std::to_string(conditions) + ", rows " + std::to_string(count) + ", " +
+              (std::is_same_v<Scalar, float> ? "float" : "double")),
+        dim(features),
+        context(conditions),
+        rows(count),
+        flow(Json{{"dim", features},
+                  {"context", conditions},
+                  {"base", {{"kind", "Normal"}}},
+                  {"layers", tried.layers(features)}}) {
+    Random random(static_cast<std::uint64_t>(features * 100 + conditions));
+    for (Index i = 0; i < flow.parameter_count(); ++i) flow.parameters()[i] = Scalar(random.uniform(-0.4, 0.4));
+    flow.set_standardization(random.uniforms<double>(dim, -1, 1), random.uniforms<double>(dim, 0.5, 3));
+    flow.set_context_standardization(random.uniforms<double>(context, 1, 2), random.uniforms<double>(context, 2, 3));
+    z = random.uniforms<Scalar>(rows * dim, -2, 2);
+    condition = random.uniforms<Scalar>(rows * context, -2, 4);
+  }
+
+  const Scalar* conditions() const { return context > 0 ? condition.data() : nullptr; }
+  std::size_t count() const { return static_cast<std::size_t>(rows); }
+
+  struct Point {
+    Values<Scalar> values;
+    Values<double> log_det;
+  };
+  Point forward(int threads) const {
+    Point x{Values<Scalar>(z.size()), Values<double>(count())};
+    flow.forward(z.data(), rows, x.values.data(), x.log_det.data(), conditions(), threads);
+    return x;
+  }
+  Point inverse(const Values<Scalar>& x, int threads) const {
+    Point result{Values<Scalar>(x.size()), Values<double>(count())};
+    flow.inverse(x.data(), rows, result.values.data(), result.log_det.data(), conditions(), threads);
+    return result;
+  }
+  Values<double> log_prob(const Values<Scalar>& x, int threads) const {
+    Values<double> density(count());
+    flow.log_prob(x.data(), rows, density.data(), conditions(), threads);
+    return density;
+  }
+  std::pair<double, Values<Scalar>> loss_and_grad(const Values<Scalar>& x, int threads) const {
+    Values<Scalar> gradient(static_cast<std::size_t>(flow.parameter_count()));
+    const double loss = flow.loss_and_grad(x.data(), rows, gradient.data(), conditions(), threads);
+    return {loss, std::move(gradient)};
+  }
+};
+
+template <class Scalar>
+void round_trip(const Trial<Scalar>& trial) {
+  const double tolerance = std::is_same_v<Scalar, float> ? 2e-5 : 1e-12;
+  const auto x = trial.forward(1);
+  const auto back = trial.inverse(x.values, 1);
+  bool near = true, opposite = true;
+  for (std::size_t i = 0; i < trial.z.size(); ++i)
+    near &= std::abs(static_cast<double>(back.values[i]) - static_cast<double>(trial.z[i])) < 20 * tolerance;
+  for (std::size_t i = 0; i < trial.count(); ++i)
+    opposite &= std::abs(x.log_det[i] + back.log_det[i]) < tolerance * static_cast<double>(10 * trial.dim);
+  expect(near, trial.where, "inverse(forward(z)) is not z");
+  expect(opposite, trial.where, "log_det of forward and inverse are not opposite");
+}
+
+template <class Scalar>
+void bits(const Trial<Scalar>& trial) {
+  const auto x = trial.forward(1);
+  const auto density = trial.log_prob(x.values, 1);
+  for (const int threads : {2, 3, 8}) {
+    const auto again = trial.forward(threads);
+    expect(same_bits(x.values, again.values) && same_bits(x.log_det, again.log_det), trial.where,
+           "forward depends on the number of threads");
+    expect(same_bits(density, trial.log_prob(x.values, threads)), trial.where,
+           "log_prob depends on the number of threads");
+    if (trial.rows > 0) {
+      const auto one = trial.loss_and_grad(x.values, 1), many = trial.loss_and_grad(x.values, threads);
+      expect(one.first == many.first && same_bits(one.second, many.second), trial.where,
+             "loss_and_grad depends on the number of threads");
+    }
+  }
+}
+
+template <class Scalar>
+void bad_rows(const Trial<Scalar>& trial) {
+  if (trial.rows < 3) return;
+  auto x = trial.forward(1).values;
+  const auto density = trial.log_prob(x, 1);
+  x[static_cast<std::size_t>(trial.dim)] = std::numeric_limits<Scalar>::quiet_NaN();
+  x[static_cast<std::size_t>(2 * trial.dim)] = std::numeric_limits<Scalar>::infinity();
+  auto spoiled = trial.log_prob(x, 1);
+  expect(std::isnan(spoiled[1]) && std::isnan(spoiled[2]), trial.where, "a bad row has a density");
+  std::copy_n(density.begin() + 1, 2, spoiled.begin() + 1);
+  expect(same_bits(density, spoiled), trial.where, "a bad row changes another");
+  expect(std::isnan(trial.loss_and_grad(x, 1).first), trial.where, "a bad row leaves the loss a number");
+}
+
+// The adjoint of a map against central differences along one random direction through everything it depends on.
+void adjoint(Trial<double>& trial, Direction direction) {
+  constexpr double kStep = 1e-5;
+  auto& flow = trial.flow;
+  Random random(7);
+  const auto count = flow.parameter_count();
+  const auto start = Values<double>(flow.parameters(), flow.parameters() + count);
+  const auto input = direction == Direction::forward ? trial.z : trial.forward(1).values;
+  const auto condition = trial.condition;
+  const auto seeds = random.uniforms<double>(trial.rows * trial.dim, -1, 1);
+  const auto log_det_seeds = random.uniforms<double>(trial.rows, -1, 1);
+  const auto dinput = random.uniforms<double>(trial.rows * trial.dim, -1, 1);
+  const auto dcondition = random.uniforms<double>(trial.rows * trial.context, -1, 1);
+  const auto dparameters = random.uniforms<double>(count, -1, 1);
+
+  const auto value = [&](double t) {
+    auto moved = input;
+    for (std::size_t i = 0; i < moved.size(); ++i) moved[i] += t * dinput[i];
+    for (std::size_t i = 0; i < condition.size(); ++i) trial.condition[i] = condition[i] + t * dcondition[i];
+    for (std::size_t i = 0; i < start.size(); ++i) flow.parameters()[i] = start[i] + t * dparameters[i];
+    if (direction == Direction::forward) trial.z = moved;
+    const auto result = direction == Direction::forward ? trial.forward(1) : trial.inverse(moved, 1);
+    double sum = 0;
+    for (std::size_t i = 0; i < seeds.size(); ++i) sum += seeds[i] * result.values[i];
+    for (std::size_t i = 0; i < log_det_seeds.size(); ++i) sum += log_det_seeds[i] * result.log_det[i];
+    return sum;
+  };
+  const double numerical = (value(kStep) - value(-kStep)) / (2 * kStep);
+  value(0);
+
+  Values<double> grad_input(input.size()), grad_condition(condition.size()), grad_parameters(start.size());
+  const Table rows = table(input, trial.dim), conditions = table(condition, trial.context);
+  const Table seed = table(seeds, trial.dim);
+  Flow<double>::Gradients gradients;
+  gradients.input = {grad_input.data(), true};
+  gradients.parameters = grad_parameters.data();
+  if (trial.context > 0) gradients.context = {grad_condition.data(), true};
+  flow.vjp(direction, rows, &conditions, {&seed, log_det_seeds.data(), nullptr, 1}, gradients, 1);
+  double analytical = 0, size = 1;
+  const auto add = [&](const Values<double>& gradient, const Values<double>& step) {
+    for (std::size_t i = 0; i < gradient.size(); ++i) {
+      analytical += gradient[i] * step[i];
+      size += std::abs(gradient[i] * step[i]);
+    }
+  };
+  add(grad_input, dinput);
+  add(grad_condition, dcondition);
+  add(grad_parameters, dparameters);
+  expect(std::abs(analytical - numerical) < 1e-6 * size, trial.where,
+         direction == Direction::forward ? "the adjoint of forward is not its derivative"
+                                         : "the adjoint of inverse is not its derivative");
+}
+
+void loss_gradient(Trial<double>& trial) {
+  if (trial.rows == 0) return;
+  constexpr double kStep = 1e-5;
+  const auto x = trial.forward(1).values;
+  const auto gradient = trial.loss_and_grad(x, 1).second;
+  const auto step = Random(8).uniforms<double>(trial.flow.parameter_count(), -1, 1);
+  const auto loss = [&](double t) {
+    for (std::size_t i = 0; i < step.size(); ++i) trial.flow.parameters()[i] += t * step[i];
+    const double value = trial.loss_and_grad(x, 1).first;
+    for (std::size_t i = 0; i < step.size(); ++i) trial.flow.parameters()[i] -= t * step[i];
+    return value;
+  };
+  const double numerical = (loss(kStep) - loss(-kStep)) / (2 * kStep);
+  double analytical = 0, size = 1;
+  for (std::size_t i = 0; i < step.size(); ++i) {
+    analytical += gradient[i] * step[i];
+    size += std::abs(gradient[i] * step[i]);
+  }
+  expect(std::abs(analytical - numerical) < 1e-6 * size, trial.where, "the loss's gradient is not its derivative");
+}
+
+// Several threads of the caller on one flow: they share the parameters and nothing else.
+template <class Scalar>
+void called_at_once(const Trial<Scalar>& trial) {
+  const auto x = trial.forward(1);
+  const auto density = trial.log_prob(x.values, 1);
+  const auto loss = trial.loss_and_grad(x.values, 1);
+  constexpr std::size_t kCallers = 4;
+  bool equal[kCallers] = {};
+  std::vector<std::thread> callers;
+  for (std::size_t i = 0; i < kCallers; ++i)
+    callers.emplace_back([&, i] {
+      const auto again = trial.loss_and_grad(x.values, 2);
+      equal[i] = same_bits(x.values, trial.forward(2).values) && same_bits(density, trial.log_prob(x.values, 2)) &&
+                 loss.first == again.first && same_bits(loss.second, again.second);
+    });
+  for (auto& caller : callers) caller.join();
+  for (const bool same : equal) expect(same, trial.where, "calls at once disturb each other");
+}
+
+template <class Scalar>
+void run(const Case& tried, Index dim, Index context) {
+  for (const Index rows : {0, 1, 65}) {
+    Trial<Scalar> trial(tried, dim, context, rows);
+    round_trip(trial);
+    bits(trial);
+    bad_rows(trial);
+    if constexpr (std::is_same_v<Scalar, double>) {
+      adjoint(trial, Direction::forward);
+      adjoint(trial, Direction::inverse);
+      loss_gradient(trial);
+    }
+  }
+  // More tiles than gradient slots, the last one short.
+  const Trial<Scalar> trial(tried, dim, context, (kGradientSlots + 1) * kTileRows + 5);
+  bits(trial);
+  called_at_once(trial);
+}
+
+void adam() {
+  constexpr Index kCount = 2 * kAdamPiece + 3;
+  const auto step = [](int threads) {
+    Random random(3);
+    auto parameters = random.uniforms<float>(kCount, -1, 1);
+    const auto gradient = random.uniforms<float>(kCount, -1, 1);
+    Values<float> mean(parameters.size()), square(parameters.size());
+    for (Index i = 1; i <= 3; ++i)
+      adam_step({0.1, 0.9, 0.999, 1e-8, 0.01, 5.0}, i, kCount, parameters.data(), gradient.data(), mean.data(),
+                square.data(), threads);
+    return parameters;
+  };
+  expect(same_bits(step(1), step(3)), "Adam", "a step depends on the number of threads");
+}
+
+void wrong_calls() {
+  const Trial<float> without(kCases[1], 2, 0, 1), with(kCases[1], 2, 1, 1);
+  float x[2] = {};
+  double density;
+  const auto refused = [](auto&& call) {
+    try {
+      call();
+    } catch (const std::invalid_argument&) {
+      return true;
+    }
+    return false;
+  };
+  expect(refused([&] { without.flow.log_prob(x, -1, &density); }), "rows -1", "not refused");
+  expect(refused([&] { without.flow.log_prob(x, 1, &density, nullptr, 0); }), "threads 0", "not refused");
+  expect(refused([&] { without.flow.log_prob(x, 1, &density, x); }), "a context too many", "not refused");
+  expect(refused([&] { with.flow.log_prob(x, 1, &density); }), "no context", "not refused");
+  expect(refused([&] { without.flow.loss_and_grad(x, 0, x); }), "a mean of no rows", "not refused");
+}
+
+}  // namespace
+
+int main() {
+  for (const auto& tried : kCases)
+    for (const Index dim : {1, 2, 3, 8})
+      for (const Index context : {0, 3}) {
+        run<float>(tried, dim, context);
+        run<double>(tried, dim, context);
+      }
+  adam();
+  wrong_calls();
+  std::printf("%d checks, %d failures\n", checks, failures);
+  return failures == 0 ? 0 : 1;
+}

@@ -1,0 +1,78 @@
+// The C++ side of test_embed.py.
+//   embed float|double run MODEL X Z CONTEXT|- FOLDER   writes what every call returns, raw, to files of the folder
+//   embed float|double load MODEL ...                   prints for each file "loaded", or the exception
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+
+#include "pushforward/pushforward.hpp"
+
+namespace {
+
+template <class T>
+std::vector<T> read(const std::string& path) {
+  std::vector<T> values(std::filesystem::file_size(path) / sizeof(T));
+  std::ifstream(path, std::ios::binary)
+      .read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(T)));
+  return values;
+}
+
+template <class T>
+void write(const std::string& path, const std::vector<T>& values) {
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(T)));
+}
+
+template <class Scalar>
+void run(char** arguments) {
+  const auto flow = pushforward::Flow<Scalar>::load(arguments[0]);
+  const auto x = read<Scalar>(arguments[1]), z = read<Scalar>(arguments[2]);
+  const bool conditional = std::strcmp(arguments[3], "-") != 0;
+  const auto context = conditional ? read<Scalar>(arguments[3]) : std::vector<Scalar>();
+  const std::string folder = std::string(arguments[4]) + "/";
+  const auto rows = static_cast<pushforward::Index>(x.size()) / flow.dim();
+  const Scalar* conditions = conditional ? context.data() : nullptr;
+
+  std::vector<double> density(static_cast<std::size_t>(rows));
+  flow.log_prob(x.data(), rows, density.data(), conditions);
+  write(folder + "log_prob", density);
+
+  std::vector<Scalar> point(x.size());
+  flow.inverse(x.data(), rows, point.data(), density.data(), conditions);
+  write(folder + "inverse", point);
+  write(folder + "inverse_log_det", density);
+
+  flow.forward(z.data(), rows, point.data(), density.data(), conditions);
+  write(folder + "forward", point);
+  write(folder + "forward_log_det", density);
+
+  std::vector<Scalar> gradient(static_cast<std::size_t>(flow.parameter_count()));
+  write(folder + "loss", std::vector<double>{flow.loss_and_grad(x.data(), rows, gradient.data(), conditions)});
+  write(folder + "gradient", gradient);
+}
+
+template <class Scalar>
+void load(const char* path) {
+  try {
+    (void)pushforward::Flow<Scalar>::load(path);
+    std::printf("loaded\n");
+  } catch (const pushforward::FileFormatError& error) {
+    std::printf("FileFormatError: %s\n", error.what());
+  } catch (const std::filesystem::filesystem_error& error) {
+    std::printf("filesystem_error: %s\n", error.what());
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> words(argv, argv + argc);
+  if (argc < 4) return 2;
+  const bool is_double = words[1] == "double";
+  if (words[2] == "run" && argc == 8) {
+    is_double ? run<double>(argv + 3) : run<float>(argv + 3);
+    return 0;
+  }
+  if (words[2] != "load") return 2;
+  for (int i = 3; i < argc; ++i) is_double ? load<double>(argv[i]) : load<float>(argv[i]);
+}

@@ -1,0 +1,132 @@
+"""Write the seeds of the loader's fuzzing: files that load (valid-*), and files that must be refused (hostile-*)."""
+
+import json
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+from pushforward import MLP, ActNorm, Additive, Affine, Coupling, Flow, Permutation, RationalQuadratic
+
+
+def coupling(transform, hidden=(), activation="relu", mask="half"):
+    return Coupling(transform, MLP(hidden, activation), mask)
+
+
+VALID = {
+    "no-layer": Flow(1, layers=[], seed=0),
+    "actnorm": Flow(2, layers=[ActNorm()], dtype="float64", seed=0),
+    "additive": Flow(3, layers=[coupling(Additive(), mask=(True, False, True))], context=2, seed=0),
+    "affine-one": Flow(1, layers=[coupling(Affine())], seed=0),
+    "affine": Flow(2, layers=[Permutation(), coupling(Affine(), (2,), "silu")], dtype="float64", seed=0),
+    "spline": Flow(2, layers=[coupling(RationalQuadratic(3), (2,), "tanh", "alternate")], seed=0),
+    "mixed": Flow(2, layers=[coupling(Affine(), (3,)), Permutation("reverse"), coupling(Additive())], seed=0),
+}
+
+
+def split(data):
+    end = 8 + int.from_bytes(data[:8], "little")
+    return json.loads(data[8:end]), data[end:]
+
+
+def joined(header, tensors):
+    """A file of a header, as text or JSON value, and the bytes of its tensors."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + tensors
+
+
+def edited(data, edit):
+    """The file with its header, the pushforward entry parsed, changed by `edit`."""
+    header, tensors = split(data)
+    header["__metadata__"]["pushforward"] = json.loads(header["__metadata__"]["pushforward"])
+    edit(header, header["__metadata__"]["pushforward"])
+    header["__metadata__"]["pushforward"] = json.dumps(header["__metadata__"]["pushforward"])
+    return joined(header, tensors)
+
+
+def hostile(data):
+    """Damage of every kind to one file, by name: the bytes and a part of the message."""
+    header, tensors = split(data)
+    text = data[8 : len(data) - len(tensors)]
+    first = next(name for name in header if name != "__metadata__")
+
+    def tensor(**changes):
+        return edited(data, lambda header, _: header[first].update(changes))
+
+    def model(**changes):
+        return edited(data, lambda _, content: content["model"].update(changes))
+
+    def content(**changes):
+        return edited(data, lambda _, content: content.update(changes))
+
+    def layer(**changes):
+        return edited(data, lambda _, content: content["model"]["layers"][0].update(changes))
+
+    def parameter(value):
+        return joined(header, tensors[:-4] + struct.pack("<f", value))
+
+    widths = {"kind": "MLP", "hidden": [2**31 - 1] * 4, "activation": "relu"}
+    return {
+        "empty": (b"", "no header"),
+        "text": (b"This is not a model, whatever its name may say.\n" * 4, "not a safetensors file"),
+        "length-huge": (struct.pack("<Q", 2**64 - 1) + data[8:], "not a safetensors file"),
+        "length-zero": (struct.pack("<Q", 0) + data[8:], "not a safetensors file"),
+        "truncated-header": (data[:100], "not a safetensors file"),
+        "truncated-data": (data[:-5], "the file ends before its data"),
+        "trailing-bytes": (data + b"\0\0\0\0", "bytes that belong to no tensor"),
+        "not-json": (joined(b"{" + text, tensors), "not valid JSON"),
+        "zero-byte": (joined(text.rstrip() + b"\0", tensors), "zero byte"),
+        "header-array": (joined(b"[" + text + b"]", tensors), "no JSON header"),
+        "deep": (joined(b'{"a":' * 300 + b"1" + b"}" * 300, b""), "nested too deep"),
+        "name-twice": (joined(b'{"__metadata__":{},' + text[1:], tensors), "twice"),
+        "no-metadata": (joined({k: v for k, v in header.items() if k != "__metadata__"}, tensors), "not a pushforward"),
+        "metadata-of-others": (joined({**header, "__metadata__": {"format": "pt"}}, tensors), "not a pushforward"),
+        "metadata-number": (joined({**header, "__metadata__": {"pushforward": 1}}, tensors), "not a string"),
+        "format-newer": (content(format=2, version="9.0"), "written in format 2 by pushforward '9.0'"),
+        "format-text": (content(format="1"), "'format'"),
+        "no-model": (edited(data, lambda _, content: content.pop("model")), "'model' is missing"),
+        "dtype-other": (tensor(dtype="I32"), "F32 or F64"),
+        "dtype-swapped": (model(dtype="float64"), "is not F64"),
+        "shape-negative": (tensor(shape=[-1]), "'shape'"),
+        "shape-overflow": (tensor(shape=[2**32, 2**32]), "overflows"),
+        "shape-other": (tensor(shape=[1, 1, *header[first]["shape"]]), "is not F64 [2]"),
+        "offsets-overlap": (tensor(data_offsets=[0, 2**62]), "the file ends before its data"),
+        "offsets-reversed": (tensor(data_offsets=header[first]["data_offsets"][::-1]), "no range"),
+        "gap": (edited(data, lambda header, _: header.pop(first)), "gap"),
+        "tensor-unexpected": (
+            edited(data, lambda header, _: header.update(extra={"dtype": "F32", "shape": [0], "data_offsets": [0, 0]})),
+            "unexpected tensor 'extra'",
+        ),
+        "tensor-renamed": (edited(data, lambda header, _: header.update(other=header.pop(first))), "missing"),
+        "parameter-nan": (parameter(np.nan), "not finite"),
+        "parameter-infinite": (parameter(-np.inf), "not finite"),
+        "scale-zero": (joined(header, tensors.replace(struct.pack("<d", 1.0), bytes(8), 1)), "scales above 0"),
+        "dim-huge": (model(dim=2**62), "is not F64 [4611686018427387904]"),
+        "dim-real": (model(dim=2.0), "'dim'"),
+        "context-huge": (model(context=2**40), "missing"),
+        "model-unknown-name": (model(support="positive"), "unknown 'support'"),
+        "layers-object": (model(layers={}), "not an array"),
+        "layers-missing": (model(layers=[]), "unexpected tensor"),
+        "layer-unknown": (layer(kind="Planar"), "unknown layer 'Planar'"),
+        "mask-short": (layer(kept=[True]), "one entry per feature"),
+        "mask-keeps-all": (layer(kept=[True, True]), "keeps every feature"),
+        "hidden-huge": (layer(conditioner=widths), "more parameters"),
+        "hidden-zero": (layer(conditioner={**widths, "hidden": [0]}), "'hidden'"),
+        "activation-unknown": (layer(conditioner={**widths, "activation": "gelu"}), "unknown activation 'gelu'"),
+        "permutation-repeats": (layer(kind="Permutation", order="random", indices=[0, 0]), "unknown"),
+        "columns-short": (content(columns=["a"]), "'columns'"),
+        "training-text": (content(training="done"), "'training'"),
+    }
+
+
+def main(folder):
+    for old in folder.glob("*.safetensors"):
+        old.unlink()
+    for name, flow in VALID.items():
+        flow.save(folder / f"valid-{name}.safetensors")
+    for name, (data, _) in hostile((folder / "valid-mixed.safetensors").read_bytes()).items():
+        (folder / f"hostile-{name}.safetensors").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / "corpus"))

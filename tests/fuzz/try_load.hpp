@@ -1,0 +1,50 @@
+// What may happen to the bytes of a file: a flow that works, or a FileFormatError. Everything else ends the program.
+#pragma once
+
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "pushforward/pushforward.hpp"
+
+template <class Scalar>
+bool try_load_as(std::string_view bytes) {
+  try {
+    const auto flow = pushforward::Flow<Scalar>::parse(bytes);
+    const auto dim = static_cast<std::size_t>(flow.dim()), context = static_cast<std::size_t>(flow.context());
+    const std::vector<Scalar> row(dim, Scalar(0.5)), condition(context, Scalar(1));
+    std::vector<Scalar> point(dim), gradient(static_cast<std::size_t>(flow.parameter_count()));
+    const Scalar* conditions = context > 0 ? condition.data() : nullptr;
+    double log_det;
+    flow.forward(row.data(), 1, point.data(), &log_det, conditions, 1);
+    flow.loss_and_grad(row.data(), 1, gradient.data(), conditions, 1);
+    return true;
+  } catch (const pushforward::FileFormatError&) {
+    return false;
+  }
+}
+
+inline bool try_load(std::string_view bytes) {
+  const bool as_double = try_load_as<double>(bytes), as_float = try_load_as<float>(bytes);
+  // float64 holds whatever a file may; float32 may not.
+  if (as_float && !as_double) std::abort();
+  return as_double;
+}
+
+// A file's parts: the length of the header, the header, the data.
+inline constexpr std::size_t kLengthBytes = 8;
+
+inline std::size_t header_end(std::string_view bytes) {
+  std::uint64_t length = 0;
+  if (bytes.size() < kLengthBytes) return bytes.size();
+  std::memcpy(&length, bytes.data(), kLengthBytes);
+  return kLengthBytes + static_cast<std::size_t>(std::min<std::uint64_t>(length, bytes.size() - kLengthBytes));
+}
+
+inline std::string joined(const std::string& header, std::string_view data) {
+  const std::uint64_t length = header.size();
+  std::string bytes(kLengthBytes, '\0');
+  std::memcpy(bytes.data(), &length, kLengthBytes);
+  return bytes.append(header).append(data);
+}

@@ -1,0 +1,161 @@
+"""What a flow is made of: settings out of range are refused, with what was expected, what came and what is near."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from pushforward import (
+    MLP,
+    ActNorm,
+    Adam,
+    Affine,
+    Coupling,
+    Flow,
+    Normal,
+    Permutation,
+    RationalQuadratic,
+    nice,
+    realnvp,
+)
+
+
+def refused(exception: type[Exception], message: str) -> Any:
+    """Expect an exception whose message begins with this."""
+    return pytest.raises(exception, match="^" + re.escape(message))
+
+
+NOT_MADE: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: Flow(0), ValueError, "dim must be at least 1, not 0"),
+    (lambda: Flow(2.0), TypeError, "dim must be an integer, not 2.0"),
+    (lambda: Flow(True), TypeError, "dim must be an integer, not True"),
+    (lambda: Flow("2"), TypeError, "dim must be an integer, not '2'"),
+    (lambda: Flow(2, context=-1), ValueError, "context must be at least 0, not -1"),
+    (lambda: Flow(2, context=1.5), TypeError, "context must be an integer, not 1.5"),
+    (lambda: Flow(2, dtype="float16"), ValueError, "dtype is 'float16'; the choices are 'float32', 'float64'"),
+    (lambda: Flow(2, dtype="flot32"), ValueError,
+     "dtype is 'flot32'; the choices are 'float32', 'float64'; did you mean 'float32'?"),
+    (lambda: Flow(2, dtype=int), ValueError, "dtype is 'int64'; the choices are 'float32', 'float64'"),
+    (lambda: Flow(2, base="normal"), TypeError, "base must be Normal(), not 'normal'"),
+    (lambda: Flow(2, base=Normal), TypeError, "base must be Normal(), not <class"),
+    (lambda: Flow(2, layers=Coupling()), TypeError, "layers must be a sequence of layers, not Coupling("),
+    (lambda: Flow(2, layers=5), TypeError, "layers must be a sequence of layers, not 5"),
+    (lambda: Flow(2, layers=realnvp), TypeError, "layers must be a sequence of layers, not <function realnvp"),
+    (lambda: Flow(2, layers=["coupling"]), TypeError,
+     "layers[0] must be a Coupling, Permutation"),
+    (lambda: Flow(2, layers=[ActNorm(), Affine()]), TypeError,
+     "layers[1] must be a Coupling, Permutation"),
+    (lambda: Flow(2, layers=[Coupling]), TypeError, "layers[0] must be a Coupling, Permutation"),
+    (lambda: Flow(3, layers=[Coupling(mask=[True, False])]), ValueError,
+     "a coupling's mask has 2 entries; the flow has dim=3"),
+    (lambda: Flow(2, layers=[Coupling(mask=[True, True])]), ValueError, "a coupling's mask keeps every feature"),
+    (lambda: Flow(3, layers=[Permutation([1, 0])]), ValueError, "a permutation has 2 indices; the flow has dim=3"),
+    (lambda: Flow(2, num_threads=0), ValueError, "num_threads must be at least 1, not 0"),
+    (lambda: Flow(2, num_threads=-1), ValueError, "num_threads must be at least 1, not -1"),
+    (lambda: Flow(2, num_threads=5000), ValueError, "num_threads must be at most 4096, not 5000"),
+    (lambda: Flow(2, num_threads="2"), TypeError, "num_threads must be an integer, not '2'"),
+    (lambda: Flow(2, num_threads=1.0), TypeError, "num_threads must be an integer, not 1.0"),
+    (lambda: Flow(2, num_threads=True), TypeError, "num_threads must be an integer, not True"),
+    (lambda: Affine(max_log_scale=0), ValueError, "max_log_scale must be in (0, 100], not 0"),
+    (lambda: Affine(max_log_scale=np.nan), ValueError, "max_log_scale must be in (0, 100], not nan"),
+    (lambda: Affine(max_log_scale=np.inf), ValueError, "max_log_scale must be in (0, 100], not inf"),
+    (lambda: Affine(max_log_scale="3"), TypeError, "max_log_scale must be a number, not '3'"),
+    (lambda: Affine(max_log_scale=True), TypeError, "max_log_scale must be a number, not True"),
+    (lambda: RationalQuadratic(bins=1), ValueError, "bins must be at least 2, not 1"),
+    (lambda: RationalQuadratic(bins=65), ValueError, "bins must be at most 64, not 65"),
+    (lambda: RationalQuadratic(bins=8.0), TypeError, "bins must be an integer, not 8.0"),
+    (lambda: RationalQuadratic(bound=0.0), ValueError, "bound must be in (0, inf), not 0.0"),
+    (lambda: RationalQuadratic(bound=np.inf), ValueError, "bound must be in (0, inf), not inf"),
+    (lambda: RationalQuadratic(min_width=0.0), ValueError, "min_width must be in (0, 0.125), not 0.0"),
+    (lambda: RationalQuadratic(bins=10, min_height=0.1), ValueError, "min_height must be in (0, 0.1), not 0.1"),
+    (lambda: RationalQuadratic(min_slope=1), ValueError, "min_slope must be in (0, 1), not 1"),
+    (lambda: MLP(hidden=64), TypeError, "hidden must be a sequence of widths such as (64, 64), not 64"),
+    (lambda: MLP(hidden="64"), TypeError, "hidden must be a sequence of widths such as (64, 64), not '64'"),
+    (lambda: MLP(hidden=None), TypeError, "hidden must be a sequence of widths such as (64, 64), not None"),
+    (lambda: MLP(hidden=6.4), TypeError, "hidden must be a sequence of widths such as (64, 64), not 6.4"),
+    (lambda: MLP(hidden=(8, 0)), ValueError, "hidden[1] must be at least 1, not 0"),
+    (lambda: MLP(hidden=(8.0,)), TypeError, "hidden[0] must be an integer, not 8.0"),
+    (lambda: MLP(activation="rel"), ValueError,
+     "activation is 'rel'; the choices are 'relu', 'silu', 'tanh'; did you mean 'relu'?"),
+    (lambda: MLP(activation=None), ValueError, "activation is None; the choices are 'relu', 'silu', 'tanh'"),
+    (lambda: MLP(activation=["relu"]), ValueError, "activation is ['relu']; the choices are 'relu', 'silu', 'tanh'"),
+    (lambda: Coupling(transform="affine"), TypeError, "transform must be Additive()"),
+    (lambda: Coupling(transform=Affine), TypeError, "transform must be Additive()"),
+    (lambda: Coupling(MLP()), TypeError, "transform must be Additive()"),
+    (lambda: Coupling(conditioner=(64, 64)), TypeError, "conditioner must be MLP(), not (64, 64)"),
+    (lambda: Coupling(mask="halve"), ValueError,
+     "mask is 'halve'; the choices are 'half', 'alternate', 'random'; did you mean 'half'?"),
+    (lambda: Coupling(mask=[0, 1]), TypeError, "mask must be 'half', 'alternate', 'random' or a one-dimensional bool"),
+    (lambda: Coupling(mask=[[True, False]]), TypeError, "mask must be 'half', 'alternate', 'random' or a one-dim"),
+    (lambda: Coupling(mask=[[True], [True, False]]), TypeError, "mask must be 'half', 'alternate', 'random' or a one"),
+    (lambda: Coupling(mask=None), TypeError, "mask must be 'half', 'alternate', 'random' or a one-dimensional bool"),
+    (lambda: Permutation("reversed"), ValueError,
+     "order is 'reversed'; the choices are 'reverse', 'random'; did you mean 'reverse'?"),
+    (lambda: Permutation(3), TypeError, "order must be 'reverse', 'random' or a sequence of indices, not 3"),
+    (lambda: Permutation(None), TypeError, "order must be 'reverse', 'random' or a sequence of indices, not None"),
+    (lambda: Permutation([0, 0]), ValueError, "order must hold each of 0 ... 1 once, not (0, 0)"),
+    (lambda: Permutation([1, 2]), ValueError, "order must hold each of 0 ... 1 once, not (1, 2)"),
+    (lambda: Permutation([-1, 0]), ValueError, "order[0] must be at least 0, not -1"),
+    (lambda: Permutation([0, 1.0]), TypeError, "order[1] must be an integer, not 1.0"),
+    *[entry for preset in (nice, realnvp) for entry in [
+        (lambda p=preset: p(0), ValueError, "dim must be at least 1, not 0"),
+        (lambda p=preset: p(2.0), TypeError, "dim must be an integer, not 2.0"),
+        (lambda p=preset: p(2, depth=0), ValueError, "depth must be at least 1, not 0"),
+        (lambda p=preset: p(2, depth="8"), TypeError, "depth must be an integer, not '8'"),
+        (lambda p=preset: p(2, hidden=64), TypeError, "hidden must be a sequence of widths"),
+        (lambda p=preset: p(2, activation="gelu"), ValueError,
+         "activation is 'gelu'; the choices are 'relu', 'silu', 'tanh'; did you mean 'relu'?"),
+    ]],
+    (lambda: Adam(0), ValueError, "learning_rate must be in (0, inf), not 0"),
+    (lambda: Adam(np.nan), ValueError, "learning_rate must be in (0, inf), not nan"),
+    (lambda: Adam(np.inf), ValueError, "learning_rate must be in (0, inf), not inf"),
+    (lambda: Adam("1e-3"), TypeError, "learning_rate must be a number, not '1e-3'"),
+    (lambda: Adam(betas=0.9), TypeError, "betas must be two numbers, not 0.9"),
+    (lambda: Adam(betas=(0.9,)), TypeError, "betas must be two numbers, not (0.9,)"),
+    (lambda: Adam(betas=(1.0, 0.9)), ValueError, "betas[0] must be in [0, 1), not 1.0"),
+    (lambda: Adam(betas=(0.9, -0.1)), ValueError, "betas[1] must be in [0, 1), not -0.1"),
+    (lambda: Adam(betas=("a", 0.9)), TypeError, "betas[0] must be a number, not 'a'"),
+    (lambda: Adam(eps=0.0), ValueError, "eps must be in (0, inf), not 0.0"),
+    (lambda: Adam(weight_decay=-1), ValueError, "weight_decay must be in [0, inf), not -1"),
+    (lambda: Adam().step(np.zeros(3), np.zeros(4)), ValueError,
+     "parameters and grad must be flat and equal; shapes (3,), (4,)"),
+    (lambda: Adam().step(np.zeros((1, 3)), np.zeros((1, 3))), ValueError,
+     "parameters and grad must be flat and equal; shapes (1, 3), (1, 3)"),
+    (lambda: Adam().step(["a"], [1.0]), TypeError, "parameters must be an array of real numbers; it has dtype <U1"),
+    (lambda: Adam().step([1.0], ["a"]), TypeError, "grad must be an array of real numbers; it has dtype <U1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "exception", "message"), NOT_MADE)
+def test_descriptions_out_of_range(make: Callable[[], Any], exception: type[Exception], message: str) -> None:
+    with refused(exception, message):
+        make()
+
+
+def test_an_adam_belongs_to_one_vector() -> None:
+    adam = Adam()
+    adam.step(np.zeros(3), np.ones(3))
+    for other in (np.zeros(4), np.zeros(3, np.float32)):
+        with refused(ValueError, f"this Adam has moments of 3 float64 parameters; {other.size} of {other.dtype} came"):
+            adam.step(other, other)
+    assert adam.steps == 1
+
+
+@pytest.mark.parametrize("level", ["nonsense", "v1", "avx2", "V3"])
+def test_an_instruction_set_that_there_is_not(level: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", "import pushforward"],
+        env={**os.environ, "PUSHFORWARD_SIMD": level},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert run.returncode == 1
+    last = run.stderr.strip().splitlines()[-1]
+    assert re.match(rf"(ValueError|ImportError): PUSHFORWARD_SIMD is '{level}'; .* are '\w+'", last)

@@ -1,0 +1,164 @@
+"""The same file in C++: programs built against the installed package give Python's numbers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import CASES, Case
+from fuzz.make_corpus import VALID, hostile
+from pushforward import Flow
+from pushforward.errors import FileFormatError
+
+ROOT = Path(__file__).parents[1]
+SCALARS = {"float32": "float", "float64": "double"}
+# Other instruction sets and compilers add up in another order.
+TOLERANCES = {"float32": 3e-5, "float64": 1e-11}
+
+
+def run(*command: object) -> str:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def cmakedir() -> Path:
+    folder = Path(run(sys.executable, "-m", "pushforward", "--cmakedir").strip())
+    if not (folder / "pushforwardConfig.cmake").exists():
+        pytest.skip(f"no CMake package in {folder}: pushforward is imported from its sources, not installed")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def build(cmakedir, tmp_path_factory):
+    """A function that builds a project's only program."""
+    if shutil.which("cmake") is None:
+        pytest.skip("cmake is not installed")
+    if shutil.which(os.environ.get("CXX", "c++")) is None:
+        pytest.skip("no C++ compiler is installed")
+    generator = ["-GNinja"] if shutil.which("ninja") else []
+
+    def build(source: Path, program: str) -> Path:
+        folder = tmp_path_factory.mktemp(program)
+        run("cmake", "-S", source, "-B", folder, f"-DCMAKE_PREFIX_PATH={cmakedir}", *generator)
+        run("cmake", "--build", folder)
+        return folder / program
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def embed(build) -> Path:
+    return build(ROOT / "tests" / "embed", "embed")
+
+
+def results(embed: Path, folder: Path, case: Case, flow: Flow, scalar: str) -> dict[str, np.ndarray]:
+    """What every call of the C++ program returns for the file of a flow."""
+    dtype = np.float32 if scalar == "float" else np.float64
+    flow.save(folder / "model.safetensors")
+    case.latent(65).astype(dtype).tofile(folder / "z")
+    data(case).astype(dtype).tofile(folder / "x")
+    if case.context:
+        case.condition(65).astype(dtype).tofile(folder / "context")
+    context = folder / "context" if case.context else "-"
+    run(embed, scalar, "run", folder / "model.safetensors", folder / "x", folder / "z", context, folder)
+    points = {name: np.fromfile(folder / name, dtype) for name in ("inverse", "forward", "gradient")}
+    sums = ("log_prob", "inverse_log_det", "forward_log_det", "loss")
+    return points | {name: np.fromfile(folder / name, np.float64) for name in sums}
+
+
+def data(case: Case) -> np.ndarray:
+    """Rows of the data side, the same in both precisions."""
+    return case.flow("float64").forward(case.latent(65, seed=5), case.condition(65))[0].astype(np.float32)
+
+
+def expect_python(embed: Path, folder: Path, case: Case, flow: Flow, twin: Flow, tolerance: float) -> None:
+    """Compare the C++ program in the precision of `twin`, given the file of `flow`, with Python's `twin`."""
+    dtype = twin.dtype
+    condition = None if case.context == 0 else case.condition(65).astype(dtype)
+    x, z = data(case).astype(dtype), case.latent(65).astype(dtype)
+    expected = {"log_prob": twin.log_prob(x, condition)}
+    expected["inverse"], expected["inverse_log_det"] = twin.inverse(x, condition)
+    expected["forward"], expected["forward_log_det"] = twin.forward(z, condition)
+    expected["loss"], expected["gradient"] = twin.loss_and_grad(x, condition)
+    for name, values in results(embed, folder, case, flow, SCALARS[dtype.name]).items():
+        wanted = np.ravel(expected[name])
+        scale = max(1.0, float(np.abs(wanted).max(initial=0.0)))
+        np.testing.assert_allclose(values, wanted, rtol=0, atol=tolerance * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.dim in (1, 3)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers(embed, tmp_path, case, dtype):
+    flow = case.flow(dtype)
+    expect_python(embed, tmp_path, case, flow, flow, TOLERANCES[dtype])
+
+
+def test_other_precision(embed, tmp_path):
+    case = next(case for case in CASES if case.context and case.dim == 3)
+    single, double = case.flow("float32"), case.flow("float64")
+    double.parameters = single.parameters
+    expect_python(embed, tmp_path, case, single, double, TOLERANCES["float64"])
+    expect_python(embed, tmp_path, case, double, single, TOLERANCES["float32"])
+
+
+@pytest.mark.parametrize("scalar", ["float", "double"])
+def test_valid_files(embed, tmp_path, scalar):
+    for name, flow in VALID.items():
+        flow.save(tmp_path / name)
+    assert run(embed, scalar, "load", *(tmp_path / name for name in VALID)).split() == ["loaded"] * len(VALID)
+
+
+@pytest.mark.parametrize("scalar", ["float", "double"])
+def test_damaged_files(embed, tmp_path, scalar):
+    VALID["mixed"].save(tmp_path / "valid")
+    damaged = hostile((tmp_path / "valid").read_bytes())
+    for name, (content, _) in damaged.items():
+        (tmp_path / name).write_bytes(content)
+    lines = run(embed, scalar, "load", *(tmp_path / name for name in damaged)).splitlines()
+    for line, (name, (_, message)) in zip(lines, damaged.items(), strict=True):
+        assert line.startswith(f"FileFormatError: {tmp_path / name}: ")
+        assert message in line
+
+
+def test_python_refuses_the_same_files(tmp_path):
+    VALID["mixed"].save(tmp_path / "valid")
+    for name, (content, _) in hostile((tmp_path / "valid").read_bytes()).items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FileFormatError, match=name):
+            Flow.load(tmp_path / name)
+
+
+def test_files_that_cannot_be_read(embed, tmp_path):
+    lines = run(embed, "float", "load", tmp_path / "missing", tmp_path).splitlines()
+    for line, path in zip(lines, (tmp_path / "missing", tmp_path), strict=True):
+        assert line.startswith("filesystem_error: ")
+        assert str(path) in line
+
+
+def test_example(build, tmp_path):
+    score = build(ROOT / "examples" / "embed", "score")
+    case = next(case for case in CASES if case.name == "realnvp" and case.dim == 8)
+    flow, x = case.flow("float32"), data(case)
+    flow.save(tmp_path / "model.safetensors")
+    x.tofile(tmp_path / "rows.bin")
+    printed = run(score, tmp_path / "model.safetensors", tmp_path / "rows.bin")
+    np.testing.assert_allclose(np.array(printed.split(), float), flow.log_prob(x), rtol=TOLERANCES["float32"])
+
+
+def test_entry_point(cmakedir):
+    """Where scikit-build-core looks when another project has pushforward among its build requirements."""
+    (entry,) = [entry for entry in importlib.metadata.entry_points(group="cmake.root") if entry.name == "pushforward"]
+    assert list(entry.load().__path__) == [str(cmakedir)]
+
+
+def test_include_folder(cmakedir):
+    folder = Path(run(sys.executable, "-m", "pushforward", "--includes").strip())
+    assert (folder / "pushforward" / "pushforward.hpp").exists()

@@ -1,0 +1,321 @@
+"""Threads, processes and instruction sets: the same bits from everywhere, and nothing that waits for ever."""
+
+from __future__ import annotations
+
+import _thread
+import copy
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pushforward import Flow, _cpu, realnvp, simd_level
+
+PATIENCE = 120  # seconds until a process that hangs is taken for one: far more than any busy machine needs
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+
+
+def flow_of(dtype: str = "float32", context: int = 0) -> Flow:
+    flow = Flow(3, layers=realnvp(3, depth=4, hidden=(32, 32)), context=context, dtype=dtype, seed=0)
+    flow.parameters = np.random.default_rng(0).normal(scale=0.2, size=flow.parameters.shape)
+    return flow
+
+
+def rows_of(n: int, dim: int = 3, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng([seed, n]).normal(size=(n, dim))
+
+
+CALLS: dict[str, Callable[[Flow, np.ndarray, np.ndarray], tuple]] = {
+    "log_prob": lambda flow, x, c: (flow.log_prob(x, c),),
+    "inverse": lambda flow, x, c: flow.inverse(x, c),
+    "forward": lambda flow, x, c: flow.forward(x, c),
+    "sample_and_log_prob": lambda flow, x, c: flow.sample_and_log_prob(len(x), c, seed=0),
+    "log_prob_and_grad": lambda flow, x, c: flow.log_prob_and_grad(x, c),
+    "loss_and_grad": lambda flow, x, c: flow.loss_and_grad(x, c)[1:],
+    "forward_vjp": lambda flow, x, c: flow.forward_vjp(x, x, np.ones(len(x)), c),
+    "inverse_vjp": lambda flow, x, c: flow.inverse_vjp(x, x, np.ones(len(x)), c),
+}
+
+
+def run(script: str, path: Path | None = None, **env: str) -> str:
+    """What a new process prints that runs a script, from a file if a path is given; it must end well and in time."""
+    script = "from test_threads import *\n" + textwrap.dedent(script)
+    arguments = ["-c", script]
+    if path is not None:
+        (path / "script.py").write_text(script)
+        arguments = [str(path / "script.py")]
+    here = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": here, **env},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+# -- threads -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_eight_threads_may_call_one_flow(num_threads: int) -> None:
+    """Every call of two flows from all threads at once, on tables of different sizes, is what it is alone."""
+    flows = [flow_of("float32", 2), flow_of("float64", 2)]
+    for flow in flows:
+        flow.num_threads = num_threads
+    work = [(name, i, n) for n in (1, 65, 300, 1000) for name in CALLS for i in (0, 1)]
+
+    def bits(item: tuple[str, int, int]) -> list[bytes]:
+        name, i, n = item
+        return [array.tobytes() for array in CALLS[name](flows[i], rows_of(n), rows_of(n, 2, seed=3))]
+
+    alone = [bits(item) for item in work]
+    together = threading.Barrier(8)
+
+    def all_work(first: int) -> bool:
+        together.wait()
+        turned = [*range(first, len(work)), *range(first)]  # each thread begins elsewhere
+        return all(bits(work[k]) == alone[k] for k in turned)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(all_work, range(0, 64, 8)))
+
+
+def test_a_fit_in_each_of_four_threads() -> None:
+    def fitted(seed: int) -> bytes:
+        return copy.deepcopy(flow).fit(rows_of(500), epochs=3, seed=seed).parameters.tobytes()
+
+    flow = flow_of()
+    flow.num_threads = 1
+    alone = [fitted(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(fitted, range(4))) == alone
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_other_threads_go_on_during_a_call(call: str) -> None:
+    """A thread that only looks at the clock does so throughout the call, which therefore does not hold the GIL."""
+    flow, n, ticks, stop = flow_of(context=1), 50_000, [], threading.Event()
+    flow.num_threads = 1
+
+    def look_at_the_clock() -> None:
+        while not stop.wait(0.001):
+            ticks.append(time.perf_counter())
+
+    thread = threading.Thread(target=look_at_the_clock)
+    thread.start()
+    try:
+        for _ in range(10):
+            x, c = rows_of(n), rows_of(n, 1)
+            started = time.perf_counter()
+            CALLS[call](flow, x, c)
+            ended = time.perf_counter()
+            # A busy machine may not run the thread at all for a while; half of ten parts is proof enough, when it
+            # takes much longer than the 5 ms after which Python itself would switch, before or after the core's work.
+            parts = {int(10 * (tick - started) / (ended - started)) for tick in ticks if started < tick < ended}
+            if len(parts) >= 5 and ended - started > 0.05:
+                return
+            n *= 2 if ended - started < 0.3 else 1
+        pytest.fail(f"looked at the clock in {len(parts)} tenths of a call of {ended - started:.2f} s")
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_an_interrupt_from_the_keyboard_ends_a_fit_at_its_best() -> None:
+    flow, x, held = flow_of(), rows_of(500), rows_of(200, seed=2)
+    flow.num_threads = 1
+    timer = threading.Timer(0.3, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        flow.fit(x, validation=held, epochs=10**9, patience=None, seed=0)
+    timer.join()
+    assert flow.history.stopped == "interrupted"
+    if flow.history.epochs:
+        assert -flow.log_prob(held).mean() == pytest.approx(flow.history["validation_loss"].min(), rel=1e-12)
+
+
+# -- numbers of threads ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_openmp_says_how_many_threads(threads: str) -> None:
+    script = """
+        import pushforward
+        flow = Flow(2)
+        default = flow.num_threads
+        flow.num_threads = 5
+        chosen = flow.num_threads
+        flow.num_threads = None
+        print(pushforward.build_info()["threads"], default, chosen, flow.num_threads)
+    """
+    assert run(script, OMP_NUM_THREADS=threads).split() == [threads, threads, "5", threads]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="this system does not list a process's threads")
+def test_no_more_threads_than_asked_for() -> None:
+    script = """
+        flow, started = flow_of(), []
+        for flow.num_threads in (1, 3):
+            before = len(os.listdir("/proc/self/task"))
+            for call in CALLS.values():
+                call(flow, rows_of(1000), None)
+            started.append(len(os.listdir("/proc/self/task")) - before)
+        print(*started)
+    """
+    alone, of_three = map(int, run(script, OMP_NUM_THREADS="8").split())
+    assert alone == 0
+    assert 1 <= of_three <= 2  # OpenMP may let one go when there is work for two only
+
+
+# -- processes ---------------------------------------------------------------------------------------------------
+
+CHILDREN = """
+    flow, x = flow_of(), rows_of(1000)
+    flow.num_threads = 2
+
+    def result():
+        arrays = [array for call in CALLS.values() for array in call(flow, x, None) if array is not None]
+        fitted = copy.deepcopy(flow).fit(x, epochs=2, seed=0)
+        return b"".join(array.tobytes() for array in [*arrays, fitted.parameters])
+
+    def child():
+        "Fork; the child, and then a child of its own, compute what is expected. They leave without cleaning up."
+        pid = os.fork()
+        if pid == 0:
+            try:
+                same = result() == expected
+                grandchild = os.fork()
+                same = same and result() == expected
+                if grandchild:
+                    same = same and os.waitpid(grandchild, 0)[1] == 0
+                os._exit(0 if same else 1)
+            finally:
+                os._exit(2)
+        return pid
+
+    def ended_well(pid):
+        assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    "order",
+    ["child before any thread", "child after threads", "children while another thread computes"],
+)
+def test_a_forked_child_computes(order: str, tmp_path: Path) -> None:
+    """OpenMP's threads do not survive a fork; a child that waited for them would never end."""
+    path, script = str(tmp_path / "expected"), textwrap.dedent(CHILDREN)
+    run(script + f"open({path!r}, 'wb').write(result())")  # elsewhere, so that nothing has started threads before
+    script += f"\nexpected = open({path!r}, 'rb').read()\n"
+    script += {
+        "child before any thread": "ended_well(child()); result(); ended_well(child())",
+        "child after threads": "result(); pids = [child(), child()]; result(); [ended_well(pid) for pid in pids]",
+        "children while another thread computes": textwrap.dedent("""
+            stop = threading.Event()
+            def compute():
+                while not stop.is_set():
+                    flow.log_prob(rows_of(20_000))
+            thread = threading.Thread(target=compute)
+            thread.start()
+            try:
+                for _ in range(3):
+                    ended_well(child())
+            finally:
+                stop.set()
+                thread.join()
+        """),
+    }[order]
+    run(script + "\nassert result() == expected")
+
+
+@pytest.mark.parametrize("method", ["spawn", pytest.param("fork", marks=needs_fork)])
+def test_processes_of_a_pool(method: str, tmp_path: Path) -> None:
+    script = f"""
+        import multiprocessing
+
+        if __name__ == "__main__":
+            flow = flow_of().fit(rows_of(500), epochs=1, seed=0)
+            parts = np.array_split(rows_of(1000), 4)
+            alone = [flow.log_prob(part).tobytes() for part in parts]
+            with multiprocessing.get_context({method!r}).Pool(2) as pool:
+                print([density.tobytes() for density in pool.map(flow.log_prob, parts)] == alone)
+    """
+    assert run(script, tmp_path) == "True"
+
+
+def test_another_interpreter_of_the_process_works_or_is_refused() -> None:
+    """An import that cannot work there must say so, and neither crash nor wait for ever."""
+    script = """
+        import faulthandler
+        faulthandler.dump_traceback_later(20, exit=True)
+        try:
+            import _interpreters as interpreters  # from Python 3.13 on
+        except ImportError:
+            try:
+                import _xxsubinterpreters as interpreters
+            except ImportError:
+                print("unavailable")
+                raise SystemExit
+        inside = '''if True:
+            import warnings
+            warnings.simplefilter("ignore")  # NumPy's own, about itself
+            try:
+                import pushforward
+                print("works" if pushforward.Flow(2, num_threads=1).sample(3).shape == (3, 2) else "wrong")
+            except ImportError as error:
+                print("refused:", error)
+        '''
+        interpreters.run_string(interpreters.create(), inside)
+        assert flow_of().sample(3).shape == (3, 3)
+    """
+    answer = run(script)
+    if answer == "unavailable":
+        pytest.skip("this Python has no interpreters to start")
+    assert answer == "works" or answer.startswith("refused: ")
+
+
+# -- instruction sets --------------------------------------------------------------------------------------------
+
+LEVELS = ["v2", "v3", "v4"][: max(_cpu.x86_64_level() - 1, 0)] or ["base"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_level_that_the_machine_has(level: str, dtype: str, tmp_path: Path) -> None:
+    """The variable chooses the level, and all levels agree to rounding."""
+    results = tmp_path / "results.npz"
+    script = f"""
+        flow, x, c = flow_of({dtype!r}, 2), rows_of(300), rows_of(300, 2)
+        results = {{f"{{name}} {{i}}": array for name in CALLS for i, array in enumerate(CALLS[name](flow, x, c))}}
+        results["fit"] = flow.fit(x, context=c, epochs=2, seed=0).log_prob(x, c)
+        np.savez({str(results)!r}, **results)
+        print(simd_level())
+    """
+    assert run(script, PUSHFORWARD_SIMD=level, OMP_NUM_THREADS="1") == level
+    flow, x, c = flow_of(dtype, 2), rows_of(300), rows_of(300, 2)
+    flow.num_threads = 1
+    tolerance = {"float32": 1e-4, "float64": 1e-11}[dtype]
+    with np.load(results) as there:
+        for name, call in CALLS.items():
+            for i, here in enumerate(call(flow, x, c)):
+                scale = max(1.0, np.abs(here).max())
+                np.testing.assert_allclose(there[f"{name} {i}"], here, rtol=tolerance, atol=tolerance * scale)
+        flow.fit(x, context=c, epochs=2, seed=0)
+        np.testing.assert_allclose(there["fit"], flow.log_prob(x, c), atol=1e3 * tolerance)
+
+
+def test_the_best_level_is_the_default() -> None:
+    assert run("print(simd_level())", PUSHFORWARD_SIMD="") == LEVELS[-1]
+    assert simd_level() == (os.environ.get("PUSHFORWARD_SIMD") or LEVELS[-1])
