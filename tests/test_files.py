@@ -251,7 +251,11 @@ def check_valid_or_refused(path: Path, data: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=10_000 if os.environ.get("PUSHFORWARD_FULL") else 400,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_any_mutation_is_valid_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     original = example(tmp_path).read_bytes()
     header_size = 8 + struct.unpack("<Q", original[:8])[0]

@@ -277,6 +277,10 @@ class Flow:
         are scored, and at the end the parameters of the best epoch are taken. Ctrl-C, or an exception from the
         callback, leaves the flow at its best state so far and goes on to the caller.
 
+        Up to two million rows are shuffled one by one. A larger table is cut into runs of 1,024 rows: an epoch takes
+        the runs in random order, as many at a time as make two million rows (32 MB of a memory map, which is read
+        into memory), and shuffles the rows of those. Held-out rows are then whole runs, drawn at random.
+
         Parameters
         ----------
         x : (n, dim) array
