@@ -121,11 +121,12 @@ def test_fit_passes_its_options_on(folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Flow, "fit", fit)
     words = """--columns mass --context angle --weights speed --epochs 7 --batch-size 8 --learning-rate 0.5
         --weight-decay 0.25 --schedule constant --max-time 9 --patience none --clip-norm 3 --validation 0.5 --seed 4
-        --threads 2 --dtype float64 --preset nice --depth 3 --hidden 5,6 --activation tanh --no-progress"""
+        --threads 2 --dtype float64 --preset nice --depth 3 --hidden 5,6 --activation tanh --no-progress
+        --checkpoint kept --checkpoint-every 9 --resume from"""
     assert cli.main(["fit", "table.csv", "-o", "model", *words.split()]) == 0
     expected = {
         "epochs": 7, "batch_size": 8, "schedule": "constant", "max_time": 9.0, "patience": None, "clip_norm": 3.0,
-        "validation": 0.5, "seed": 4, "progress": False,
+        "validation": 0.5, "seed": 4, "progress": False, "checkpoint": "kept", "checkpoint_every": 9, "resume": "from",
     }  # fmt: skip
     assert {name: seen[name] for name in expected} == expected
     for name, column in (("x", [1]), ("context", [2]), ("weights", 0)):
@@ -134,6 +135,16 @@ def test_fit_passes_its_options_on(folder: Path, monkeypatch: pytest.MonkeyPatch
     flow = seen["flow"]
     assert (flow.columns, flow.context_columns, flow.num_threads, flow.dtype) == (("mass",), ("angle",), 2, "float64")
     assert repr(flow).count("Additive(), conditioner=MLP(hidden=(5, 6), activation='tanh')") == 3
+
+
+def test_a_fit_goes_on_from_its_checkpoint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "table.csv", "--epochs", "4", "--seed", "3", "--no-progress"]
+    assert cli.main([*words, "-o", "whole", "--checkpoint", "kept"]) == 0
+    assert cli.main([*words, "-o", "again", "--resume", "kept"]) == 0
+    assert Path("whole").read_bytes() == Path("again").read_bytes()
+    capsys.readouterr()
+    assert cli.main([*words, "-o", "other", "--resume", "kept", "--batch-size", "7"]) == 2
+    assert "batch_size was" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("held_out", ["held_out.csv", "held_out.npy"])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 from cases import CASES, Case
 from fuzz.make_corpus import VALID, hostile
+from programs import cmake, compiler, run
 from pushforward import Flow
 from pushforward.errors import FileFormatError
 
@@ -20,12 +18,6 @@ ROOT = Path(__file__).parents[1]
 SCALARS = {"float32": "float", "float64": "double"}
 # Other instruction sets and compilers add up in another order.
 TOLERANCES = {"float32": 3e-5, "float64": 1e-11}
-
-
-def run(*command: object) -> str:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +31,11 @@ def cmakedir() -> Path:
 @pytest.fixture(scope="module")
 def build(cmakedir, tmp_path_factory):
     """A function that builds a project's only program."""
-    if shutil.which("cmake") is None:
-        pytest.skip("cmake is not installed")
-    if shutil.which(os.environ.get("CXX", "c++")) is None:
-        pytest.skip("no C++ compiler is installed")
-    generator = ["-GNinja"] if shutil.which("ninja") else []
+    name = compiler()
 
     def build(source: Path, program: str) -> Path:
         folder = tmp_path_factory.mktemp(program)
-        run("cmake", "-S", source, "-B", folder, f"-DCMAKE_PREFIX_PATH={cmakedir}", *generator)
-        run("cmake", "--build", folder)
+        cmake(source, folder, f"-DCMAKE_PREFIX_PATH={cmakedir}", f"-DCMAKE_CXX_COMPILER={name}")
         return folder / program
 
     return build

@@ -3,67 +3,62 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import pushforward
 import pytest
+from programs import PATH, cmake, compiler, find, run
 
 TESTS = Path(__file__).parent
 FULL = os.environ.get("PUSHFORWARD_FULL") == "1"
 
 
-def run(*command: object, **environment: str) -> str:
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, env=os.environ | environment
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def build(folder: Path, sanitizers: str, *targets: str, compiler: str | None = None, openmp: bool = True) -> None:
-    compiler = compiler or os.environ.get("CXX", "c++")
-    if shutil.which("cmake") is None:
-        pytest.skip("cmake is not installed")
-    if shutil.which(compiler) is None:
-        pytest.skip(f"the C++ compiler {compiler} is not installed")
-    flag = f"-fsanitize={sanitizers}"
-    source = folder / "empty.cpp"
+def build(folder: Path, sanitizers: str, name: str, *targets: str, openmp: bool = True) -> Path:
+    """Build C++ tests with the compiler of that name; return the folder of the programs."""
+    source, flag = folder / "empty.cpp", f"-fsanitize={sanitizers}"
     source.write_text("int main() {}\n")
-    probe = [compiler, flag, str(source), "-o", str(folder / "empty")]
-    if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
-        pytest.skip(f"{compiler} has no {flag}")
-    generator = ["-GNinja"] if shutil.which("ninja") else []
-    options = [f"-DPUSHFORWARD_SANITIZE={sanitizers}", f"-DPUSHFORWARD_OPENMP={'ON' if openmp else 'OFF'}"]
-    run("cmake", "-S", TESTS, "-B", folder / "build", f"-DCMAKE_CXX_COMPILER={compiler}", *options, *generator)
-    run("cmake", "--build", folder / "build", "--parallel", "2", "--target", *targets)
+    probe = [name, flag, str(source), "-o", str(folder / "empty")]
+    if subprocess.run(probe, capture_output=True, check=False, env=os.environ | {"PATH": PATH}).returncode != 0:
+        pytest.skip(f"{name} has no {flag}")
+    third_party = Path(pushforward.__file__).parent / "include" / "third_party"
+    if not third_party.exists() and find_spec("eigency") is None:
+        pytest.skip("Eigen's headers come with the installed package or with eigency; neither is installed")
+    options = {
+        "CMAKE_CXX_COMPILER": name,
+        "Python_EXECUTABLE": sys.executable,
+        "PUSHFORWARD_SANITIZE": sanitizers,
+        "PUSHFORWARD_OPENMP": "ON" if openmp else "OFF",
+        "PUSHFORWARD_EIGEN_DIR": third_party / "eigen",
+        "PUSHFORWARD_JSON_DIR": third_party / "nlohmann_json",
+    }
+    cmake(TESTS, folder / "build", *(f"-D{key}={value}" for key, value in options.items()), targets=targets)
+    return folder / "build"
 
 
 def test_address_and_undefined(tmp_path):
-    build(tmp_path, "address,undefined", "core_test", "drive_load")
-    run(tmp_path / "build" / "core_test")
+    programs = build(tmp_path, "address,undefined", compiler(), "core_test", "drive_load")
+    run(programs / "core_test")
     # No file of the corpus, nor a mutation of one, is worth more memory than this.
     limit = "max_allocation_size_mb=16"
-    mutations = 200_000 if FULL else 20_000
-    run(tmp_path / "build" / "drive_load", TESTS / "fuzz" / "corpus", mutations, ASAN_OPTIONS=limit)
+    run(programs / "drive_load", TESTS / "fuzz" / "corpus", 200_000 if FULL else 20_000, ASAN_OPTIONS=limit)
 
 
 def test_thread(tmp_path):
     # TSan does not see GCC's OpenMP synchronise and would report every loop; this runs the caller's own threads.
-    build(tmp_path, "thread", "core_test", openmp=False)
-    run(tmp_path / "build" / "core_test")
+    programs = build(tmp_path, "thread", compiler(), "core_test", openmp=False)
+    run(programs / "core_test")
 
 
 @pytest.mark.skipif(not FULL, reason="PUSHFORWARD_FULL=1 runs it")
 def test_thread_of_openmp(tmp_path):
     # LLVM's OpenMP tells TSan what it does through Archer, a library beside it.
-    compiler = next((name for name in ("clang++", "clang++-14") if shutil.which(name)), None)
+    name = find("clang++", "clang++-14")
     archers = sorted(Path("/usr/lib").glob("llvm-*/lib/libarcher.so"))
-    if compiler is None or not archers:
+    if name is None or not archers:
         pytest.skip("Clang with its OpenMP and libarcher.so is not installed")
-    build(tmp_path, "thread", "core_test", compiler=compiler)
-    run(
-        tmp_path / "build" / "core_test",
-        OMP_TOOL_LIBRARIES=str(archers[-1]),
-        TSAN_OPTIONS="ignore_noninstrumented_modules=1",
-    )
+    programs = build(tmp_path, "thread", name, "core_test")
+    options = {"OMP_TOOL_LIBRARIES": str(archers[-1]), "TSAN_OPTIONS": "ignore_noninstrumented_modules=1"}
+    run(programs / "core_test", **options)

@@ -160,6 +160,9 @@ def _fit(command: _Parser) -> None:
         training, "--validation", "fraction of rows to hold out, or a table of its own (default: 0.1)",
         metavar="FRACTION|TABLE", type=_validation,
     )  # fmt: skip
+    option(training, "--checkpoint", "keep the fit in a file from which it can go on", metavar="FILE")
+    option(training, "--checkpoint-every", "steps between writings (default: 1000)", metavar="N", type=_integer(1))
+    option(training, "--resume", "go on from a checkpoint, with the same rows and options", metavar="FILE")
 
 
 def _score(command: _Parser) -> None:

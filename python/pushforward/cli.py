@@ -110,6 +110,7 @@ def _fit(args: argparse.Namespace) -> int:
             seed=args.seed,
             progress=args.progress,
             **_given(args, "epochs", "batch_size", "schedule", "max_time", "patience", "clip_norm"),
+            **_given(args, "checkpoint", "checkpoint_every", "resume"),
             **validation,
         )
     except KeyboardInterrupt:
