@@ -123,6 +123,13 @@ def test_python_refuses_the_same_files(tmp_path):
             Flow.load(tmp_path / name)
 
 
+def test_a_long_header_is_refused_at_once(embed, tmp_path):
+    names = ",".join(f'"{i}":{{}}' for i in range(200_000)).encode()
+    (tmp_path / "long").write_bytes((len(names) + 2).to_bytes(8, "little") + b"{" + names + b"}")
+    # A tenth of a second; growing with the square of the header's length it would be minutes.
+    assert run(embed, "float", "load", tmp_path / "long").startswith("FileFormatError")
+
+
 def test_files_that_cannot_be_read(embed, tmp_path):
     lines = run(embed, "float", "load", tmp_path / "missing", tmp_path).splitlines()
     for line, path in zip(lines, (tmp_path / "missing", tmp_path), strict=True):

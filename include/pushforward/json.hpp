@@ -22,7 +22,7 @@ using Json = nlohmann::json;
 namespace json {
 
 // The deepest file has seven levels; a text without end must not build a tree without end.
-inline constexpr int kMaxDepth = 64;
+inline constexpr std::size_t kMaxDepth = 64;
 
 // A name out of a file as a message may show it: short, and without what a terminal would obey.
 inline std::string quote(std::string_view name) {
@@ -32,23 +32,50 @@ inline std::string quote(std::string_view name) {
   return "'" + shown + (name.size() > kLongest ? "...'" : "'");
 }
 
+// Looks for what the parser lets pass: a name that occurs twice, and nesting without end. The parser's own callback
+// would take a time that grows with the square of an object's size.
+class Check final : public nlohmann::json_sax<Json> {
+ public:
+  explicit Check(const std::string& what) : what_(what) {}
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_array(std::size_t) override { return enter(); }
+  bool end_array() override { return leave(); }
+  bool start_object(std::size_t) override { return enter(); }
+  bool end_object() override { return leave(); }
+  bool key(string_t& name) override {
+    if (!names_.back().insert(name).second) throw std::invalid_argument(what_ + " holds " + quote(name) + " twice");
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const Json::exception&) override { return false; }
+
+ private:
+  bool enter() {
+    if (names_.size() == kMaxDepth) throw std::invalid_argument(what_ + " is nested too deep");
+    names_.emplace_back();
+    return true;
+  }
+  bool leave() {
+    names_.pop_back();
+    return true;
+  }
+
+  const std::string& what_;
+  std::vector<std::set<std::string>> names_;  // of each object that is open; of an array none
+};
+
 inline Json parse(std::string_view text, const std::string& what) {
   // The parser would take a zero byte for the end of the text.
   if (text.find('\0') != std::string_view::npos) throw std::invalid_argument(what + " holds a zero byte");
-  std::vector<std::set<std::string>> names;  // of each object that is open
-  const auto check = [&](int depth, Json::parse_event_t event, const Json& value) {
-    if (depth > kMaxDepth) throw std::invalid_argument(what + " is nested too deep");
-    if (event == Json::parse_event_t::object_start) names.emplace_back();
-    if (event == Json::parse_event_t::object_end) names.pop_back();
-    if (event == Json::parse_event_t::key && !names.back().insert(value.get<std::string>()).second)
-      throw std::invalid_argument(what + " holds " + quote(value.get<std::string>()) + " twice");
-    return true;
-  };
-  try {
-    return Json::parse(text.begin(), text.end(), check);
-  } catch (const Json::exception&) {
-    throw std::invalid_argument(what + " is not valid JSON");
-  }
+  Check check(what);
+  if (!Json::sax_parse(text.begin(), text.end(), &check)) throw std::invalid_argument(what + " is not valid JSON");
+  return Json::parse(text.begin(), text.end());
 }
 
 inline const Json& member(const Json& object, const char* name) {

@@ -73,19 +73,19 @@ std::unique_ptr<Layer<Scalar>> coupling(const Json& description, const std::vect
   const Json& transform = json::member(description, "transform");
   const auto kind = kind_of(transform);
   // Above 0, and float32 holds it and its inverse.
-  const auto number = [&](const char* name) { return json::number_member(transform, name, 1e-30, 1e30); };
+  const auto number = [&](const char* name, double high) { return json::number_member(transform, name, 1e-30, high); };
   if (kind == "Additive") {
     json::expect_names(transform, {"kind"});
     return build(Additive<Scalar>());
   }
   if (kind == "Affine") {
     json::expect_names(transform, {"kind", "max_log_scale"});
-    return build(Affine<Scalar>(number("max_log_scale")));
+    return build(Affine<Scalar>(number("max_log_scale", 100)));
   }
   if (kind == "RationalQuadratic") {
     json::expect_names(transform, {"kind", "bins", "bound", "min_width", "min_height", "min_slope"});
-    return build(RationalQuadratic<Scalar>(json::integer_member(transform, "bins", 2), number("bound"),
-                                           number("min_width"), number("min_height"), number("min_slope")));
+    return build(RationalQuadratic<Scalar>(json::integer_member(transform, "bins", 2), number("bound", 1e30),
+                                           number("min_width", 1), number("min_height", 1), number("min_slope", 1)));
   }
   unknown("transform", kind);
 }
