@@ -50,8 +50,8 @@ class Flow {
   }
 
   // Row-major buffers: x and z are (rows, dim()), log_prob and log_det (rows,), context is (rows, context()) and null
-  // for a flow without. NaN stands in rows whose input is not finite. Several threads may call one flow at once. These
-  // throw std::invalid_argument.
+  // for a flow without. NaN stands in rows whose input is not finite. Results do not depend on the number of threads;
+  // several threads may call one flow at once. A wrong argument is a std::invalid_argument.
 
   // log p(x), in nats.
   void log_prob(const Scalar* x, Index rows, double* log_prob, const Scalar* context = nullptr,

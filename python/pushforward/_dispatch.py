@@ -48,19 +48,20 @@ def _load() -> ModuleType:
 
 @contextlib.contextmanager
 def _patient_threads() -> Iterator[None]:
-    """Have OpenMP's threads sleep while they wait, if they are started by this import and nobody chose otherwise.
+    """Have OpenMP's threads spin only briefly while they wait, where this import starts it and nobody chose otherwise.
 
-    GNU OpenMP reads the variable as it is loaded. Its own choice is to spin for milliseconds; on a machine whose cores
-    are all busy the threads that wait then keep off the one that works, and a training step measured 48 ms, not 0.4.
+    GNU OpenMP reads the variable as it is loaded. Its own choice is to spin for milliseconds: where other processes
+    keep the cores busy, the thread that waits then keeps off the one that works, and a training step of 0.4 ms measured
+    48 ms. With 1,000 turns it measured 0.6 ms there, and on a quiet machine 0.19 ms, as with millions; with none, 0.37.
     """
     chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
     if not chosen:
-        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ["GOMP_SPINCOUNT"] = "1000"
     try:
         yield
     finally:
         if not chosen:
-            del os.environ["OMP_WAIT_POLICY"]
+            del os.environ["GOMP_SPINCOUNT"]
 
 
 core = _load()
