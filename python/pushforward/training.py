@@ -165,8 +165,8 @@ class _Fit:
         self.mean_weight = mean_weight
         # Without held-out rows these tell whether an epoch left a density at all.
         self.probe = replace(train, blocks=train.blocks[: max(1, 1024 // train.block)])
-        # Measured on seven tables (docs/defaults.md): per epoch 128 rows a step do about as well, 512 worse. From 100,000
-        # rows on an epoch has steps enough, and larger ones cost less a row.
+        # Measured on seven tables (docs/defaults.md): per epoch 128 rows a step do about as well, 512 worse. From
+        # 100,000 rows on an epoch has steps enough, and larger ones cost less a row.
         self.batch_size = options.batch_size or (256 if len(train) < 100_000 else 512)
         steps = -(-len(train) // self.batch_size)
         self.epochs: float = options.epochs or math.inf
