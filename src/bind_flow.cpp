@@ -120,10 +120,10 @@ class FlowBindings {
   }
 
   // The loss is -sum_i w_i log p(x_i) / normalizer over the rows in `index` (all of them without one); its gradient is
-  // written to `gradient`.
+  // written to `gradient`. dropout: the key of the units to drop, 0 for none.
   static double loss_and_grad(const F& flow, const py::array& x, const MaybeArray& context,
                               const std::optional<Vector>& weights, const MaybeIndex& index, double normalizer,
-                              py::array_t<Scalar, py::array::c_style>& gradient, int threads) {
+                              py::array_t<Scalar, py::array::c_style>& gradient, std::uint64_t dropout, int threads) {
     const Table rows = table(x, flow.dim(), -1, index);
     const Table conditions = context_table(flow, context, rows.rows, index);
     if (weights && weights->size() != x.shape(0)) throw std::invalid_argument("weights");
@@ -131,6 +131,7 @@ class FlowBindings {
     typename F::Seeds seeds;
     seeds.weights = data_or_null(weights);
     seeds.normalizer = -normalizer;
+    seeds.dropout = dropout;
     typename F::Gradients gradients;
     gradients.parameters = gradient.mutable_data();
     const py::gil_scoped_release release;

@@ -6,10 +6,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pushforward import MLP, ActNorm, Additive, Affine, Coupling, Flow, Permutation, RationalQuadratic, nice, realnvp
-from pushforward.layers import Layer
+from pushforward import (
+    LU,
+    MLP,
+    ActNorm,
+    Additive,
+    Affine,
+    Autoregressive,
+    Coupling,
+    Flow,
+    Householder,
+    Normal,
+    Permutation,
+    RationalQuadratic,
+    ResNet,
+    StudentT,
+    nice,
+    realnvp,
+)
+from pushforward.layers import Base, Layer
 
 NET = MLP(hidden=(7, 5), activation="tanh")
+SPLINE = RationalQuadratic(bins=5)
 
 
 @dataclass(frozen=True)
@@ -18,6 +36,7 @@ class Case:
     layers: Callable[[int], Sequence[Layer]]
     dim: int
     context: int = 0
+    base: Base = Normal()
 
     def __str__(self) -> str:
         return f"{self.name}-{self.dim}" + (f"|{self.context}" if self.context else "")
@@ -25,10 +44,11 @@ class Case:
     def flow(self, dtype: str, seed: int = 0) -> Flow:
         """A flow of this case whose parameters and data side are drawn at random, away from every special value."""
         rng = np.random.default_rng([seed, self.dim, self.context])
-        flow = Flow(self.dim, layers=self.layers(self.dim), context=self.context, dtype=dtype, seed=seed)
+        flow = Flow(self.dim, layers=self.layers(self.dim), base=self.base, context=self.context, dtype=dtype, seed=seed)
         for name, values in flow.named_parameters().items():
             spread = 0.8 / np.sqrt(values.shape[-1]) if name.endswith("weight") and values.size else 0.3
-            values[...] = rng.normal(scale=spread, size=values.shape)
+            # Compositions of seven layers multiply what each one does.
+            values[...] = rng.normal(scale=spread * (0.5 if self.name.startswith("random") else 1), size=values.shape)
         rows = rng.normal(size=(200, self.dim)) * rng.uniform(0.5, 3, self.dim) + rng.normal(size=self.dim)
         context = rng.normal(2.0, 3.0, size=(200, self.context)) if self.context else None
         parameters = flow.parameters.copy()
@@ -54,6 +74,11 @@ def _random_composition(seed: int) -> Callable[[int], Sequence[Layer]]:
             lambda: Coupling(Additive(), MLP((4,), "silu"), mask="random"),
             lambda: Coupling(Affine(1.5), MLP((6, 3), "relu"), mask="alternate"),
             lambda: Coupling(Affine(), MLP((), "tanh"), mask="half"),
+            LU,
+            lambda: Householder(2),
+            lambda: Coupling(SPLINE, ResNet(5, 1, "silu"), mask="random", unconditional=True),
+            lambda: Autoregressive(SPLINE, MLP((6, 5), "tanh")),
+            lambda: Autoregressive(Affine(1.5), ResNet(5, 1, "elu"), order="reverse", one_pass="forward"),
         ]
         return [choices[i]() for i in rng.integers(len(choices), size=7)]
 
@@ -75,6 +100,26 @@ _LAYERS: dict[str, Callable[[int], Sequence[Layer]]] = {
     "spline": lambda dim: [Coupling(RationalQuadratic(), NET)],
     "spline-64": lambda dim: [Coupling(RationalQuadratic(bins=64, bound=2.0), NET, mask="alternate")],
     "spline-2": lambda dim: [Coupling(RationalQuadratic(bins=2, min_slope=0.1), NET)] * 2,
+    "spline-clip": lambda dim: [Coupling(RationalQuadratic(bins=4, scheme="clip"), NET, unconditional=True)],
+    "spline-kept": lambda dim: [Coupling(SPLINE, NET, mask="alternate", unconditional=True)] * 2,
+    "affine-kept": lambda dim: [Coupling(Affine(), NET, unconditional=True)],
+    "affine-gelu": lambda dim: [Coupling(Affine(), MLP((9,), "gelu"))],
+    "affine-elu": lambda dim: [Coupling(Affine(), MLP((9, 4), "elu"))],
+    "affine-leaky": lambda dim: [Coupling(Affine(), MLP((9, 4), "leaky_relu"))],
+    "affine-resnet": lambda dim: [Coupling(Affine(), ResNet(9, 2, "tanh"), mask="random")],
+    "spline-resnet": lambda dim: [Coupling(SPLINE, ResNet(18, 2, "silu", dropout=0.5))],
+    "spline-resnet-0": lambda dim: [Coupling(SPLINE, ResNet(18, 0))],
+    "lu": lambda dim: [LU()],
+    "lu-natural": lambda dim: [LU("natural"), ActNorm(), LU("reverse")],
+    "householder": lambda dim: [Householder(3)],
+    "maf": lambda dim: [Autoregressive(Affine(), NET)] * 2,
+    "maf-resnet": lambda dim: [Autoregressive(Affine(), ResNet(11, 2, "silu"), order="reverse")],
+    "maf-spline": lambda dim: [Autoregressive(SPLINE, MLP((20, 17), "tanh"))],
+    "maf-two-passes": lambda dim: [Autoregressive(SPLINE, NET, order=[i % min(dim, 2) for i in range(dim)])],
+    "maf-linear": lambda dim: [Autoregressive(Affine(), MLP(()))],
+    "iaf": lambda dim: [Autoregressive(Affine(), NET, one_pass="forward")],
+    "iaf-spline": lambda dim: [Autoregressive(SPLINE, ResNet(13, 1, "tanh"), one_pass="forward"), LU()],
+    "maf-degrees": lambda dim: [Autoregressive(SPLINE, MLP((5,)), degrees=[[0, 0, *[dim - 1] * 3]])],
     "actnorm": lambda dim: [ActNorm()],
     "permutation": lambda dim: [Permutation("random"), ActNorm()],
     "no-layer": lambda dim: [],
@@ -91,5 +136,18 @@ CASES = [
     Case(name, layers, dim, context)
     for name, layers in _LAYERS.items()
     for dim in DIMS
-    for context in ((0, 3) if name.startswith(("affine", "random", "spline")) else (0,))
+    for context in ((0, 3) if name.startswith(("affine", "random", "spline", "maf", "iaf")) else (0,))
+]
+CASES += [
+    Case("student-t", lambda dim: [LU(), Coupling(Affine(), NET)], dim, base=StudentT(df))
+    for dim, df in ((1, 3.0), (2, 5.0), (8, 30.0))
+]
+CASES += [
+    Case("student-t-learned", lambda dim: [Coupling(SPLINE, NET)], dim, base=StudentT(4.0, learned=True))
+    for dim in (1, 2, 8)
+]
+CASES += [
+    Case("many-features", lambda dim: [Coupling(SPLINE, NET, unconditional=True), LU(), Householder(2)], 300),
+    Case("many-passes", lambda dim: [Autoregressive(Affine(), MLP((40,), "tanh"))], 300),
+    Case("wide-context", lambda dim: [Coupling(SPLINE, ResNet(16, 1, "tanh")), LU()], 3, 50),
 ]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from cases import CASES, Case
-from pushforward import Flow
+from pushforward import Flow, StudentT
 from scipy import stats
 
 SIZES = (0, 1, 2, 7, 64, 65)
@@ -44,8 +44,12 @@ def test_round_trip(case: Case, dtype: str, size: int, scale: float) -> None:
         # Where the map is flat, a rounding error of its value is that much larger in its argument; then the error times
         # the slope counts, which is the error of the value.
         assert (close(returned, points) | close(there(returned, context)[0], middle)).all()
-        if dtype == "float64" or scale < 1e4:  # at 1e4 a float32 is a thousandth off, and log_det is that of elsewhere
-            np.testing.assert_allclose(log_det, -log_det_back, atol=10 * tolerance, rtol=10 * tolerance)
+        # The way back starts a rounding error off, where log_det may be another: as much as nearby points tell.
+        steep = np.zeros(size)
+        for call, start, value in ((there, points, log_det), (back, middle, log_det_back)):
+            for step in tolerance * np.array([-1, -0.1, 0.1, 1]):
+                steep = np.maximum(steep, np.abs(call(start + step * np.maximum(1, np.abs(start)), context)[1] - value))
+        assert (np.abs(log_det + log_det_back) <= 10 * tolerance * np.maximum(1, np.abs(log_det)) + 10 * steep).all()
 
 
 # -- 2. log_det is that of the Jacobian --------------------------------------------------------------------------
@@ -62,9 +66,16 @@ def test_log_det_is_the_jacobians(case: Case, direction: str) -> None:
     flow, context = case.flow("float64"), case.condition(7)
     points, call = case.latent(7), getattr(flow, direction)
     _, log_det = call(points, context)
-    columns = [derivative(lambda h, e=e: call(points + h * e, context)[0], 2e-6) for e in np.eye(case.dim)]
-    jacobian = np.stack(columns, axis=2)
-    np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], atol=1e-6)
+
+    def numerical(h: float) -> np.ndarray:
+        columns = [derivative(lambda h, e=e: call(points + h * e, context)[0], h) for e in np.eye(case.dim)]
+        return np.linalg.slogdet(np.stack(columns, axis=2))[1]
+
+    # Rows so near a kink that a difference reaches across it have no Jacobian to compare with.
+    want = numerical(2e-6)
+    smooth = np.abs(want - numerical(4e-6)) < 1e-6
+    assert smooth.sum() >= 5
+    np.testing.assert_allclose(log_det[smooth], want[smooth], atol=1e-6)
 
 
 # -- 3. adjoints -------------------------------------------------------------------------------------------------
@@ -167,6 +178,14 @@ def test_inner_products_agree(case: Case, direction: str) -> None:
     assert left == pytest.approx(right, rel=1e-6, abs=1e-6)
 
 
+def base_density(flow: Flow, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log density of the base at latent points, and its gradient."""
+    if isinstance(flow.base, StudentT):
+        df = flow.base.degrees(flow.named_parameters().get("base.log_df"))
+        return stats.t.logpdf(z, df).sum(axis=1), -(df + 1) * z / (df + z**2)
+    return stats.norm.logpdf(z).sum(axis=1), -z
+
+
 @every_case
 @both_precisions
 def test_gradients_of_the_density_are_the_adjoints(case: Case, dtype: str) -> None:
@@ -174,13 +193,29 @@ def test_gradients_of_the_density_are_the_adjoints(case: Case, dtype: str) -> No
     density, grad_x = flow.log_prob_and_grad(x, context)
     assert same_bits(density, flow.log_prob(x, context))
     z, log_det = flow.inverse(x, context)
-    np.testing.assert_allclose(density, stats.norm.logpdf(z).sum(axis=1) + log_det, rtol=1e-5, atol=1e-5)
-    want_x, want_parameters, _ = flow.inverse_vjp(x, -z, np.ones(65), context)
+    base, grad_z = base_density(flow, z)
+    np.testing.assert_allclose(density, base + log_det, rtol=1e-5, atol=1e-5)
+    want_x, want_parameters, _ = flow.inverse_vjp(x, grad_z, np.ones(65), context)
     tolerance = {"float32": 2e-4, "float64": 1e-11}[dtype]
     np.testing.assert_allclose(grad_x, want_x, rtol=tolerance, atol=tolerance)
     loss, grad_parameters = flow.loss_and_grad(x, context)
     assert loss == pytest.approx(-density.mean(), rel=1e-12)
-    np.testing.assert_allclose(-65 * grad_parameters, want_parameters, rtol=tolerance, atol=65 * tolerance)
+    layers = sum(v.size for k, v in flow.named_parameters().items() if k.startswith("layers."))
+    np.testing.assert_allclose(
+        -65 * grad_parameters[:layers], want_parameters[:layers], rtol=tolerance, atol=65 * tolerance
+    )
+    assert not want_parameters[layers:].any()
+    # What is left are the base's own parameters.
+    if dtype == "float64":
+        for i in range(layers, len(grad_parameters)):
+            parameters = flow.parameters.copy()
+
+            def along(h: float, i: int = i, parameters: np.ndarray = parameters) -> float:
+                flow.parameters[i] = parameters[i] + h
+                return flow.log_prob(x, context).mean()
+
+            assert -grad_parameters[i] == pytest.approx(derivative(along, 1e-4), rel=1e-7, abs=1e-9)
+            flow.parameters = parameters
 
 
 @pytest.mark.parametrize("case", CASES[::7], ids=str)

@@ -47,7 +47,7 @@ class ActNorm final : public Layer<Scalar> {
 
   // forward:  x = z exp(s) + b, log_det = sum s:       ds = sum_row dx z exp(s) + dlog_det, db = sum_row dx
   // inverse:  z = (x - b) exp(-s), log_det = -sum s:   ds = -sum_row (dz z + dlog_det), db = -sum_row dz exp(-s)
-  void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, const Scalar* cache,
+  void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache,
            const TileGrad<Scalar>& grad, Scalar*) const override {
     const Scalar sign = direction == Direction::forward ? Scalar(1) : Scalar(-1);
     for (Index i = 0; i < dim(); ++i) {

@@ -1,111 +1,106 @@
-// A coupling layer: the kept features (and the context) go through a conditioner, whose outputs are the parameters of
-// an elementwise transform that moves the others.
+// A coupling layer: the kept features (and the context) go through a network, whose outputs are the parameters of an
+// elementwise transform that moves the others. The kept ones may be moved too, by a transform whose parameters are the
+// same for all rows; the network reads them on the x side.
 #pragma once
 
-#include <algorithm>
 #include <memory>
 
-#include "pushforward/conditioner.hpp"
-#include "pushforward/layer.hpp"
+#include "pushforward/elementwise.hpp"
+#include "pushforward/network.hpp"
 
 namespace pushforward {
 
-template <class Scalar, class Transform>
+template <class Scalar>
 class Coupling final : public Layer<Scalar> {
  public:
-  // kept, moved: the columns of the state that hold these features.
-  Coupling(std::vector<Index> kept, std::vector<Index> moved, Index context, Transform transform,
-           std::unique_ptr<Conditioner<Scalar>> conditioner)
-      : kept_(std::move(kept)),
-        moved_(std::move(moved)),
-        context_(context),
+  // kept, moved: columns of the state; domains: by column. make_network(ports) gives the network.
+  template <class MakeNetwork>
+  Coupling(const std::vector<Index>& kept, const std::vector<Index>& moved, const std::vector<Domain>& domains,
+           Index context, bool unconditional, std::unique_ptr<Transform<Scalar>> transform, MakeNetwork&& make_network)
+      : context_(context),
         transform_(std::move(transform)),
-        conditioner_(std::move(conditioner)) {}
+        moved_(*transform_, moved, domains),
+        kept_(*transform_, unconditional ? kept : std::vector<Index>(), domains),
+        inputs_(kept, domains),
+        network_(make_network(NetworkPorts{
+            inputs_.input_columns() + context, {inputs_.input_columns() + context}, {moved_.theta_columns()}})) {}
 
   std::vector<ParameterBlock> parameters() const override {
-    auto blocks = conditioner_->parameters();
+    auto blocks = network_.parameters();
     for (auto& block : blocks) block.name = "conditioner." + block.name;
+    if (kept_.size() > 0) blocks.push_back({"unconditional", unconditional_shape(), 0.0});
     return blocks;
   }
 
-  Index cache_columns() const override { return after_column() + count(moved_); }
+  // The network's, the moved features', the kept ones', the angles'.
+  Index cache_columns() const override { return angles_column() + inputs_.cache_columns(); }
   Index scratch_columns() const override {
-    return theta_columns() + count(kept_) + context_ + conditioner_->scratch_columns();
+    return std::max(moved_.theta_columns() + network_.scratch_columns(), kept_.theta_columns());
   }
 
   void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache) const override {
-    Scalar* input = cache;
-    for (const Index feature : kept_) {
-      std::copy_n(tile.state + feature * kTileRows, tile.padded, input);
-      input += kTileRows;
-    }
-    for (Index i = 0; i < context_; ++i, input += kTileRows)
-      std::copy_n(tile.context + i * kTileRows, tile.padded, input);
-    Scalar* theta = cache + theta_column() * kTileRows;
-    conditioner_->evaluate(parameters, tile.padded, cache, theta);
-
-    Scalar* before = cache + before_column() * kTileRows;
-    Scalar* after = cache + after_column() * kTileRows;
-    const Index stride = transform_.parameter_count() * kTileRows;
-    for (std::size_t j = 0; j < moved_.size(); ++j)
-      for (Index row = 0; row < tile.padded; row += kLanes) {
-        auto state = lanes(tile.state + moved_[j] * kTileRows + row);
-        Scalar* at = theta + static_cast<Index>(j) * stride + row;
-        lanes(before + column(j) + row) = state;
-        Lanes<Scalar> log_det;
-        state = direction == Direction::forward ? transform_.forward(at, state, log_det)
-                                                : transform_.inverse(at, state, log_det);
-        lanes(after + column(j) + row) = state;
-        lanes(tile.log_det + row) += log_det.template cast<double>();
-      }
+    if (direction == Direction::forward) map_kept(direction, parameters, tile, cache);
+    inputs_.read(inputs_.all(), tile.padded, tile.state, cache, cache + angles_column() * kTileRows);
+    for (Index i = 0; i < context_; ++i)
+      std::copy_n(tile.context + i * kTileRows, tile.padded, cache + (inputs_.input_columns() + i) * kTileRows);
+    Scalar* moved = cache + moved_column() * kTileRows;
+    network_.evaluate(network_.all_groups(), parameters, tile.dropout, tile.padded, cache, moved);
+    moved_.map(direction, moved_.all(), tile, moved);
+    if (direction == Direction::inverse) map_kept(direction, parameters, tile, cache);
   }
 
-  void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, const Scalar* cache,
+  void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache,
            const TileGrad<Scalar>& grad, Scalar* scratch) const override {
-    const Scalar* theta = cache + theta_column() * kTileRows;
-    const Scalar* before = cache + before_column() * kTileRows;
-    const Scalar* after = cache + after_column() * kTileRows;
-    const Scalar* z = direction == Direction::forward ? before : after;
-    const Scalar* x = direction == Direction::forward ? after : before;
+    if (direction == Direction::inverse) vjp_kept(direction, tile, cache, grad, scratch);
     Scalar* dtheta = scratch;
-    const Index stride = transform_.parameter_count() * kTileRows;
-    for (std::size_t j = 0; j < moved_.size(); ++j)
-      for (Index row = 0; row < tile.padded; row += kLanes) {
-        auto dstate = lanes(grad.state + moved_[j] * kTileRows + row);
-        const Index at = static_cast<Index>(j) * stride + row;
-        const Lanes<Scalar> zs = lanes(z + column(j) + row), xs = lanes(x + column(j) + row);
-        const Lanes<Scalar> dlog_det = lanes(grad.log_det + row);
-        dstate = direction == Direction::forward
-                     ? transform_.forward_vjp(theta + at, zs, xs, dstate, dlog_det, dtheta + at)
-                     : transform_.inverse_vjp(theta + at, zs, xs, dstate, dlog_det, dtheta + at);
-      }
-
-    Scalar* dinput = dtheta + theta_columns() * kTileRows;
-    Scalar* rest = dinput + (count(kept_) + context_) * kTileRows;
-    conditioner_->vjp(parameters, tile.rows, tile.padded, cache, dtheta, dinput, grad.parameters, rest);
-    const auto add = [&](const Scalar* from, Scalar* to) {
-      for (Index row = 0; row < tile.padded; row += kLanes) lanes(to + row) += lanes(from + row);
-    };
-    for (std::size_t i = 0; i < kept_.size(); ++i) add(dinput + column(i), grad.state + kept_[i] * kTileRows);
-    if (grad.context)
-      for (Index i = 0; i < context_; ++i) add(dinput + (count(kept_) + i) * kTileRows, grad.context + i * kTileRows);
+    moved_.vjp(direction, moved_.all(), tile, cache + moved_column() * kTileRows, grad, dtheta);
+    network_.vjp(parameters, tile.rows, tile.padded, cache, dtheta, grad.parameters,
+                 dtheta + moved_.theta_columns() * kTileRows);
+    inputs_.vjp(inputs_.all(), tile.padded, cache, cache + angles_column() * kTileRows, grad.state);
+    if (grad.context) {
+      const Scalar* dcontext = cache + inputs_.input_columns() * kTileRows;
+      for_each_lanes(tile.padded, context_, [&](Index at) { lanes(grad.context + at) += lanes(dcontext + at); });
+    }
+    if (direction == Direction::forward) vjp_kept(direction, tile, cache, grad, scratch);
   }
 
  private:
-  static Index count(const std::vector<Index>& features) { return static_cast<Index>(features.size()); }
-  static Index column(std::size_t i) { return static_cast<Index>(i) * kTileRows; }
+  Index moved_column() const { return network_.cache_columns(); }
+  Index kept_column() const { return moved_column() + moved_.cache_columns(); }
+  Index angles_column() const { return kept_column() + kept_.cache_columns(); }
 
-  // The cache: what the conditioner keeps, the transform's parameters, the moved features before and after.
-  Index theta_columns() const { return transform_.parameter_count() * count(moved_); }
-  Index theta_column() const { return conditioner_->cache_columns(); }
-  Index before_column() const { return theta_column() + theta_columns(); }
-  Index after_column() const { return before_column() + count(moved_); }
+  // One row of parameters a feature, if all have as many.
+  std::vector<Index> unconditional_shape() const {
+    const Index count = kept_.theta_columns(), each = count / kept_.size();
+    for (Index i = 0; i < kept_.size(); ++i)
+      if (kept_.theta_end(i) != i * each) return {count};
+    return {kept_.size(), each};
+  }
 
-  std::vector<Index> kept_;
-  std::vector<Index> moved_;
+  void map_kept(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache) const {
+    Scalar* kept = cache + kept_column() * kTileRows;
+    const Scalar* values = parameters + network_.parameter_count();
+    for (Index i = 0; i < kept_.theta_columns(); ++i) std::fill_n(kept + i * kTileRows, tile.padded, values[i]);
+    kept_.map(direction, kept_.all(), tile, kept);
+  }
+
+  void vjp_kept(Direction direction, const Tile<Scalar>& tile, const Scalar* cache, const TileGrad<Scalar>& grad,
+                Scalar* dtheta) const {
+    kept_.vjp(direction, kept_.all(), tile, cache + kept_column() * kTileRows, grad, dtheta);
+    if (!grad.parameters) return;
+    Scalar* sums = grad.parameters + network_.parameter_count();
+    for (Index i = 0; i < kept_.theta_columns(); ++i) {
+      Lanes<Scalar> sum = lanes(dtheta + i * kTileRows);
+      for (Index row = kLanes; row < tile.padded; row += kLanes) sum += lanes(dtheta + i * kTileRows + row);
+      sums[i] += sum.sum();
+    }
+  }
+
   Index context_;
-  Transform transform_;
-  std::unique_ptr<Conditioner<Scalar>> conditioner_;
+  std::unique_ptr<Transform<Scalar>> transform_;
+  Elementwise<Scalar> moved_, kept_;
+  FeatureInputs<Scalar> inputs_;
+  Network<Scalar> network_;
 };
 
 }  // namespace pushforward

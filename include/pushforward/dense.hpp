@@ -1,51 +1,86 @@
 // The dense layer y = W x + b on a tile, and its adjoint. W is (outputs, inputs), stored by rows.
+//
+// A layer may be masked so that outputs see only some inputs: both stand in groups, numbered by the pass of an
+// autoregressive map that computes them, and the outputs of group p see the inputs of groups 0 ... p. So an output's
+// inputs are a prefix, what it must not see is never read, and one group of the layer can be computed by itself. A
+// layer with one group is an ordinary one.
 #pragma once
+
+#include <vector>
 
 #include "pushforward/panel.hpp"
 
 namespace pushforward {
 
-template <class Scalar>
 struct DenseShape {
-  Index inputs;
-  Index outputs;
-  Index parameter_count() const { return outputs * (inputs + 1); }  // W, then b
+  // Ends of the groups: group p holds the outputs from outputs_end[p - 1] (or 0) to outputs_end[p], inputs likewise.
+  std::vector<Index> inputs_end, outputs_end;
+  Index inputs;  // all of them; those behind the last group's end are seen by no output
+
+  Index outputs() const { return outputs_end.back(); }
+  Index groups() const { return static_cast<Index>(outputs_end.size()); }
+  Index parameter_count() const { return outputs() * (inputs + 1); }  // W, then b
 };
 
-// y[row, o] = b[o] + sum_i x[row, i] W[o, i]
+// A run of groups, first ... last - 1.
+struct Groups {
+  Index first, last;
+};
+
+namespace detail {
+
+inline Index at(const std::vector<Index>& ends, Index group) { return ends[static_cast<std::size_t>(group)]; }
+inline Index begin_of(const std::vector<Index>& ends, Index group) { return group > 0 ? at(ends, group - 1) : 0; }
+
+}  // namespace detail
+
+// y[row, o] = b[o] + sum_i x[row, i] W[o, i], for the outputs of some groups
 template <class Scalar>
-void dense(DenseShape<Scalar> shape, const Scalar* parameters, Index padded, const Scalar* x, Scalar* y) {
-  const Scalar* bias = parameters + shape.outputs * shape.inputs;
-  panel::product<Scalar>(
-      padded, shape.inputs, shape.outputs, x, kTileRows, {parameters, shape.inputs, 1},
-      [bias](Index output) { return bias[output]; },
-      [y](Index row, Index output, const auto& sum) { panel::packets::pstore(y + output * kTileRows + row, sum); });
+void dense(const DenseShape& shape, Groups groups, const Scalar* parameters, Index padded, const Scalar* x, Scalar* y) {
+  const Scalar* bias = parameters + shape.outputs() * shape.inputs;
+  for (Index group = groups.first; group < groups.last; ++group) {
+    const Index first = detail::begin_of(shape.outputs_end, group);
+    panel::product<Scalar>(
+        padded, detail::at(shape.inputs_end, group), detail::at(shape.outputs_end, group) - first, x, kTileRows,
+        {parameters + first * shape.inputs, shape.inputs, 1}, [&](Index output) { return bias[first + output]; },
+        [&](Index row, Index output, const auto& sum) {
+          panel::packets::pstore(y + (first + output) * kTileRows + row, sum);
+        });
+  }
 }
 
-// dx[row, i] = sum_o dy[row, o] W[o, i]
-template <class Scalar>
-void dense_vjp_input(DenseShape<Scalar> shape, const Scalar* parameters, Index padded, const Scalar* dy, Scalar* dx) {
-  panel::product<Scalar>(
-      padded, shape.outputs, shape.inputs, dy, kTileRows, {parameters, 1, shape.inputs},
-      [](Index) { return Scalar(0); },
-      [dx](Index row, Index input, const auto& sum) { panel::packets::pstore(dx + input * kTileRows + row, sum); });
+// dx[row, i] = sum_o dy[row, o] W[o, i], for the inputs of some groups: store(row, input, packet) takes the sums.
+template <class Scalar, class Store>
+void dense_vjp_input(const DenseShape& shape, Groups groups, const Scalar* parameters, Index padded, const Scalar* dy,
+                     Store&& store) {
+  for (Index group = groups.first; group < groups.last; ++group) {
+    const Index input = detail::begin_of(shape.inputs_end, group), output = detail::begin_of(shape.outputs_end, group);
+    panel::product<Scalar>(
+        padded, shape.outputs() - output, detail::at(shape.inputs_end, group) - input, dy + output * kTileRows,
+        kTileRows, {parameters + output * shape.inputs + input, 1, shape.inputs}, [](Index) { return Scalar(0); },
+        [&](Index row, Index i, const auto& sum) { store(row, input + i, sum); });
+  }
 }
 
 // dW[o, i] += sum_row dy[row, o] x[row, i] and db[o] += sum_row dy[row, o]; the product runs over x transposed, so
 // that inputs stand side by side. transposed: scratch of kTileRows * whole_lanes(inputs).
 template <class Scalar>
-void dense_vjp_parameters(DenseShape<Scalar> shape, Index rows, Index padded, const Scalar* x, const Scalar* dy,
+void dense_vjp_parameters(const DenseShape& shape, Index rows, Index padded, const Scalar* x, const Scalar* dy,
                           Scalar* transposed, Scalar* dparameters) {
   const Index stride = whole_lanes(shape.inputs);
-  panel::transpose(padded, shape.inputs, x, transposed, stride);
-  const Index height = (shape.inputs + panel::kWidth<Scalar> - 1) / panel::kWidth<Scalar> * panel::kWidth<Scalar>;
-  panel::product<Scalar>(
-      height, rows, shape.outputs, transposed, stride, {dy, kTileRows, 1}, [](Index) { return Scalar(0); },
-      [&](Index input, Index output, const auto& sum) {
-        panel::add_to(dparameters + output * shape.inputs + input, shape.inputs - input, sum);
-      });
-  Scalar* dbias = dparameters + shape.outputs * shape.inputs;
-  for (Index output = 0; output < shape.outputs; ++output) {
+  panel::transpose(padded, shape.inputs_end.back(), x, transposed, stride);
+  for (Index group = 0; group < shape.groups(); ++group) {
+    const Index first = detail::begin_of(shape.outputs_end, group), inputs = detail::at(shape.inputs_end, group);
+    const Index height = (inputs + panel::kWidth<Scalar> - 1) / panel::kWidth<Scalar> * panel::kWidth<Scalar>;
+    panel::product<Scalar>(
+        height, rows, detail::at(shape.outputs_end, group) - first, transposed, stride,
+        {dy + first * kTileRows, kTileRows, 1}, [](Index) { return Scalar(0); },
+        [&](Index input, Index output, const auto& sum) {
+          panel::add_to(dparameters + (first + output) * shape.inputs + input, inputs - input, sum);
+        });
+  }
+  Scalar* dbias = dparameters + shape.outputs() * shape.inputs;
+  for (Index output = 0; output < shape.outputs(); ++output) {
     Lanes<Scalar> sum = lanes(dy + output * kTileRows);
     for (Index row = kLanes; row < padded; row += kLanes) sum += lanes(dy + output * kTileRows + row);
     dbias[output] += sum.sum();

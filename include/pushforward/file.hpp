@@ -16,7 +16,7 @@
 namespace pushforward {
 
 // Files of this format and older ones can be read; a change that older readers would misread counts it up.
-inline constexpr Index kFileFormat = 1;
+inline constexpr Index kFileFormat = 2;
 
 namespace detail {
 

@@ -101,6 +101,7 @@ class Flow {
     const double* log_det = nullptr;
     const double* weights = nullptr;  // null: all ones
     double normalizer = 1;
+    std::uint64_t dropout = 0;  // key of the units to drop, of which 0 drops none
   };
 
   struct Gradients {
@@ -115,32 +116,30 @@ class Flow {
     dim_ = json::integer_member(description, "dim", 1);
     context_ = json::integer_member(description, "context", 0);
     json::expect_names(description, {"dim", "context", "dtype", "base", "layers"});
-    base_ = registry::base<Scalar>(json::member(description, "base"));
     identity_ = AffineMap::identity(dim_);
     latent_columns_ = identity_columns(dim_);
     context_columns_ = identity_columns(context_);
     data_columns_ = latent_columns_;
+    for (const Json& layer : json::array_member(description, "layers"))
+      data_columns_ = registry::columns_behind(layer, data_columns_);
+    registry::Place place{latent_columns_, std::vector<Domain>(static_cast<std::size_t>(dim_), Domain::line), context_};
+    base_ = registry::base<Scalar>(json::member(description, "base"), place.domains);
     std::size_t position = 0;
     Index count = 0;
     for (const Json& layer : json::array_member(description, "layers")) {
-      registry::append(layer, context_, data_columns_, layers_);
+      registry::append(layer, place, layers_);
       if (offsets_.size() < layers_.size()) {
         offsets_.push_back(count);
-        auto blocks = layers_.back()->parameters();
-        const Index size = size_of(blocks);
-        if (size > most_parameters - count)
-          throw std::invalid_argument("the description has more parameters than there are");
-        count += size;
-        for (auto& block : blocks) {
-          block.name = "layers." + std::to_string(position) + "." + block.name;
-          blocks_.push_back(std::move(block));
-        }
+        count +=
+            add_blocks(layers_.back()->parameters(), "layers." + std::to_string(position), most_parameters - count);
         cache_sum_ += layers_.back()->cache_columns();
         cache_largest_ = std::max(cache_largest_, layers_.back()->cache_columns());
         scratch_ = std::max(scratch_, layers_.back()->scratch_columns());
       }
       ++position;
     }
+    base_offset_ = count;
+    count += add_blocks(base_->parameters(), "base", most_parameters - count);
     parameters_.resize(count);
     parameters_.setZero();
     set_standardization(std::vector<double>(static_cast<std::size_t>(dim_), 0.0),
@@ -262,6 +261,17 @@ class Flow {
     return table(context, rows, context_);
   }
 
+  // Takes over parameter blocks, their names preceded by `owner`; returns how many parameters they hold.
+  Index add_blocks(std::vector<ParameterBlock> blocks, const std::string& owner, Index most) {
+    const Index size = size_of(blocks);
+    if (size > most) throw std::invalid_argument("the description has more parameters than there are");
+    for (auto& block : blocks) {
+      block.name = owner + "." + block.name;
+      blocks_.push_back(std::move(block));
+    }
+    return size;
+  }
+
   struct Memory {
     std::byte* start;
     std::size_t workspace_bytes, slots_start, slot_bytes;
@@ -334,7 +344,7 @@ class Flow {
 
   void base_log_prob(const Tile<Scalar>& tile, Workspace<Scalar>& work) const {
     std::fill_n(work.log_prob, kTileRows, 0.0);
-    base_->log_prob(tile.padded, dim_, tile.state, work.log_prob);
+    base_->log_prob(parameters_.data() + base_offset_, tile.padded, tile.state, work.log_prob);
   }
 
   // log p(x) = log p_base(z) + log|det dz/dx|
@@ -349,11 +359,13 @@ class Flow {
 
   double vjp_tile(Direction direction, const Table& input, const Table* context, const Seeds& seeds,
                   const Gradients& gradients, Scalar* parameters, Index index, Workspace<Scalar>& work) const {
-    const Tile<Scalar> tile = load(direction, input, context, index, work);
+    Tile<Scalar> tile = load(direction, input, context, index, work);
     const Index first = index * kTileRows;
+    const Dropout dropout{seeds.dropout, first};
     Scalar* cache = work.cache;
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       const std::size_t k = in_order(direction, i);
+      tile.dropout = dropout.part(k);
       layers_[k]->map(direction, parameters_.data() + offsets_[k], tile, cache);
       cache += layers_[k]->cache_columns() * kTileRows;
     }
@@ -382,7 +394,8 @@ class Flow {
         sum += share * work.log_prob[row];
         work.grad_log_det[row] = static_cast<Scalar>(share);
       }
-      base_->vjp(tile.padded, dim_, tile.state, work.grad_log_det, work.grad_state);
+      base_->vjp(parameters_.data() + base_offset_, tile.padded, tile.state, work.grad_log_det, work.grad_state,
+                 parameters ? parameters + base_offset_ : nullptr);
       if (gradients.log_prob) copy_rows(work.log_prob, work.bad, tile.rows, gradients.log_prob + first);
     }
 
@@ -459,6 +472,7 @@ class Flow {
   std::vector<std::unique_ptr<Layer<Scalar>>> layers_;  // in generator order
   std::vector<Index> offsets_;                          // of each layer's parameters
   std::vector<ParameterBlock> blocks_;
+  Index base_offset_ = 0;  // of the base's parameters
   Index cache_sum_ = 0, cache_largest_ = 0, scratch_ = 0;
   Eigen::Array<Scalar, Eigen::Dynamic, 1> parameters_;
 

@@ -120,10 +120,21 @@ inline const Json& array_member(const Json& object, const char* name) {
   return value;
 }
 
-inline std::vector<Index> integers_member(const Json& object, const char* name, Index low, Index high) {
+inline std::vector<Index> integers(const Json& array, const char* name, Index low, Index high) {
+  if (!array.is_array()) throw std::invalid_argument(std::string("'") + name + "' is not an array");
   std::vector<Index> values;
-  for (const Json& value : array_member(object, name)) values.push_back(integer(value, name, low, high));
+  for (const Json& value : array) values.push_back(integer(value, name, low, high));
   return values;
+}
+
+inline std::vector<Index> integers_member(const Json& object, const char* name, Index low, Index high) {
+  return integers(member(object, name), name, low, high);
+}
+
+inline bool boolean_member(const Json& object, const char* name) {
+  const Json& value = member(object, name);
+  if (!value.is_boolean()) throw std::invalid_argument(std::string("'") + name + "' is not a boolean");
+  return value.get<bool>();
 }
 
 inline std::vector<bool> booleans_member(const Json& object, const char* name) {

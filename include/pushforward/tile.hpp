@@ -46,24 +46,4 @@ inline void for_each_lanes(Index padded, Index columns, F&& f) {
     for (Index row = 0; row < padded; row += kLanes) f(column * kTileRows + row);
 }
 
-// The rows of one tile on their way through the flow. A matrix of a tile is stored by columns, a column holding
-// kTileRows rows: element (row, column) is at [column * kTileRows + row].
-template <class Scalar>
-struct Tile {
-  Index rows;             // rows that hold data, 1 ... kTileRows
-  Index padded;           // whole_lanes(rows): what kernels process; the rows beyond hold zeros on entry
-  Scalar* state;          // (kTileRows, dim), moved in place by each layer
-  const Scalar* context;  // (kTileRows, context)
-  double* log_det;        // (kTileRows,), each layer adds its own
-};
-
-// The adjoint of a tile: derivatives of one scalar, d-prefixed quantities of the derivations.
-template <class Scalar>
-struct TileGrad {
-  Scalar* state;          // (kTileRows, dim): on entry of the layer's output, on return of its input
-  Scalar* context;        // (kTileRows, context), added to; null when nobody asks
-  const Scalar* log_det;  // (kTileRows,), zero in padded rows
-  Scalar* parameters;     // (parameters,), added to; null when nobody asks
-};
-
 }  // namespace pushforward

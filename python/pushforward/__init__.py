@@ -4,7 +4,22 @@ from pushforward._dispatch import build_info, core, simd_level
 from pushforward.errors import FileFormatError, TrainingDivergedError
 from pushforward.flow import Flow
 from pushforward.history import Epoch, History
-from pushforward.layers import MLP, ActNorm, Additive, Affine, Coupling, Normal, Permutation, RationalQuadratic
+from pushforward.layers import (
+    LU,
+    MLP,
+    ActNorm,
+    Additive,
+    Affine,
+    Autoregressive,
+    Coupling,
+    Householder,
+    Normal,
+    Permutation,
+    RationalQuadratic,
+    ResNet,
+    StudentT,
+    Uniform,
+)
 from pushforward.optimizer import Adam
 from pushforward.presets import nice, realnvp
 
@@ -12,20 +27,26 @@ __version__: str = core.version
 del core
 
 __all__ = [
+    "LU",
     "MLP",
     "ActNorm",
     "Adam",
     "Additive",
     "Affine",
+    "Autoregressive",
     "Coupling",
     "Epoch",
     "FileFormatError",
     "Flow",
     "History",
+    "Householder",
     "Normal",
     "Permutation",
     "RationalQuadratic",
+    "ResNet",
+    "StudentT",
     "TrainingDivergedError",
+    "Uniform",
     "build_info",
     "nice",
     "realnvp",

@@ -10,7 +10,7 @@ import numpy as np
 
 from pushforward import checks
 from pushforward import layers as parts
-from pushforward.layers import Base, Coupling, Layer, Permutation
+from pushforward.layers import LU, Autoregressive, Base, Coupling, Layer, Permutation
 
 _KINDS = {
     kind.__name__: kind
@@ -19,10 +19,16 @@ _KINDS = {
         parts.Affine,
         parts.RationalQuadratic,
         parts.MLP,
+        parts.ResNet,
         parts.Coupling,
+        parts.Autoregressive,
         parts.Permutation,
+        parts.LU,
+        parts.Householder,
         parts.ActNorm,
         parts.Normal,
+        parts.StudentT,
+        parts.Uniform,
     )
 }
 
@@ -32,16 +38,17 @@ def to_json(part: object) -> Any:
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         fields = {field.name: to_json(getattr(part, field.name)) for field in dataclasses.fields(part)}
         return {"kind": type(part).__name__, **fields}
-    return list(part) if isinstance(part, tuple) else part
+    return [to_json(value) for value in part] if isinstance(part, tuple) else part
 
 
 def from_json(value: Any) -> Any:
     """Turn `to_json`'s result back into the description; the classes check their fields themselves."""
     if isinstance(value, Mapping):
         kind = _KINDS[value["kind"]]
-        names = {field.name for field in dataclasses.fields(kind)}
+        # A field that an older file does not know has its default.
+        names = [field.name for field in dataclasses.fields(kind) if field.name in value]
         return kind(**{name: from_json(value[name]) for name in names})
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(from_json, value)) if isinstance(value, list) else value
 
 
 def resolve(layers: Sequence[Layer], dim: int, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -50,12 +57,16 @@ def resolve(layers: Sequence[Layer], dim: int, rng: np.random.Generator) -> list
     couplings = 0
     for i, layer in enumerate(layers):
         if not isinstance(layer, Layer):
-            raise TypeError(f"layers[{i}] must be a Coupling, Permutation or ActNorm, not {layer!r}")
+            raise TypeError(
+                f"layers[{i}] must be a Coupling, Autoregressive, Permutation, LU, Householder or ActNorm, not {layer!r}"
+            )
         entry = to_json(layer)
         if isinstance(layer, Coupling):
             entry["kept"] = layer.kept(dim, couplings, rng).tolist()
             couplings += 1
-        elif isinstance(layer, Permutation):
+        elif isinstance(layer, Autoregressive):
+            entry["passes"], entry["units"] = layer.passes(dim), layer.units(dim)
+        elif isinstance(layer, Permutation | LU):
             entry["indices"] = layer.indices(dim, rng).tolist()
         resolved.append(entry)
     return resolved
@@ -77,7 +88,10 @@ def check(model: Mapping[str, Any]) -> None:
             kept = entry["kept"]
             if len(kept) != dim or not all(isinstance(value, bool) for value in kept) or all(kept):
                 raise ValueError(f"layers[{i}] has no mask of {dim} features")
-        elif isinstance(layer, Permutation) and (
+        elif isinstance(layer, Autoregressive):
+            if entry["passes"] != layer.passes(dim) or entry["units"] != layer.units(dim):
+                raise ValueError(f"layers[{i}] has other passes or units than its order and degrees")
+        elif isinstance(layer, Permutation | LU) and (
             not all(type(index) is int for index in entry["indices"]) or sorted(entry["indices"]) != list(range(dim))
         ):
             raise ValueError(f"layers[{i}] has no permutation of {dim} features")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the format; a file's is at most this."""
 
 _KEY = "pushforward"

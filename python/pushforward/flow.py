@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pushforward import checks, description, files, presets, rows
 from pushforward._dispatch import core
-from pushforward.layers import Base, Layer, Normal
+from pushforward.layers import Base, Layer, Normal, StudentT
 
 if TYPE_CHECKING:
     from pushforward.history import Epoch, History
@@ -37,8 +37,9 @@ class Flow:
     dim : int
         Features, at least 1.
     layers : sequence of layers, optional
-        `Coupling`, `Permutation` and `ActNorm` in generator order, base first. By default ``realnvp(dim)``.
-    base : Normal
+        `Coupling`, `Autoregressive`, `Permutation`, `LU`, `Householder` and `ActNorm` in generator order, base first.
+        By default ``realnvp(dim)``.
+    base : Normal, StudentT or Uniform
         The density of the latent side.
     context : int
         Conditioning features; with any, every call takes ``context=`` of shape ``(n, context)`` or ``(context,)``.
@@ -86,7 +87,7 @@ class Flow:
         dim = checks.integer("dim", dim, 1)
         context = checks.integer("context", context)
         if not isinstance(base, Base):
-            raise TypeError(f"base must be Normal(), not {base!r}")
+            raise TypeError(f"base must be Normal(), StudentT() or Uniform(), not {base!r}")
         rng = np.random.default_rng(seed)
         if layers is not None and not isinstance(layers, Sequence):
             raise TypeError(f"layers must be a sequence of layers, not {layers!r}")
@@ -475,7 +476,11 @@ class Flow:
     def _draw(self, n: int, context: object, seed: Seed) -> tuple[Floats, checks.Array | None]:
         n = checks.integer("n", n)
         condition = checks.condition(context, self._context, n)
-        return self._base.sample(n, self._dim, np.random.default_rng(seed), self._data_dtype), condition
+        rng = np.random.default_rng(seed)
+        if isinstance(self._base, StudentT) and self._base.learned:
+            learned = self.named_parameters()["base.log_df"]
+            return self._base.sample(n, self._dim, rng, self._data_dtype, learned), condition
+        return self._base.sample(n, self._dim, rng, self._data_dtype), condition
 
     # -- the map and its derivatives -----------------------------------------------------------------------------
 
@@ -604,7 +609,7 @@ class Flow:
         w = checks.row_weights(weights, len(x))
         total = float(len(x)) if w is None else float(w.sum())
         gradient = np.empty_like(self.parameters)
-        loss: float = self._core.loss_and_grad(x, context, w, None, total, gradient, self.num_threads)
+        loss: float = self._core.loss_and_grad(x, context, w, None, total, gradient, 0, self.num_threads)
         return loss, gradient
 
     def forward_vjp(

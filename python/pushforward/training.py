@@ -175,6 +175,7 @@ class _Fit:
         self.total_steps = self.epochs * steps
         self.started = time.perf_counter()
         self.rng_of_split = rng_of_split
+        self.dropout_seed = int(_generator(rng_of_split).integers(1 << 62))
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
@@ -231,6 +232,10 @@ class _Fit:
             done = max(done, self.elapsed() / self.options.max_time)
         return rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
+    def dropout_key(self) -> int:
+        """Return what decides which units the next step leaves out, another for each minibatch of the fit."""
+        return (self.dropout_seed + (len(self.history) << 32) + self.position) | 1 << 63
+
     def epoch(self) -> Epoch:
         """Go over the training rows once, or until the time is out, and score the validation rows."""
         clip_norm = math.inf if self.options.clip_norm is None else self.options.clip_norm
@@ -238,7 +243,7 @@ class _Fit:
             self.rate = self.learning_rate()
             loss = self.flow._core.loss_and_grad(
                 batch.x, batch.context, batch.weights, batch.index, len(batch.index) * self.mean_weight,
-                self.gradient, self.flow.num_threads,
+                self.gradient, self.dropout_key(), self.flow.num_threads,
             )  # fmt: skip
             norm = math.nan
             if math.isfinite(loss):

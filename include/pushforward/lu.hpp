@@ -1,0 +1,186 @@
+// A learned linear map, z = L U x + b (Oliva et al. 2018; Durkan et al. 2019, section 3.1): L lower triangular with
+// ones on its diagonal, U upper triangular with a positive one. Training takes two products of triangles, the other
+// direction two triangular solves; the log-determinant is the sum of U's log-diagonal.
+//
+// The weight holds both triangles as LAPACK's getrf leaves them: L below the diagonal, U above it; on the diagonal the
+// logarithm of U's. Zeros are the identity.
+#pragma once
+
+#include <cmath>
+
+#include "pushforward/layer.hpp"
+#include "pushforward/panel.hpp"
+
+namespace pushforward {
+
+template <class Scalar>
+class Lu final : public Layer<Scalar> {
+ public:
+  // columns: of the state, in the order of the map's rows.
+  explicit Lu(std::vector<Index> columns) : columns_(std::move(columns)) {}
+
+  std::vector<ParameterBlock> parameters() const override {
+    return {{"weight", {dim(), dim()}, 0.0}, {"bias", {dim()}, 0.0}};
+  }
+
+  // x, U x and, for the forward map, z - b side by side
+  Index cache_columns() const override { return 2 * dim(); }
+  // d(U x), the gathered derivative, and one of them transposed
+  Index scratch_columns() const override { return 2 * dim() + whole_lanes(dim()); }
+
+  void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache) const override {
+    const Scalar* bias = parameters + dim() * dim();
+    Scalar *x = cache, *v = cache + dim() * kTileRows;
+    double log_det = 0;
+    for (Index i = 0; i < dim(); ++i) log_det += static_cast<double>(diagonal(parameters, i));
+    if (direction == Direction::inverse) {
+      gather(tile.padded, tile.state, x);
+      for (Index i = 0; i < dim(); ++i) {
+        const Scalar scale = std::exp(diagonal(parameters, i));
+        upper_row(parameters, i, tile.padded, x, [&](Index row, const Lanes<Scalar>& sum) {
+          lanes(v + i * kTileRows + row) = scale * lanes(x + i * kTileRows + row) + sum;
+        });
+      }
+      for (Index i = 0; i < dim(); ++i)
+        lower_row(parameters, i, tile.padded, v, [&](Index row, const Lanes<Scalar>& sum) {
+          lanes(state(tile.state, i) + row) = lanes(v + i * kTileRows + row) + sum + bias[i];
+        });
+    } else {
+      // L v = z - b from the first row on, U x = v from the last
+      for (Index i = 0; i < dim(); ++i)
+        lower_row(parameters, i, tile.padded, v, [&](Index row, const Lanes<Scalar>& sum) {
+          lanes(v + i * kTileRows + row) = lanes(state(tile.state, i) + row) - bias[i] - sum;
+        });
+      for (Index i = dim(); i-- > 0;) {
+        const Scalar scale = std::exp(-diagonal(parameters, i));
+        upper_row(parameters, i, tile.padded, x, [&](Index row, const Lanes<Scalar>& sum) {
+          const Lanes<Scalar> value = scale * (lanes(v + i * kTileRows + row) - sum);
+          lanes(x + i * kTileRows + row) = value;
+          lanes(state(tile.state, i) + row) = value;
+        });
+      }
+      log_det = -log_det;
+    }
+    for (Index row = 0; row < tile.padded; row += kLanes) lanes(tile.log_det + row) += log_det;
+  }
+
+  // inverse, z = L v + b and v = U x:     dv = L^T dz, dx = U^T dv;    dL = dz v^T,  dU = dv x^T,  db = dz
+  // forward, L v = z - b and U x = v:     dv = U^-T dx, dz = L^-T dv;  dU = -dv x^T, dL = -dz v^T, db = -dz
+  void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache,
+           const TileGrad<Scalar>& grad, Scalar* scratch) const override {
+    const Scalar *x = cache, *v = cache + dim() * kTileRows;
+    Scalar *dz = scratch, *dv = dz + dim() * kTileRows, *transposed = dv + dim() * kTileRows;
+    if (direction == Direction::inverse) {
+      gather(tile.padded, grad.state, dz);
+      for (Index i = 0; i < dim(); ++i)
+        lower_column(parameters, i, tile.padded, dz, [&](Index row, const Lanes<Scalar>& sum) {
+          lanes(dv + i * kTileRows + row) = lanes(dz + i * kTileRows + row) + sum;
+        });
+      for (Index i = 0; i < dim(); ++i) {
+        const Scalar scale = std::exp(diagonal(parameters, i));
+        upper_column(parameters, i, tile.padded, dv, [&](Index row, const Lanes<Scalar>& sum) {
+          lanes(state(grad.state, i) + row) = scale * lanes(dv + i * kTileRows + row) + sum;
+        });
+      }
+    } else {
+      for (Index i = 0; i < dim(); ++i) {
+        const Scalar scale = std::exp(-diagonal(parameters, i));
+        upper_column(parameters, i, tile.padded, dv, [&](Index row, const Lanes<Scalar>& sum) {
+          lanes(dv + i * kTileRows + row) = scale * (lanes(state(grad.state, i) + row) - sum);
+        });
+      }
+      for (Index i = dim(); i-- > 0;)
+        lower_column(parameters, i, tile.padded, dz, [&](Index row, const Lanes<Scalar>& sum) {
+          const Lanes<Scalar> value = lanes(dv + i * kTileRows + row) - sum;
+          lanes(dz + i * kTileRows + row) = value;
+          lanes(state(grad.state, i) + row) = value;
+        });
+    }
+    if (!grad.parameters) return;
+    const Scalar sign = direction == Direction::inverse ? Scalar(1) : Scalar(-1);
+    add_products(sign, tile, v, dz, transposed, grad.parameters, [](Index i) { return Groove{0, i}; });
+    add_products(sign, tile, x, dv, transposed, grad.parameters, [this](Index i) { return Groove{i + 1, dim()}; });
+    Scalar* dbias = grad.parameters + dim() * dim();
+    for (Index i = 0; i < dim(); ++i) {
+      const Scalar scale = std::exp(diagonal(parameters, i));
+      Lanes<Scalar> dlog = Lanes<Scalar>::Zero(), shift = Lanes<Scalar>::Zero();
+      for (Index row = 0; row < tile.padded; row += kLanes) {
+        const Index at = i * kTileRows + row;
+        dlog += scale * lanes(dv + at) * lanes(x + at) + lanes(grad.log_det + row);
+        shift += lanes(dz + at);
+      }
+      grad.parameters[i * dim() + i] += sign * dlog.sum();
+      dbias[i] += sign * shift.sum();
+    }
+  }
+
+ private:
+  struct Groove {  // a run of a row of the weight, first ... last - 1
+    Index first, last;
+  };
+
+  Index dim() const { return static_cast<Index>(columns_.size()); }
+  Scalar* state(Scalar* columns, Index i) const { return columns + columns_[static_cast<std::size_t>(i)] * kTileRows; }
+  Scalar diagonal(const Scalar* parameters, Index i) const { return parameters[i * dim() + i]; }
+
+  void gather(Index padded, Scalar* from, Scalar* to) const {
+    for (Index i = 0; i < dim(); ++i) std::copy_n(state(from, i), padded, to + i * kTileRows);
+  }
+
+  // f(row, sum over `count` columns k of factors[k * stride] * columns[k]), lane block by lane block
+  template <class F>
+  static void product(Index padded, Index count, const Scalar* columns, const Scalar* factors, Index stride, F&& f) {
+    for (Index row = 0; row < padded; row += kLanes) {
+      Lanes<Scalar> sum = Lanes<Scalar>::Zero();
+      for (Index k = 0; k < count; ++k) sum += factors[k * stride] * lanes(columns + k * kTileRows + row);
+      f(row, sum);
+    }
+  }
+
+  // sum_{j < i} L_ij c_j, sum_{j > i} U_ij c_j, sum_{j > i} L_ji c_j and sum_{j < i} U_ji c_j
+  template <class F>
+  void lower_row(const Scalar* weight, Index i, Index padded, const Scalar* c, F&& f) const {
+    product(padded, i, c, weight + i * dim(), 1, f);
+  }
+  template <class F>
+  void upper_row(const Scalar* weight, Index i, Index padded, const Scalar* c, F&& f) const {
+    product(padded, dim() - 1 - i, c + (i + 1) * kTileRows, weight + i * dim() + i + 1, 1, f);
+  }
+  template <class F>
+  void lower_column(const Scalar* weight, Index i, Index padded, const Scalar* c, F&& f) const {
+    product(padded, dim() - 1 - i, c + (i + 1) * kTileRows, weight + (i + 1) * dim() + i, dim(), f);
+  }
+  template <class F>
+  void upper_column(const Scalar* weight, Index i, Index padded, const Scalar* c, F&& f) const {
+    product(padded, i, c, weight + i, dim(), f);
+  }
+
+  // dweight[i, j] += sign sum_rows dout_i in_j for the entries j of row i that `run` gives.
+  template <class Run>
+  void add_products(Scalar sign, const Tile<Scalar>& tile, const Scalar* in, const Scalar* dout, Scalar* transposed,
+                    Scalar* dweight, Run&& run) const {
+    constexpr Index kWidth = panel::kWidth<Scalar>;
+    const Index stride = whole_lanes(dim());
+    panel::transpose(tile.padded, dim(), in, transposed, stride);
+    const auto signs = panel::packets::pset1<panel::Packet<Scalar>>(sign);
+    for (Index i = 0; i < dim(); ++i) {
+      const Groove entries = run(i);
+      const Index start = entries.first / kWidth * kWidth;  // packets begin at multiples of their width
+      const Index height = (entries.last - start + kWidth - 1) / kWidth * kWidth;
+      panel::product<Scalar>(
+          entries.last > entries.first ? height : 0, tile.rows, 1, transposed + start, stride,
+          {dout + i * kTileRows, kTileRows, 1}, [](Index) { return Scalar(0); },
+          [&](Index j, Index, const auto& sum) {
+            alignas(64) Scalar values[kWidth];
+            panel::packets::pstore(values, panel::packets::pmul(signs, sum));
+            for (Index k = 0; k < kWidth; ++k)
+              if (const Index column = start + j + k; column >= entries.first && column < entries.last)
+                dweight[i * dim() + column] += values[k];
+          });
+    }
+  }
+
+  std::vector<Index> columns_;
+};
+
+}  // namespace pushforward
