@@ -273,7 +273,7 @@ def test_info(models: Path, say: Say) -> None:
     lines = out.splitlines()
     assert lines[0] == "conditional"
     said = dict(line.split(None, 1) for line in lines[1:])
-    assert said["format"] == f"1, written by pushforward {__version__}"
+    assert said["format"] == f"2, written by pushforward {__version__}"
     assert said["features"] == "1 column: mass"
     assert said["context"] == "2 columns: angle, speed"
     assert said["parameters"].startswith(f"{Flow.load('conditional').parameters.size} in float32, ")

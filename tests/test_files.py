@@ -177,7 +177,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "format text": (edit_model(lambda c: c.update(format="1")), "format version"),
     "no model": (edit_model(lambda c: c.pop("model")), "model"),
     "deep": (replace_text('"columns": ["a"', '"columns": [' + "[" * 100_000 + '"a"'), "nested"),
-    "name twice": (replace_text('"format": 1', '"format": 1, "format": 1'), "twice"),
+    "name twice": (replace_text('"format": 2', '"format": 2, "format": 2'), "twice"),
     "unknown layer": (edit_model(lambda c: layer(c).update(kind="Evil")), "Evil"),
     "unknown transform": (edit_model(lambda c: layer(c)["transform"].update(kind="os.system")), "os.system"),
     "layer as transform": (edit_model(lambda c: layer(c)["transform"].update(kind="ActNorm")), "transform must be"),

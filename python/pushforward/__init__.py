@@ -21,7 +21,7 @@ from pushforward.layers import (
     Uniform,
 )
 from pushforward.optimizer import Adam
-from pushforward.presets import nice, realnvp
+from pushforward.presets import maf, neural_spline, nice, realnvp
 
 __version__: str = core.version
 del core
@@ -48,6 +48,8 @@ __all__ = [
     "TrainingDivergedError",
     "Uniform",
     "build_info",
+    "maf",
+    "neural_spline",
     "nice",
     "realnvp",
     "simd_level",

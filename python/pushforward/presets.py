@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pushforward import checks
-from pushforward.layers import MLP, ActNorm, Additive, Affine, Coupling, Layer, Permutation, Transform
+from pushforward.layers import (
+    LU,
+    MLP,
+    ActNorm,
+    Additive,
+    Affine,
+    Autoregressive,
+    Conditioner,
+    Coupling,
+    Layer,
+    Permutation,
+    RationalQuadratic,
+    ResNet,
+    Transform,
+)
 
 
 def _couplings(transform: Transform, depth: int, hidden: Sequence[int], activation: str) -> list[Layer]:
@@ -34,7 +48,7 @@ def nice(dim: int, *, depth: int = 8, hidden: Sequence[int] = (64, 64), activati
         Couplings, at least 1.
     hidden : sequence of int
         Widths of each coupling's hidden layers.
-    activation : {"relu", "silu", "tanh"}
+    activation : {"relu", "silu", "tanh", "gelu", "elu", "leaky_relu"}
         What follows each hidden layer.
 
     Returns
@@ -50,7 +64,8 @@ def nice(dim: int, *, depth: int = 8, hidden: Sequence[int] = (64, 64), activati
     Examples
     --------
     >>> nice(4, depth=1, hidden=(8,))
-    [Coupling(transform=Additive(), conditioner=MLP(hidden=(8,), activation='silu'), mask='alternate'), ActNorm()]
+    [Coupling(transform=Additive(), conditioner=MLP(hidden=(8,), activation='silu'), mask='alternate', \
+unconditional=False), ActNorm()]
     """
     checks.integer("dim", dim, 1)
     return _couplings(Additive(), depth, hidden, activation)
@@ -67,7 +82,7 @@ def realnvp(dim: int, *, depth: int = 8, hidden: Sequence[int] = (64, 64), activ
         Couplings, at least 1.
     hidden : sequence of int
         Widths of each coupling's hidden layers.
-    activation : {"relu", "silu", "tanh"}
+    activation : {"relu", "silu", "tanh", "gelu", "elu", "leaky_relu"}
         What follows each hidden layer.
 
     Returns
@@ -83,7 +98,122 @@ def realnvp(dim: int, *, depth: int = 8, hidden: Sequence[int] = (64, 64), activ
     Examples
     --------
     >>> realnvp(2, depth=1, hidden=(8,))[0]
-    Coupling(transform=Affine(max_log_scale=3.0), conditioner=MLP(hidden=(8,), activation='silu'), mask='alternate')
+    Coupling(transform=Affine(max_log_scale=3.0), conditioner=MLP(hidden=(8,), activation='silu'), mask='alternate', \
+unconditional=False)
     """
     checks.integer("dim", dim, 1)
     return _couplings(Affine(), depth, hidden, activation)
+
+
+def maf(dim: int, *, depth: int = 6, hidden: Sequence[int] = (64, 64), activation: str = "silu") -> list[Layer]:
+    """Build the layers of a masked autoregressive flow (MAF; Papamakarios, Pavlakou, Murray 2017).
+
+    Densities take one pass, samples one pass per feature. Each layer takes the features in the order opposite to the
+    one before.
+
+    Parameters
+    ----------
+    dim : int
+        Features, at least 1.
+    depth : int
+        Autoregressive layers, at least 1.
+    hidden : sequence of int
+        Widths of each masked network's hidden layers.
+    activation : {"relu", "silu", "tanh", "gelu", "elu", "leaky_relu"}
+        What follows each hidden layer.
+
+    Returns
+    -------
+    list of layers
+        In generator order, for ``Flow(dim, layers=...)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> maf(2, depth=2, hidden=(8,))[1:3]
+    [ActNorm(), Permutation(order='reverse')]
+    """
+    checks.integer("dim", dim, 1)
+    checks.integer("depth", depth, 1)
+    part: list[Layer] = [Autoregressive(Affine(), MLP(hidden, activation)), ActNorm()]
+    return part + [layer for _ in range(depth - 1) for layer in (Permutation("reverse"), *part)]
+
+
+def neural_spline(
+    dim: int,
+    *,
+    depth: int = 6,
+    hidden: int | Sequence[int] = 128,
+    blocks: int = 1,
+    bins: int = 8,
+    bound: float = 4.0,
+    activation: str = "relu",
+    dropout: float = 0.0,
+    mixing: str = "lu",
+    unconditional: bool = True,
+    autoregressive: bool = False,
+) -> list[Layer]:
+    """Build the layers of a rational-quadratic neural spline flow (Durkan, Bekasov, Murray, Papamakarios 2019).
+
+    Parameters
+    ----------
+    dim : int
+        Features, at least 1.
+    depth : int
+        Spline layers, at least 1.
+    hidden : int or sequence of int
+        Width of each layer's residual network, or the widths of an MLP's hidden layers.
+    blocks : int
+        Blocks of each residual network.
+    bins : int
+        Pieces of a spline, 2 to 64.
+    bound : float
+        Where the splines' linear tails begin, in standard deviations of the data; above 0.
+    activation : {"relu", "silu", "tanh", "gelu", "elu", "leaky_relu"}
+        What the networks use.
+    dropout : float
+        Share of the residual blocks' units left out in each step of a fit, in [0, 1).
+    mixing : {"lu", "permutation"}
+        What stands between spline layers: a learned linear map of the features in random order, or the random order
+        alone, which keeps features with bounds inside them under the base `Uniform`.
+    unconditional : bool
+        Whether each coupling moves its kept features too, by splines that are the same for all rows.
+    autoregressive : bool
+        Autoregressive layers instead of couplings: often a better density for the same depth, at `dim` passes for
+        samples.
+
+    Returns
+    -------
+    list of layers
+        In generator order, for ``Flow(dim, layers=...)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> neural_spline(2, depth=1, hidden=(8,), mixing="permutation")[1]
+    Permutation(order='random')
+    """
+    checks.integer("dim", dim, 1)
+    checks.integer("depth", depth, 1)
+    checks.choice("mixing", mixing, ("lu", "permutation"))
+    network: Conditioner
+    if isinstance(hidden, Sequence):
+        network = MLP(hidden, activation)
+    else:
+        network = ResNet(hidden, blocks, activation, dropout)
+    spline = RationalQuadratic(bins, bound)
+    layer: Layer = (
+        Autoregressive(spline, network)
+        if autoregressive
+        else Coupling(spline, network, mask="alternate", unconditional=unconditional)
+    )
+    mix: Layer = LU() if mixing == "lu" else Permutation("random")
+    return [part for _ in range(depth) for part in (layer, mix)]

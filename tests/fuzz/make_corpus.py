@@ -6,7 +6,21 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from pushforward import MLP, ActNorm, Additive, Affine, Coupling, Flow, Permutation, RationalQuadratic
+from pushforward import (
+    LU,
+    MLP,
+    ActNorm,
+    Additive,
+    Affine,
+    Autoregressive,
+    Coupling,
+    Flow,
+    Householder,
+    Permutation,
+    RationalQuadratic,
+    ResNet,
+    StudentT,
+)
 
 
 def coupling(transform, hidden=(), activation="relu", mask="half"):
@@ -20,6 +34,10 @@ VALID = {
     "affine-one": Flow(1, layers=[coupling(Affine())], seed=0),
     "affine": Flow(2, layers=[Permutation(), coupling(Affine(), (2,), "silu")], dtype="float64", seed=0),
     "spline": Flow(2, layers=[coupling(RationalQuadratic(3), (2,), "tanh", "alternate")], seed=0),
+    "kept": Flow(2, layers=[Coupling(RationalQuadratic(2, scheme="clip"), ResNet(2, 1), unconditional=True)], seed=0),
+    "autoregressive": Flow(3, layers=[Autoregressive(Affine(), MLP((4,)))], context=1, dtype="float64", seed=0),
+    "passes": Flow(2, layers=[Autoregressive(conditioner=ResNet(2, 1), order=[0, 0], one_pass="forward")], seed=0),
+    "linear": Flow(3, layers=[LU(), Householder(2)], base=StudentT(4.0, learned=True), seed=0),
     "mixed": Flow(2, layers=[coupling(Affine(), (3,)), Permutation("reverse"), coupling(Additive())], seed=0),
 }
 
@@ -82,7 +100,7 @@ def hostile(data):
         "no-metadata": (joined({k: v for k, v in header.items() if k != "__metadata__"}, tensors), "not a pushforward"),
         "metadata-of-others": (joined({**header, "__metadata__": {"format": "pt"}}, tensors), "not a pushforward"),
         "metadata-number": (joined({**header, "__metadata__": {"pushforward": 1}}, tensors), "not a string"),
-        "format-newer": (content(format=2, version="9.0"), "written in format 2 by pushforward '9.0'"),
+        "format-newer": (content(format=3, version="9.0"), "written in format 3 by pushforward '9.0'"),
         "format-text": (content(format="1"), "'format'"),
         "no-model": (edited(data, lambda _, content: content.pop("model")), "'model' is missing"),
         "dtype-other": (tensor(dtype="I32"), "F32 or F64"),
@@ -112,8 +130,13 @@ def hostile(data):
         "mask-keeps-all": (layer(kept=[True, True]), "keeps every feature"),
         "hidden-huge": (layer(conditioner=widths), "more parameters"),
         "hidden-zero": (layer(conditioner={**widths, "hidden": [0]}), "'hidden'"),
-        "activation-unknown": (layer(conditioner={**widths, "activation": "gelu"}), "unknown activation 'gelu'"),
+        "activation-unknown": (layer(conditioner={**widths, "activation": "step"}), "unknown activation 'step'"),
         "permutation-repeats": (layer(kind="Permutation", order="random", indices=[0, 0]), "unknown"),
+        "resnet-blocks-huge": (
+            layer(conditioner={"kind": "ResNet", "hidden": 2, "blocks": 2**31, "activation": "relu", "dropout": 0.0}),
+            "'blocks'",
+        ),
+        "passes-short": (layer(kind="Autoregressive", passes=[0], units=[[1]], one_pass="inverse"), "unknown"),
         "columns-short": (content(columns=["a"]), "'columns'"),
         "training-text": (content(training="done"), "'training'"),
     }

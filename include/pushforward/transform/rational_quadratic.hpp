@@ -65,8 +65,8 @@ class SplineKernel {
     const Bin bin = find(theta, shares, x, Side::x);
     const Point at = point(bin, ratio(x - bin.x, bin.width));
     if constexpr (kDomain == Domain::line) {
-      const auto outside = (x.abs() > bound_).eval();
-      log_det = outside.select(Block(Block::Zero()), at.log_slope());
+      const auto outside = x.abs() > bound_;
+      log_det = outside.select(Block::Zero(), at.log_slope());
       return outside.select(x, at.value());
     } else {
       log_det = at.log_slope();
@@ -83,8 +83,8 @@ class SplineKernel {
     const Point at = point(bin, root(bin, y));
     const Block x = bin.x + at.xi * bin.width;
     if constexpr (kDomain == Domain::line) {
-      const auto outside = (z.abs() > bound_).eval();
-      log_det = outside.select(Block(Block::Zero()), -at.log_slope());
+      const auto outside = z.abs() > bound_;
+      log_det = outside.select(Block::Zero(), -at.log_slope());
       return outside.select(z, x);
     } else {
       log_det = -at.log_slope();
@@ -98,7 +98,7 @@ class SplineKernel {
     const Bin bin = find(theta, shares, x, Side::x);
     const Point at = point(bin, ratio(x - bin.x, bin.width));
     if constexpr (kDomain == Domain::line) {
-      const auto outside = (x.abs() > bound_).eval();
+      const auto outside = x.abs() > bound_;
       const Block none = Block::Zero();
       const Block dx = vjp(theta, shares, bin, at, outside.select(none, dz), outside.select(none, dlog_det), dtheta);
       return outside.select(dz, dx);
@@ -116,7 +116,7 @@ class SplineKernel {
     const Point at = point(bin, ratio(x - bin.x, bin.width));
     const Block u = (dx - dlog_det * at.log_slope_slope() / bin.width) / at.slope();
     if constexpr (kDomain == Domain::line) {
-      const auto outside = (x.abs() > bound_).eval();
+      const auto outside = x.abs() > bound_;
       const Block none = Block::Zero();
       vjp(theta, shares, bin, at, outside.select(none, -u), outside.select(none, -dlog_det), dtheta);
       return outside.select(dx, u);
@@ -245,7 +245,9 @@ class SplineKernel {
     bin.raw_right = raw_slope(theta, 1);
     Block x = bin.x + bin.width, z = bin.z + bin.height;
     for (Index k = 1; k < bins(); ++k) {
-      const auto beyond = (point >= (side == Side::x ? x : z)).eval();
+      const Block edge = side == Side::x ? x : z;
+      // Not evaluated: a comparison inside of select() is a mask register, an array of bool is not.
+      const auto beyond = point >= edge;
       const Block width = extent(shares.width(k), min_width_), height = extent(shares.height(k), min_height_);
       bin.number = beyond.select(Block::Constant(static_cast<Scalar>(k)), bin.number);
       bin.x = beyond.select(x, bin.x);
@@ -286,24 +288,22 @@ class SplineKernel {
     at.eta = xi * (1 - xi);
     at.t = at.left + at.right - 2 * at.s;
     at.n = at.s * xi.square() + at.left * at.eta;
-    at.q = at.s + at.t * at.eta;
+    at.q = at.s * (1 - 2 * at.eta) + (at.left + at.right) * at.eta;
     at.m = at.right * xi.square() + 2 * at.s * at.eta + at.left * (1 - xi).square();
     return at;
   }
 
-  // xi with value z: the root of a xi^2 + b xi + c = 0 in [0, 1], in the form that cancels nothing (equations 6 to 8).
+  // xi with value z: the root of (s - b) xi^2 + b xi - s y = 0 in [0, 1] (equations 6 to 8), arranged so that nothing
+  // cancels: with e = left (1 - y) - right y, b = e + 2 s y and the discriminant is a sum of squares.
   Block root(const Bin& bin, const Block& z) const {
-    const Block left = slope(bin.raw_left), right = slope(bin.raw_right);
     const Block s = bin.height / bin.width;
     const Block y = ratio(z - bin.z, bin.height);
-    const Block t = left + right - 2 * s;
-    const Block a = y * t + s - left;
-    const Block b = left - y * t;
-    const Block c = -s * y;
-    const Block discriminant = (b.square() - 4 * a * c).max(Scalar(0));
-    const Block xi = 2 * c / (-b - discriminant.sqrt());
-    // The denominator is 0 only where y is.
-    return (y > 0).select(xi.max(Scalar(0)).min(Scalar(1)), Block::Zero());
+    const Block e = slope(bin.raw_left) * (1 - y) - slope(bin.raw_right) * y;
+    const Block b = e + 2 * s * y;
+    const Block root = (e.square() + 4 * s.square() * y * (1 - y)).sqrt();
+    // Neither denominator is 0: b >= 0 means y = 0 and b = left, or a root above 0; b < 0 means s - b > s.
+    const Block xi = (b >= Scalar(0)).select(2 * s * y / (b + root), (root - b) / (2 * (s - b)));
+    return xi.max(Scalar(0)).min(Scalar(1));
   }
 
   // Adds nothing up: each value has its own parameters. Returns dx.
