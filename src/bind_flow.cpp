@@ -20,6 +20,9 @@ class FlowBindings {
         .def_property_readonly("parameter_blocks", &parameter_blocks)
         .def("set_standardization", &F::set_standardization)
         .def("set_context_standardization", &F::set_context_standardization)
+        .def_property_readonly("domains", &domains)
+        .def_property_readonly("latent_domains", &latent_domains)
+        .def("to_line", &to_line)
         .def("initialize_from_data", &initialize_from_data)
         .def("forward", &map<Direction::forward>)
         .def("inverse", &map<Direction::inverse>)
@@ -48,6 +51,33 @@ class FlowBindings {
     for (const auto& block : flow.parameter_blocks())
       blocks.append(py::make_tuple(block.name, py::tuple(py::cast(block.shape)), block.initial_bound));
     return blocks;
+  }
+
+  // Of each feature: "line", "box" or "circle".
+  static const char* name_of(Domain domain) {
+    return domain == Domain::line ? "line" : domain == Domain::box ? "box" : "circle";
+  }
+
+  // Of each feature, and of each feature of the latent side.
+  static py::list domains(const F& flow) {
+    py::list names;
+    for (Index i = 0; i < flow.dim(); ++i) names.append(name_of(flow.data_side().domain(i)));
+    return names;
+  }
+  static py::list latent_domains(const F& flow) {
+    py::list names;
+    for (const Domain domain : flow.latent_domains()) names.append(name_of(domain));
+    return names;
+  }
+
+  // Of the rows in `index`, or of all of them without one.
+  static py::array_t<double> to_line(const F& flow, const py::array& x, const MaybeIndex& index, int threads) {
+    const Table rows = table(x, flow.dim(), -1, index);
+    py::array_t<double> y({rows.rows, flow.dim()});
+    double* to = y.mutable_data();
+    const py::gil_scoped_release release;
+    flow.to_line(rows, to, threads);
+    return y;
   }
 
   // The context of `rows` rows; a table whose data is null when the flow has none.

@@ -36,7 +36,7 @@ class Case:
     layers: Callable[[int], Sequence[Layer]]
     dim: int
     context: int = 0
-    base: Base = Normal()
+    base: Base = Normal()  # noqa: RUF009 -- frozen
 
     def __str__(self) -> str:
         return f"{self.name}-{self.dim}" + (f"|{self.context}" if self.context else "")
@@ -44,7 +44,14 @@ class Case:
     def flow(self, dtype: str, seed: int = 0) -> Flow:
         """A flow of this case whose parameters and data side are drawn at random, away from every special value."""
         rng = np.random.default_rng([seed, self.dim, self.context])
-        flow = Flow(self.dim, layers=self.layers(self.dim), base=self.base, context=self.context, dtype=dtype, seed=seed)
+        flow = Flow(
+            self.dim,
+            layers=self.layers(self.dim),
+            base=self.base,
+            context=self.context,
+            dtype=dtype,
+            seed=seed,
+        )
         for name, values in flow.named_parameters().items():
             spread = 0.8 / np.sqrt(values.shape[-1]) if name.endswith("weight") and values.size else 0.3
             # Compositions of seven layers multiply what each one does.

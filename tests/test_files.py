@@ -42,6 +42,19 @@ def test_what_is_saved_comes_back(case: Case, dtype: str, tmp_path: Path) -> Non
     assert twin.sample(9, few, seed=0).tobytes() == flow.sample(9, few, seed=0).tobytes()
 
 
+def test_a_file_without_supports_is_one_of_real_features(tmp_path: Path) -> None:
+    """Files were written so before there were supports."""
+    path = example(tmp_path)
+    before = Flow.load(path)
+    path.write_bytes(edit_model(lambda content: content["model"].pop("support"))(path.read_bytes()))
+    flow = Flow.load(path)
+    assert repr(flow) == repr(before)
+    x, context = np.ones((3, 3)), np.ones(3)
+    assert flow.log_prob(x, context).tobytes() == before.log_prob(x, context).tobytes()
+    flow.save(path)
+    assert repr(Flow.load(path)) == repr(before)
+
+
 def test_a_fit_leaves_its_history_in_the_file(tmp_path: Path) -> None:
     x = np.random.default_rng(0).gamma(1.0, size=(1000, 2)).astype(np.float32)
     for validation in (0.2, None):
@@ -150,6 +163,10 @@ def replace_text(old: str, new: str) -> Callable[[bytes], bytes]:
     return damage
 
 
+def interval(low: float, high: float) -> dict[str, Any]:
+    return {"kind": "Interval", "low": low, "high": high}
+
+
 def set_float(name: str, value: float) -> Callable[[bytes], bytes]:
     def damage(data: bytes) -> bytes:
         header, rest = split(data)
@@ -200,6 +217,18 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "dim true": (edit_model(lambda c: c["model"].update(dim=True)), "dim is True"),
     "other dtype": (edit_model(lambda c: c["model"].update(dtype="float64")), "is expected"),
     "unknown dtype": (edit_model(lambda c: c["model"].update(dtype="float16")), "float16"),
+    "support text": (edit_model(lambda c: c["model"].update(support="Positive")), "support is no list"),
+    "support object": (edit_model(lambda c: c["model"].update(support={"kind": "Real"})), "support is no list"),
+    "support short": (edit_model(lambda c: c["model"].update(support=[{"kind": "Real"}])), "support has 1 entries"),
+    "support number": (edit_model(lambda c: c["model"].update(support=[1, 2, 3])), "support.0. must be Real"),
+    "support other": (edit_model(lambda c: c["model"].update(support=[{"kind": "ActNorm"}] * 3)), "must be Real"),
+    "support ends": (edit_model(lambda c: c["model"].update(support=[interval(1, 0)] * 3)), "needs low < high"),
+    "support endless": (edit_model(lambda c: c["model"].update(support=[interval(0, 1e999)] * 3)), "high must be in"),
+    "support extra": (edit_model(lambda c: c["model"].update(support=[interval(0, 1) | {"x": 1}] * 3)), "unknown 'x'"),
+    "support circle": (
+        edit_model(lambda c: c["model"].update(support=[interval(0, 1) | {"kind": "Circle"}] * 3)),
+        "shift 0 and scale 1",
+    ),
     "names": (edit_model(lambda c: c.update(columns=["a"])), "column names"),
     "names numbers": (edit_model(lambda c: c.update(columns=[1, 2, 3])), "column names"),
     "data dtype": (edit_model(lambda c: c.update(data_dtype="object")), "data_dtype"),
@@ -279,7 +308,7 @@ def test_any_mutation_is_valid_or_refused(tmp_path: Path, data: st.DataObject) -
     check_valid_or_refused(tmp_path / "mutated.safetensors", bytes(changed))
 
 
-@given(st.dictionaries(st.sampled_from(["dim", "context", "dtype", "base", "layers"]), st.recursive(
+@given(st.dictionaries(st.sampled_from(["dim", "context", "dtype", "base", "support", "layers"]), st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["kind", "hidden", "kept", "mask", "x"]), inner),
     max_leaves=8,

@@ -31,7 +31,7 @@ class LatentFeatures {
       const Domain domain = domains[static_cast<std::size_t>(i)];
       if (domain == Domain::line) lines_.push_back(i);
       if (domain == Domain::box) log_density_ -= std::log(2.0);
-      if (domain == Domain::circle) log_density_ -= std::log(2 * 3.14159265358979323846);
+      if (domain == Domain::circle) log_density_ -= std::log(2 * kPi);
     }
   }
 
@@ -152,7 +152,6 @@ class StudentT final : public Base<Scalar> {
   }
 
  private:
-  static constexpr double kPi = 3.14159265358979323846;
   // Below, the tails have no mean left, and a fit that goes there is lost.
   static constexpr double kLeast = 0.5;
 

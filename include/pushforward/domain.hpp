@@ -3,7 +3,9 @@
 
 namespace pushforward {
 
-// line: all real numbers. box: [-1, 1]. circle: [-pi, pi), the ends being one point.
+// line: all real numbers. box: [-1, 1]. circle: [-pi, pi], the ends being one point.
 enum class Domain { line, box, circle };
+
+inline constexpr double kPi = 3.14159265358979323846;
 
 }  // namespace pushforward

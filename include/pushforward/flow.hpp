@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "pushforward/data_side.hpp"
 #include "pushforward/file.hpp"
 #include "pushforward/registry.hpp"
 #include "pushforward/table.hpp"
@@ -16,6 +17,10 @@ namespace pushforward {
 // order, so that the sum is the same for any number of threads. It bounds the threads that one gradient can use; each
 // slot costs one parameter vector of memory and of traffic.
 inline constexpr Index kGradientSlots = 8;
+
+// A row's greatest standardised value for a layer to start from it: far beyond what a density with two well separated
+// parts has, and where one row in a thousand would already double a variance.
+inline constexpr double kFarthestStart = 30;
 
 // What a C++ program needs is load and the calls over row-major buffers; the calls over tables below them are what the
 // Python package is made of.
@@ -50,10 +55,10 @@ class Flow {
   }
 
   // Row-major buffers: x and z are (rows, dim()), log_prob and log_det (rows,), context is (rows, context()) and null
-  // for a flow without. NaN stands in rows whose input is not finite. Results do not depend on the number of threads;
-  // several threads may call one flow at once. A wrong argument is a std::invalid_argument.
+  // for a flow without. NaN stands in rows whose input is not finite, or outside its support. Results do not depend on
+  // the number of threads; several threads may call one flow at once. A wrong argument is a std::invalid_argument.
 
-  // log p(x), in nats.
+  // log p(x), in nats; -infinity outside the support.
   void log_prob(const Scalar* x, Index rows, double* log_prob, const Scalar* context = nullptr,
                 int threads = default_threads()) const {
     const Table conditions = context_rows(context, rows, threads);
@@ -87,7 +92,8 @@ class Flow {
     return vjp(Direction::inverse, table(x, rows, dim_), &conditions, seeds, gradients, threads);
   }
 
-  // Results of a pass over rows; null is not computed or not kept. NaN stands in rows whose input is not finite.
+  // Results of a pass over rows; null is not computed or not kept. NaN stands in rows whose input is not finite, or
+  // outside its support, where only log_prob is -infinity.
   struct Results {
     Output output;               // (rows, dim), the other side's point
     double* log_det = nullptr;   // (rows,), of the map taken
@@ -115,15 +121,21 @@ class Flow {
   explicit Flow(const Json& description, Index most_parameters = std::numeric_limits<Index>::max()) {
     dim_ = json::integer_member(description, "dim", 1);
     context_ = json::integer_member(description, "context", 0);
-    json::expect_names(description, {"dim", "context", "dtype", "base", "layers"});
+    json::expect_names(description, {"dim", "context", "dtype", "base", "support", "layers"});
+    data_side_ =
+        DataSide(supports(description, dim_), registry::kind_of(json::member(description, "base")) == "Uniform");
     identity_ = AffineMap::identity(dim_);
     latent_columns_ = identity_columns(dim_);
     context_columns_ = identity_columns(context_);
     data_columns_ = latent_columns_;
     for (const Json& layer : json::array_member(description, "layers"))
       data_columns_ = registry::columns_behind(layer, data_columns_);
-    registry::Place place{latent_columns_, std::vector<Domain>(static_cast<std::size_t>(dim_), Domain::line), context_};
-    base_ = registry::base<Scalar>(json::member(description, "base"), place.domains);
+    registry::Place place{latent_columns_, std::vector<Domain>(static_cast<std::size_t>(dim_)), context_};
+    for (Index feature = 0; feature < dim_; ++feature)
+      place.domains[static_cast<std::size_t>(data_columns_[static_cast<std::size_t>(feature)])] =
+          data_side_.domain(feature);
+    latent_domains_ = place.domains;
+    base_ = registry::base<Scalar>(json::member(description, "base"), latent_domains_);
     std::size_t position = 0;
     Index count = 0;
     for (const Json& layer : json::array_member(description, "layers")) {
@@ -142,28 +154,25 @@ class Flow {
     count += add_blocks(base_->parameters(), "base", most_parameters - count);
     parameters_.resize(count);
     parameters_.setZero();
-    set_standardization(std::vector<double>(static_cast<std::size_t>(dim_), 0.0),
-                        std::vector<double>(static_cast<std::size_t>(dim_), 1.0));
     set_context_standardization(std::vector<double>(static_cast<std::size_t>(context_), 0.0),
                                 std::vector<double>(static_cast<std::size_t>(context_), 1.0));
   }
 
   Index dim() const { return dim_; }
   Index context() const { return context_; }
+  const std::vector<Domain>& latent_domains() const { return latent_domains_; }
   Index parameter_count() const { return parameters_.size(); }
   Scalar* parameters() { return parameters_.data(); }
   const std::vector<ParameterBlock>& parameter_blocks() const { return blocks_; }
 
-  // The data side: standardised x = (x - shift) / scale, per feature; scale > 0.
+  const DataSide& data_side() const { return data_side_; }
+
   void set_standardization(const std::vector<double>& shift, const std::vector<double>& scale) {
-    set_maps(shift, scale, dim_, to_standard_, from_standard_);
-    scale_grad_ = {std::vector<double>(scale.size(), 0.0), scale};
-    unscale_grad_ = {std::vector<double>(scale.size(), 0.0), to_standard_.factor};
-    log_scale_ = 0;
-    for (const double s : scale) log_scale_ += std::log(s);
+    data_side_.set_standardization(shift, scale);
   }
   void set_context_standardization(const std::vector<double>& shift, const std::vector<double>& scale) {
-    set_maps(shift, scale, context_, context_to_standard_, context_from_standard_);
+    AffineMap from_standard;
+    set_affine_maps(shift, scale, context_, context_to_standard_, from_standard);
     context_unscale_grad_ = {std::vector<double>(scale.size(), 0.0), context_to_standard_.factor};
   }
 
@@ -182,12 +191,23 @@ class Flow {
         layers_[k]->map(direction, parameters_.data() + offsets_[k], tile, work.cache);
       }
       if (direction == Direction::inverse && results.log_prob) base_log_prob(tile, work);
+      if (direction == Direction::forward && (results.log_det || results.log_prob))
+        data_side_.add_forward_log_det(tile.state, tile.rows, data_columns_.data(), work.log_det);
       if (results.output.data) store(direction, tile, first, work, results.output);
       if (results.log_det) copy_rows(work.log_det, work.bad, tile.rows, results.log_det + first);
       if (results.log_prob) {
         density(direction, tile, work);
-        copy_rows(work.log_prob, work.bad, tile.rows, results.log_prob + first);
+        copy_density(work, tile.rows, results.log_prob + first);
       }
+    });
+  }
+
+  // Rows of x as y (rows, dim): on the line, box or circle of each feature's support, not standardised. Infinite on a
+  // bound, NaN for a value that is not finite or outside its support.
+  void to_line(const Table& x, double* y, int threads) const {
+    parallel_for(tile_count(x.rows), threads, [&](Index index, int) {
+      const Index first = index * kTileRows;
+      data_side_.to_line(x, first, std::min(kTileRows, x.rows - first), y);
     });
   }
 
@@ -288,19 +308,6 @@ class Flow {
     return columns;
   }
 
-  static void set_maps(const std::vector<double>& shift, const std::vector<double>& scale, Index width,
-                       AffineMap& to_standard, AffineMap& from_standard) {
-    if (static_cast<Index>(shift.size()) != width || static_cast<Index>(scale.size()) != width)
-      throw std::invalid_argument("a standardisation needs one shift and one scale per column");
-    for (std::size_t i = 0; i < scale.size(); ++i)
-      if (!(scale[i] > 0) || !std::isfinite(scale[i]) || !std::isfinite(1 / scale[i]) || !std::isfinite(shift[i]))
-        throw std::invalid_argument("a standardisation needs finite shifts and finite scales above 0");
-    std::vector<double> inverse;
-    for (const double s : scale) inverse.push_back(1 / s);
-    to_standard = {shift, std::move(inverse)};
-    from_standard = {shift, scale};
-  }
-
   static Index tile_count(Index rows) { return (rows + kTileRows - 1) / kTileRows; }
   static int team(Index tiles, int threads) { return static_cast<int>(std::clamp<Index>(tiles, 1, threads)); }
 
@@ -318,26 +325,32 @@ class Flow {
     return memory;
   }
 
-  // Reads a tile: latent points as they are, data points standardised.
+  // Reads a tile: latent points as they are, data points through the data side.
   Tile<Scalar> load(Direction direction, const Table& input, const Table* context, Index index,
                     Workspace<Scalar>& work) const {
     const Index first = index * kTileRows, rows = std::min(kTileRows, input.rows - first);
     std::fill_n(work.bad, kTileRows, false);
-    if (direction == Direction::forward)
+    std::fill_n(work.outside, kTileRows, false);
+    if (direction == Direction::forward) {
       read(input, first, rows, identity_, latent_columns_.data(), work.state, work.bad);
-    else
-      read(input, first, rows, to_standard_, data_columns_.data(), work.state, work.bad);
+      data_side_.start_forward_log_det(work.log_det);
+    } else {
+      data_side_.read(input, first, rows, data_columns_.data(), work.state, work.log_det, work.bad, work.outside);
+    }
     if (context_ > 0)
       read(*context, first, rows, context_to_standard_, context_columns_.data(), work.context, work.bad);
-    const double log_det = direction == Direction::forward ? log_scale_ : -log_scale_;
-    std::fill_n(work.log_det, kTileRows, log_det);
+    if (data_side_.is_bounded())
+      for (Index row = 0; row < rows; ++row) {
+        work.outside[row] &= !work.bad[row];
+        work.bad[row] |= work.outside[row];
+      }
     return {rows, whole_lanes(rows), work.state, work.context, work.log_det};
   }
 
   void store(Direction direction, const Tile<Scalar>& tile, Index first, const Workspace<Scalar>& work,
              Output to) const {
     if (direction == Direction::forward)
-      write(tile.state, first, tile.rows, dim_, from_standard_, data_columns_.data(), work.bad, to);
+      data_side_.write(tile.state, first, tile.rows, data_columns_.data(), work.bad, to);
     else
       write(tile.state, first, tile.rows, dim_, identity_, latent_columns_.data(), work.bad, to);
   }
@@ -347,14 +360,24 @@ class Flow {
     base_->log_prob(parameters_.data() + base_offset_, tile.padded, tile.state, work.log_prob);
   }
 
-  // log p(x) = log p_base(z) + log|det dz/dx|
-  static void density(Direction direction, const Tile<Scalar>& tile, Workspace<Scalar>& work) {
+  // log p(x) = log p_base(z) + log|det dz/dx|; there is no density outside the support.
+  void density(Direction direction, const Tile<Scalar>& tile, Workspace<Scalar>& work) const {
     const double sign = direction == Direction::inverse ? 1.0 : -1.0;
     for (Index row = 0; row < tile.rows; ++row) work.log_prob[row] += sign * work.log_det[row];
+    if (data_side_.is_bounded())
+      for (Index row = 0; row < tile.rows; ++row)
+        if (work.outside[row]) work.log_prob[row] = -std::numeric_limits<double>::infinity();
   }
 
   static void copy_rows(const double* from, const bool* bad, Index rows, double* to) {
     for (Index row = 0; row < rows; ++row) to[row] = bad[row] ? NAN : from[row];
+  }
+
+  void copy_density(const Workspace<Scalar>& work, Index rows, double* to) const {
+    copy_rows(work.log_prob, work.bad, rows, to);
+    if (data_side_.is_bounded())
+      for (Index row = 0; row < rows; ++row)
+        if (work.outside[row]) to[row] = work.log_prob[row];
   }
 
   double vjp_tile(Direction direction, const Table& input, const Table* context, const Seeds& seeds,
@@ -374,7 +397,8 @@ class Flow {
     std::fill_n(work.grad_log_det, kTileRows, Scalar(0));
     if (seeds.output) {
       if (direction == Direction::forward)
-        read(*seeds.output, first, tile.rows, scale_grad_, data_columns_.data(), work.grad_state, work.bad);
+        data_side_.read_grad(*seeds.output, seeds.log_det, input.is_double, first, tile.rows, data_columns_.data(),
+                             tile.state, work.grad_state, work.bad);
       else
         read(*seeds.output, first, tile.rows, identity_, latent_columns_.data(), work.grad_state, work.bad);
       for (Index row = 0; row < tile.rows; ++row)
@@ -391,12 +415,12 @@ class Flow {
       for (Index row = 0; row < tile.rows; ++row) {
         const double weight = seeds.weights ? seeds.weights[input.index ? input.index[first + row] : first + row] : 1.0;
         const double share = (work.bad[row] ? NAN : weight) / seeds.normalizer;
-        sum += share * work.log_prob[row];
+        sum += (work.outside[row] ? weight / seeds.normalizer : share) * work.log_prob[row];
         work.grad_log_det[row] = static_cast<Scalar>(share);
       }
       base_->vjp(parameters_.data() + base_offset_, tile.padded, tile.state, work.grad_log_det, work.grad_state,
                  parameters ? parameters + base_offset_ : nullptr);
-      if (gradients.log_prob) copy_rows(work.log_prob, work.bad, tile.rows, gradients.log_prob + first);
+      if (gradients.log_prob) copy_density(work, tile.rows, gradients.log_prob + first);
     }
 
     const bool wants_context = gradients.context.data != nullptr;
@@ -415,7 +439,8 @@ class Flow {
       if (direction == Direction::forward)
         write(work.grad_state, first, tile.rows, dim_, identity_, latent_columns_.data(), work.bad, gradients.input);
       else
-        write(work.grad_state, first, tile.rows, dim_, unscale_grad_, data_columns_.data(), work.bad, gradients.input);
+        data_side_.write_grad(work.grad_state, work.grad_log_det, input, first, tile.rows, data_columns_.data(),
+                              work.bad, gradients.input);
     }
     if (wants_context)
       write(work.grad_context, first, tile.rows, context_, context_unscale_grad_, context_columns_.data(), work.bad,
@@ -424,9 +449,11 @@ class Flow {
   }
 
   // Weighted mean and standard deviation, by column of the state, on the x side of a layer: one pass over tiles, each
-  // tile's shifted sums combined in order (Chan, Golub, LeVeque 1983).
+  // tile's shifted sums combined in order (Chan, Golub, LeVeque 1983). Rows further than `farthest` standard deviations
+  // out in a feature of the data are left out, unless there are no others: one of them could outweigh all the rest.
   void moments(std::size_t layer, const Table& x, const Table* context, const double* weights,
-               std::vector<double>& mean, std::vector<double>& deviation, int threads) const {
+               std::vector<double>& mean, std::vector<double>& deviation, int threads,
+               double farthest = kFarthestStart) const {
     const WorkspaceShape shape{dim_, context_, cache_largest_, 0, false};
     const Index tiles = tile_count(x.rows);
     const auto width = static_cast<std::size_t>(dim_);
@@ -436,23 +463,34 @@ class Flow {
     parallel_for(tiles, threads, [&](Index index, int thread) {
       Workspace<Scalar> work(shape, memory.workspace(thread));
       const Tile<Scalar> tile = load(Direction::inverse, x, context, index, work);
+      bool far[kTileRows] = {};
+      for (Index i = 0; i < dim_; ++i)
+        for (Index row = 0; row < tile.rows; ++row)
+          far[row] |= std::abs(static_cast<double>(tile.state[i * kTileRows + row])) > farthest;
       for (std::size_t k = layers_.size(); --k > layer;)
         layers_[k]->map(Direction::inverse, parameters_.data() + offsets_[k], tile, work.cache);
       const auto at = static_cast<std::size_t>(index);
-      const auto weight_of = [&](Index row) { return weights ? weights[index * kTileRows + row] : 1.0; };
+      const auto weight_of = [&](Index row) {
+        return far[row] ? 0.0 : weights ? weights[index * kTileRows + row] : 1.0;
+      };
       for (Index row = 0; row < tile.rows; ++row) weight[at] += weight_of(row);
       if (!(weight[at] > 0)) return;
       for (std::size_t i = 0; i < width; ++i) {
         const Scalar* column = tile.state + static_cast<Index>(i) * kTileRows;
         double sum = 0, square = 0;
-        for (Index row = 0; row < tile.rows; ++row) sum += weight_of(row) * static_cast<double>(column[row]);
+        for (Index row = 0; row < tile.rows; ++row)
+          if (!far[row]) sum += weight_of(row) * static_cast<double>(column[row]);
         const double center = sum / weight[at];
         for (Index row = 0; row < tile.rows; ++row)
-          square += weight_of(row) * std::pow(static_cast<double>(column[row]) - center, 2);
+          if (!far[row]) square += weight_of(row) * std::pow(static_cast<double>(column[row]) - center, 2);
         means[at * width + i] = center;
         squares[at * width + i] = square;
       }
     });
+    if (std::isfinite(farthest) && std::none_of(weight.begin(), weight.end(), [](double w) { return w > 0; })) {
+      moments(layer, x, context, weights, mean, deviation, threads, std::numeric_limits<double>::infinity());
+      return;
+    }
     for (std::size_t i = 0; i < width; ++i) {
       double total = 0, center = 0, square = 0;
       for (std::size_t at = 0; at < weight.size(); ++at) {
@@ -469,6 +507,7 @@ class Flow {
 
   Index dim_ = 0, context_ = 0;
   std::unique_ptr<Base<Scalar>> base_;
+  std::vector<Domain> latent_domains_;
   std::vector<std::unique_ptr<Layer<Scalar>>> layers_;  // in generator order
   std::vector<Index> offsets_;                          // of each layer's parameters
   std::vector<ParameterBlock> blocks_;
@@ -478,10 +517,9 @@ class Flow {
 
   // The state's column of each latent feature, data feature, and the context's of each context feature.
   std::vector<Index> latent_columns_, data_columns_, context_columns_;
-  AffineMap to_standard_, from_standard_, scale_grad_, unscale_grad_;
-  AffineMap context_to_standard_, context_from_standard_, context_unscale_grad_;
-  AffineMap identity_;    // of dim() columns
-  double log_scale_ = 0;  // sum of log scale over features
+  DataSide data_side_;
+  AffineMap context_to_standard_, context_unscale_grad_;
+  AffineMap identity_;  // of dim() columns
 };
 
 }  // namespace pushforward

@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <cstdint>
+#include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "pushforward/tile.hpp"
@@ -41,6 +43,20 @@ struct AffineMap {
     return {std::vector<double>(n, 0.0), std::vector<double>(n, 1.0)};
   }
 };
+
+// The maps of a standardisation, (value - shift) / scale, and back.
+inline void set_affine_maps(const std::vector<double>& shift, const std::vector<double>& scale, Index width,
+                            AffineMap& to_standard, AffineMap& from_standard) {
+  if (static_cast<Index>(shift.size()) != width || static_cast<Index>(scale.size()) != width)
+    throw std::invalid_argument("a standardisation needs one shift and one scale per column");
+  for (std::size_t i = 0; i < scale.size(); ++i)
+    if (!(scale[i] > 0) || !std::isfinite(scale[i]) || !std::isfinite(1 / scale[i]) || !std::isfinite(shift[i]))
+      throw std::invalid_argument("a standardisation needs finite shifts and finite scales above 0");
+  std::vector<double> inverse;
+  for (const double s : scale) inverse.push_back(1 / s);
+  to_standard = {shift, std::move(inverse)};
+  from_standard = {shift, scale};
+}
 
 namespace detail {
 

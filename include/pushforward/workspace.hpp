@@ -22,7 +22,8 @@ struct Workspace {
   Scalar *grad_state, *grad_context;  // null without an adjoint
   Scalar* grad_log_det;               // (kTileRows,), also the derivative by each row's log p
   double *log_det, *log_prob;         // (kTileRows,)
-  bool* bad;                          // (kTileRows,), rows with a value that is not finite
+  bool* bad;                          // (kTileRows,), rows without a result: a value is not finite, or outside
+  bool* outside;                      // (kTileRows,), bad rows with every value finite, and one outside its support
 
   Workspace(const WorkspaceShape& shape, std::byte* memory) {
     const auto take = [&](auto*& pointer, Index count) {
@@ -40,6 +41,7 @@ struct Workspace {
     take(scratch, shape.adjoint ? shape.scratch * kTileRows : 0);
     take(grad_state, shape.adjoint ? shape.dim * kTileRows : 0);
     take(grad_context, shape.adjoint ? shape.context * kTileRows : 0);
+    take(outside, kTileRows);
   }
 
   static std::size_t bytes(const WorkspaceShape& shape) {

@@ -22,6 +22,7 @@ from pushforward.layers import (
 )
 from pushforward.optimizer import Adam
 from pushforward.presets import maf, neural_spline, nice, realnvp
+from pushforward.supports import Circle, Interval, Positive, Real
 
 __version__: str = core.version
 del core
@@ -34,15 +35,19 @@ __all__ = [
     "Additive",
     "Affine",
     "Autoregressive",
+    "Circle",
     "Coupling",
     "Epoch",
     "FileFormatError",
     "Flow",
     "History",
     "Householder",
+    "Interval",
     "Normal",
     "Permutation",
+    "Positive",
     "RationalQuadratic",
+    "Real",
     "ResNet",
     "StudentT",
     "TrainingDivergedError",

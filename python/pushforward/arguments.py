@@ -12,7 +12,12 @@ from pushforward import __version__, presets
 from pushforward.layers import MLP
 from pushforward.tables import split_names
 
-PRESETS = {"realnvp": presets.realnvp, "nice": presets.nice}
+PRESETS = {
+    "neural_spline": presets.neural_spline,
+    "realnvp": presets.realnvp,
+    "nice": presets.nice,
+    "maf": presets.maf,
+}
 """By name; the first is the default."""
 
 T = TypeVar("T")
@@ -145,8 +150,15 @@ def _fit(command: _Parser) -> None:
         group.add_argument(name, default=argparse.SUPPRESS, help=help_text, **kind)
 
     option(flow, "--depth", "couplings (default: 8)", metavar="N", type=_integer(1))
-    option(flow, "--hidden", "widths of each network's hidden layers (default: 64,64)", metavar="N,N,...", type=_widths)
-    option(flow, "--activation", "what follows a hidden layer (default: silu)", metavar="NAME", type=_activation)
+    option(
+        flow,
+        "--hidden",
+        "widths of each network's hidden layers; one of neural_spline's makes it a residual network (default: the "
+        "preset's)",
+        metavar="N,N,...",
+        type=_widths,
+    )
+    option(flow, "--activation", "what follows a hidden layer (default: the preset's)", metavar="NAME", type=_activation)
     option(training, "--epochs", "passes over the rows (default: 200, or 100,000 steps)", metavar="N", type=_integer(1))
     option(training, "--batch-size", "rows of a step (default: 256 or 512)", metavar="N", type=_integer(1))
     option(training, "--schedule", "of the learning rate (default: cosine)", choices=("cosine", "constant"))

@@ -226,9 +226,12 @@ def _check_rows(table: tables.Table, columns: list[str], x: Array) -> None:
 
 
 def _new_flow(args: argparse.Namespace, columns: list[str], context: list[str]) -> Flow:
+    options = _given(args, "depth", "hidden", "activation")
+    if args.preset == "neural_spline" and len(options.get("hidden", ())) == 1:
+        (options["hidden"],) = options["hidden"]
     flow = Flow(
         len(columns),
-        layers=arguments.PRESETS[args.preset](len(columns), **_given(args, "depth", "hidden", "activation")),
+        layers=arguments.PRESETS[args.preset](len(columns), **options),
         context=len(context),
         dtype=args.dtype,
         seed=args.seed,

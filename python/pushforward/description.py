@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pushforward import checks
+from pushforward import checks, supports
 from pushforward import layers as parts
 from pushforward.layers import LU, Autoregressive, Base, Coupling, Layer, Permutation
+from pushforward.supports import Support
 
 _KINDS = {
     kind.__name__: kind
@@ -29,6 +30,10 @@ _KINDS = {
         parts.Normal,
         parts.StudentT,
         parts.Uniform,
+        supports.Real,
+        supports.Positive,
+        supports.Interval,
+        supports.Circle,
     )
 }
 
@@ -58,7 +63,8 @@ def resolve(layers: Sequence[Layer], dim: int, rng: np.random.Generator) -> list
     for i, layer in enumerate(layers):
         if not isinstance(layer, Layer):
             raise TypeError(
-                f"layers[{i}] must be a Coupling, Autoregressive, Permutation, LU, Householder or ActNorm, not {layer!r}"
+                f"layers[{i}] must be a Coupling, Autoregressive, Permutation, LU, Householder or ActNorm, "
+                f"not {layer!r}"
             )
         entry = to_json(layer)
         if isinstance(layer, Coupling):
@@ -78,8 +84,11 @@ def check(model: Mapping[str, Any]) -> None:
     checks.choice("dtype", model["dtype"], ("float32", "float64"))
     if not isinstance(from_json(model["base"]), Base):
         raise ValueError("base is no base")
-    if set(model) != {"dim", "context", "dtype", "base", "layers"}:
-        raise ValueError("the model has other parts than dim, context, dtype, base and layers")
+    if set(model) - {"support"} != {"dim", "context", "dtype", "base", "layers"}:
+        raise ValueError("the model has other parts than dim, context, dtype, base, support and layers")
+    if not isinstance(model.get("support", []), list):
+        raise ValueError("support is no list")
+    support_of(model)
     for i, entry in enumerate(model["layers"]):
         layer = from_json(entry)
         if not isinstance(layer, Layer):
@@ -97,6 +106,21 @@ def check(model: Mapping[str, Any]) -> None:
             raise ValueError(f"layers[{i}] has no permutation of {dim} features")
 
 
-def describe(dim: int, context: int, dtype: str, base: Base, layers: list[dict[str, Any]]) -> dict[str, Any]:
+def describe(
+    dim: int, context: int, dtype: str, base: Base, support: Sequence[Support], layers: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Describe a whole flow."""
-    return {"dim": dim, "context": context, "dtype": dtype, "base": to_json(base), "layers": layers}
+    return {
+        "dim": dim,
+        "context": context,
+        "dtype": dtype,
+        "base": to_json(base),
+        "support": [to_json(entry) for entry in support],
+        "layers": layers,
+    }
+
+
+def support_of(model: Mapping[str, Any]) -> tuple[Support, ...]:
+    """Return the support of each feature; a description of an older file has none, and every feature is real."""
+    entries = [from_json(entry) for entry in model["support"]] if "support" in model else None
+    return supports.resolve(entries, model["dim"])

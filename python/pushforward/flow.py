@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pushforward import checks, description, files, presets, rows
+from pushforward import checks, description, files, presets, rows, supports
 from pushforward._dispatch import core
-from pushforward.layers import Base, Layer, Normal, StudentT
+from pushforward.layers import Base, Layer, Normal
+from pushforward.supports import Support
 
 if TYPE_CHECKING:
     from pushforward.history import Epoch, History
@@ -28,7 +29,8 @@ class Flow:
     log p(x) = log p_base(G^-1(x)) + log|det dG^-1/dx| (Papamakarios et al. 2021, equation 4). The data are
     standardised first, always as part of the model: x and every density are in the units of the table.
 
-    Rows whose values are not all finite come back as NaN, and change no other row. Results do not depend, to the last
+    Rows whose values are not all finite come back as NaN, and change no other row; so do rows outside the support,
+    except that their log density is -inf. Results do not depend, to the last
     bit, on the number of threads or on which rows are passed together. Several Python threads may call one flow at
     once, as long as none of them changes it.
 
@@ -38,9 +40,11 @@ class Flow:
         Features, at least 1.
     layers : sequence of layers, optional
         `Coupling`, `Autoregressive`, `Permutation`, `LU`, `Householder` and `ActNorm` in generator order, base first.
-        By default ``realnvp(dim)``.
+        By default ``neural_spline(dim)``.
     base : Normal, StudentT or Uniform
         The density of the latent side.
+    support : Real, Positive, Interval, Circle or a sequence of one per feature, optional
+        What values the features may take; by default any. There is no mass outside.
     context : int
         Conditioning features; with any, every call takes ``context=`` of shape ``(n, context)`` or ``(context,)``.
     dtype : {"float32", "float64"}
@@ -79,6 +83,7 @@ class Flow:
         *,
         layers: Sequence[Layer] | None = None,
         base: Base = Normal(),  # noqa: B008 -- frozen
+        support: Support | Sequence[Support] | None = None,
         context: int = 0,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
@@ -88,12 +93,13 @@ class Flow:
         context = checks.integer("context", context)
         if not isinstance(base, Base):
             raise TypeError(f"base must be Normal(), StudentT() or Uniform(), not {base!r}")
+        support = supports.resolve(support, dim)
         rng = np.random.default_rng(seed)
         if layers is not None and not isinstance(layers, Sequence):
             raise TypeError(f"layers must be a sequence of layers, not {layers!r}")
-        parts = presets.realnvp(dim) if layers is None else list(layers)
+        parts = presets.neural_spline(dim) if layers is None else list(layers)
         resolved = description.resolve(parts, dim, rng)
-        self._build(description.describe(dim, context, _precision(dtype), base, resolved))
+        self._build(description.describe(dim, context, _precision(dtype), base, support, resolved))
         self.num_threads = num_threads
         for name, values in self.named_parameters().items():
             bound = self._bounds[name]
@@ -109,6 +115,7 @@ class Flow:
         self._dim: int = described["dim"]
         self._context: int = described["context"]
         self._base: Base = description.from_json(described["base"])
+        self._support = description.support_of(described)
         kind = core.FlowFloat32 if described["dtype"] == "float32" else core.FlowFloat64
         self._core = kind(json.dumps(described), -1 if most_parameters is None else most_parameters)
         self._bounds = {name: bound for name, _, bound in self._core.parameter_blocks}
@@ -145,6 +152,17 @@ class Flow:
         return self._base
 
     @property
+    def support(self) -> tuple[Support, ...]:
+        """What values each feature may take.
+
+        Examples
+        --------
+        >>> Flow(2, support=[Positive(), Real()]).support
+        (Positive(), Real())
+        """
+        return self._support
+
+    @property
     def layers(self) -> list[Layer]:
         """The layers as they were described, in generator order."""
         return [description.from_json(layer) for layer in self._description["layers"]]
@@ -160,9 +178,11 @@ class Flow:
 
     def __repr__(self) -> str:
         layers = "".join(f"        {layer!r},\n" for layer in self.layers)
+        entries: object = self._support if len(set(self._support)) > 1 else self._support[0]
+        support = "" if supports.are_real(self._support) else f"    support={entries!r},\n"
         context = f"    context={self._context},\n" if self._context else ""
         return (
-            f"Flow(\n    {self._dim},\n    layers=[\n{layers}    ],\n    base={self._base!r},\n{context}"
+            f"Flow(\n    {self._dim},\n    layers=[\n{layers}    ],\n    base={self._base!r},\n{support}{context}"
             f"    dtype={self._description['dtype']!r},\n)"
         )
 
@@ -241,12 +261,13 @@ class Flow:
         Raises
         ------
         TypeError, ValueError
-            If an array has the wrong shape or type, is empty, holds NaN or infinity, or has a constant feature.
+            If an array has the wrong shape or type, is empty, holds NaN or infinity or a value outside its support,
+            or has a constant feature.
         """
         from pushforward import start
 
         table = start.table_of(self, x, context, weights)
-        start.check_density(table)
+        start.check_density(table, self.support)
         start.initialize(self, table)
         self._take_names(x, context)
         return self
@@ -334,9 +355,9 @@ class Flow:
         Raises
         ------
         TypeError, ValueError
-            Before any work, if an array has the wrong shape or type, holds NaN or infinity, is empty, or has a
-            constant feature, or two that are equal, or if an option is out of its range; or if the checkpoint to go
-            on from is of another fit.
+            Before any work, if an array has the wrong shape or type, holds NaN or infinity or a value outside its
+            support, is empty, or has a constant feature, or two that are equal, or if an option is out of its range;
+            or if the checkpoint to go on from is of another fit.
         FileFormatError
             If that checkpoint is damaged.
         OSError
@@ -400,7 +421,7 @@ class Flow:
         Returns
         -------
         (n,) array of float64
-            NaN where a row holds NaN or infinity; `out` if that was given.
+            NaN where a row holds NaN or infinity, -inf where a value is outside its support; `out` if that was given.
 
         Raises
         ------
@@ -476,11 +497,20 @@ class Flow:
     def _draw(self, n: int, context: object, seed: Seed) -> tuple[Floats, checks.Array | None]:
         n = checks.integer("n", n)
         condition = checks.condition(context, self._context, n)
-        rng = np.random.default_rng(seed)
-        if isinstance(self._base, StudentT) and self._base.learned:
-            learned = self.named_parameters()["base.log_df"]
-            return self._base.sample(n, self._dim, rng, self._data_dtype, learned), condition
-        return self._base.sample(n, self._dim, rng, self._data_dtype), condition
+        return self._sample_base(n, np.random.default_rng(seed)), condition
+
+    def _sample_base(self, n: int, rng: np.random.Generator) -> Floats:
+        """Draw latent points: of the base on the line, uniform where the features of a circle or a box live."""
+        domains = np.array(self._core.latent_domains)
+        lines = domains == "line"
+        learned = self.named_parameters().get("base.log_df")
+        drawn = self._base.sample(n, int(lines.sum()), rng, self._data_dtype, learned)
+        if lines.all():
+            return drawn
+        z: Floats = np.empty((n, self._dim), dtype=drawn.dtype)
+        z[:, lines] = drawn
+        z[:, ~lines] = rng.uniform(-1, 1, size=(n, int((~lines).sum()))) * np.where(domains == "box", 1, np.pi)[~lines]
+        return z
 
     # -- the map and its derivatives -----------------------------------------------------------------------------
 
@@ -595,7 +625,8 @@ class Flow:
         Returns
         -------
         float, (p,) array
-            The loss in nats, and its gradient in the flow's dtype; NaN if a row holds NaN or infinity.
+            The loss in nats, and its gradient in the flow's dtype. Both are NaN if a row holds NaN or infinity; if a
+            value is outside its support, the loss is inf and the gradient NaN.
 
         Raises
         ------

@@ -504,8 +504,8 @@ class ActNorm:
 Layer: TypeAlias = Coupling | Autoregressive | Permutation | LU | Householder | ActNorm
 
 
-# A latent sample goes to the core in this dtype.
 _Sample: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+_Learned: TypeAlias = _Sample | None  # a base's own parameters
 
 
 @dataclass(frozen=True)
@@ -520,7 +520,9 @@ class Normal:
     (2, 3)
     """
 
-    def sample(self, n: int, dim: int, rng: np.random.Generator, dtype: npt.DTypeLike) -> _Sample:
+    def sample(
+        self, n: int, dim: int, rng: np.random.Generator, dtype: npt.DTypeLike, learned: _Learned = None
+    ) -> _Sample:
         """Draw `n` points, (n, dim) of float32 or float64."""
         return rng.standard_normal((n, dim), dtype=np.float32 if dtype == np.float32 else np.float64)
 
@@ -557,22 +559,17 @@ class StudentT:
         low = 0.51 if self.learned else 0.01
         object.__setattr__(self, "df", checks.number("df", self.df, low, 1e9))
 
-    def degrees(self, log_df: npt.NDArray[np.floating] | None) -> npt.NDArray[np.float64]:
+    def degrees(self, log_df: _Learned) -> npt.NDArray[np.float64]:
         """Return the degrees of freedom that the learned parameters stand for, (1,) or one per feature."""
         if log_df is None:
             return np.array([self.df])
         return 0.5 + (self.df - 0.5) * np.exp(np.clip(log_df.astype(np.float64), -30, 30))
 
     def sample(
-        self,
-        n: int,
-        dim: int,
-        rng: np.random.Generator,
-        dtype: npt.DTypeLike,
-        log_df: npt.NDArray[np.floating] | None = None,
+        self, n: int, dim: int, rng: np.random.Generator, dtype: npt.DTypeLike, learned: _Learned = None
     ) -> _Sample:
         """Draw `n` points, (n, dim) of float32 or float64."""
-        z = rng.standard_t(self.degrees(log_df), size=(n, dim))
+        z = rng.standard_t(self.degrees(learned), size=(n, dim))
         if dtype != np.float32:
             return z
         largest = np.finfo(np.float32).max
@@ -592,9 +589,11 @@ class Uniform:
     (2, 3)
     """
 
-    def sample(self, n: int, dim: int, rng: np.random.Generator, dtype: npt.DTypeLike) -> _Sample:
+    def sample(
+        self, n: int, dim: int, rng: np.random.Generator, dtype: npt.DTypeLike, learned: _Learned = None
+    ) -> _Sample:
         """Draw `n` points, (n, dim) of float32 or float64."""
-        return (2 * rng.random((n, dim), dtype=np.float32 if dtype == np.float32 else np.float64) - 1).astype(dtype)
+        return 2 * rng.random((n, dim), dtype=np.float32 if dtype == np.float32 else np.float64) - 1
 
 
 Base: TypeAlias = Normal | StudentT | Uniform

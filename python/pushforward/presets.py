@@ -204,11 +204,8 @@ def neural_spline(
     checks.integer("dim", dim, 1)
     checks.integer("depth", depth, 1)
     checks.choice("mixing", mixing, ("lu", "permutation"))
-    network: Conditioner
-    if isinstance(hidden, Sequence):
-        network = MLP(hidden, activation)
-    else:
-        network = ResNet(hidden, blocks, activation, dropout)
+    is_mlp = isinstance(hidden, Sequence)
+    network: Conditioner = MLP(hidden, activation) if is_mlp else ResNet(hidden, blocks, activation, dropout)
     spline = RationalQuadratic(bins, bound)
     layer: Layer = (
         Autoregressive(spline, network)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pushforward import checks
+from pushforward import checks, supports
 from pushforward.rows import Array, Index, Rows
+from pushforward.supports import Support
 
 if TYPE_CHECKING:
     from pushforward.flow import Flow
@@ -19,9 +21,15 @@ Floats = npt.NDArray[np.float64]
 
 # Scoring and statistics go over a table in pieces of this size, so that their temporaries stay small.
 _PIECE_BYTES = 4 << 20
-# ActNorm's start needs means and deviations only: more than 65,536 rows change them by less than a percent.
+# ActNorm's start and the trimmed moments are means and deviations only: more than 65,536 rows change them by less than
+# a percent.
 _MOST_ROWS_TO_START = 1 << 16
 _MOST_BYTES_TO_START = 16 << 20
+# Half a percent of the rows on either side may be anything: errors, placeholders, the far end of a heavy tail. They are
+# left out of a standardisation when they make the deviation more than three times that of the others, which a cluster
+# of a percent does not do, being among the others.
+_TRIMMED = 0.005
+_MOST_RATIO = 3.0
 
 
 def table_of(flow: Flow, x: object, context: object, weights: object, name: str = "x") -> Rows:
@@ -43,10 +51,15 @@ def pieces(rows: Rows) -> Iterator[tuple[Array, Array | None, Array | None, Inde
             yield window.x, window.context, window.weights, window.index[first : first + size]
 
 
-def check_finite(rows: Rows, name: str) -> tuple[Floats, Floats]:
-    """Raise if a row, or its context, holds NaN or infinity. Returns least and greatest value of each feature."""
+def check_values(rows: Rows, name: str, support: Sequence[Support]) -> tuple[Floats, Floats]:
+    """Raise if a row, or its context, holds NaN or infinity, or a value is outside its support.
+
+    Returns least and greatest value of each feature.
+    """
     low, high = np.full(rows.x.shape[1], np.inf), np.full(rows.x.shape[1], -np.inf)
     bad = {name: [0, 0], "context": [0, 0]}  # how many, and the first
+    astray, stray = 0, ""  # rows outside their support: how many, and what the first one is
+    bounded = not supports.are_real(support)
     seen = 0
     for x, context, _, index in pieces(rows):
         for label, part in ((name, x[index]), ("context", None if context is None else context[index])):
@@ -59,16 +72,26 @@ def check_finite(rows: Rows, name: str) -> tuple[Floats, Floats]:
                 bad[label][0] += int((~finite).sum())
             elif label == name:
                 low, high = np.minimum(low, part.min(axis=0)), np.maximum(high, part.max(axis=0))
+                beyond = supports.outside(support, part) if bounded else None
+                if beyond is not None and beyond.any():
+                    rows_beyond = beyond.any(axis=1)
+                    if not astray:
+                        row = int(rows_beyond.argmax())
+                        i = int(beyond[row].argmax())
+                        stray = f"row {seen + row}: feature {i} is {part[row, i]!s}, support {support[i]!r}"
+                    astray += int(rows_beyond.sum())
         seen += len(index)
     for label, (count, first) in bad.items():
         if count:
             raise ValueError(f"{label} has {count} row{'s' * (count > 1)} with NaN or infinity, first at row {first}")
+    if astray:
+        raise ValueError(f"{name} has {astray} row{'s' * (astray > 1)} outside their support, first at {stray}")
     return low, high
 
 
-def check_density(rows: Rows, name: str = "x") -> None:
-    """Raise if rows cannot have a density: values that are not finite, constant features, a feature twice."""
-    low, high = check_finite(rows, name)
+def check_density(rows: Rows, support: Sequence[Support], name: str = "x") -> None:
+    """Raise if rows cannot have a density: values not finite or outside, constant features, a feature twice."""
+    low, high = check_values(rows, name, support)
     constant = np.flatnonzero(low == high)
     if len(constant):
         raise ValueError(
@@ -86,9 +109,12 @@ def check_density(rows: Rows, name: str = "x") -> None:
 
 @dataclass
 class _Moments:
-    """Weighted mean and variance by column, combined piece by piece (Chan, Golub, LeVeque 1983)."""
+    """Weighted mean and variance by column, combined piece by piece (Chan, Golub, LeVeque 1983).
 
-    weight: float
+    Infinite values, which are those on the bound of a support, are left out.
+    """
+
+    weight: Floats
     mean: Floats
     square: Floats
     low: Floats
@@ -96,7 +122,7 @@ class _Moments:
 
     @classmethod
     def of(cls, width: int) -> _Moments:
-        return cls(0.0, np.zeros(width), np.zeros(width), np.full(width, np.inf), np.full(width, -np.inf))
+        return cls(np.zeros(width), np.zeros(width), np.zeros(width), np.full(width, np.inf), np.full(width, -np.inf))
 
     def add(self, values: Array, weights: Array | None) -> None:
         values = values.astype(np.float64)
@@ -104,30 +130,93 @@ class _Moments:
         values, w = values[w > 0], w[w > 0]
         if not len(values):
             return
-        weight = float(w.sum())
-        mean = w @ values / weight
+        finite = np.isfinite(values)
+        if finite.all():
+            weight = np.full(len(self.mean), w.sum())
+            mean = w @ values / weight
+            square = w @ (values - mean) ** 2
+            low, high = values.min(axis=0), values.max(axis=0)
+        else:
+            low = values.min(axis=0, where=finite, initial=np.inf)
+            high = values.max(axis=0, where=finite, initial=-np.inf)
+            values, parts = np.where(finite, values, 0.0), np.where(finite, w[:, None], 0.0)
+            weight = parts.sum(axis=0)
+            mean = (parts * values).sum(axis=0) / np.where(weight > 0, weight, 1.0)
+            square = (parts * (values - mean) ** 2).sum(axis=0)
         step, total = mean - self.mean, self.weight + weight
-        self.square += w @ (values - mean) ** 2 + step**2 * self.weight * weight / total
-        self.mean = self.mean + step * weight / total
+        divisor = np.where(total > 0, total, 1.0)
+        self.square += square + step**2 * self.weight * weight / divisor
+        self.mean = self.mean + step * weight / divisor
         self.weight = total
-        self.low, self.high = np.minimum(self.low, values.min(axis=0)), np.maximum(self.high, values.max(axis=0))
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
 
     def deviation(self) -> Floats:
-        return np.sqrt(self.square / self.weight)
+        return np.sqrt(self.square / np.where(self.weight > 0, self.weight, 1.0))
+
+
+def _trimmed(values: Array, weights: Array | None) -> tuple[Floats, Floats]:
+    """Return mean and deviation of each column without its least and its greatest values.
+
+    Of n rows max(1, ceil(0.005 n)) are left out on either side, or as much weight as so many have on average.
+    """
+    mean, deviation = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    for i in range(values.shape[1]):
+        column = values[:, i].astype(np.float64)
+        kept = np.isfinite(column) if weights is None else np.isfinite(column) & (weights > 0)
+        column = column[kept]
+        n = len(column)
+        count = max(1, math.ceil(_TRIMMED * n))
+        if n <= 2 * count:
+            continue
+        if weights is None:
+            column, w = np.sort(column)[count:-count], np.ones(n - 2 * count)
+        else:
+            order = np.argsort(column, kind="stable")
+            column, w = column[order], weights[kept][order]
+            ends = w.cumsum()
+            cut = count / n * ends[-1]
+            w = np.minimum(ends, ends[-1] - cut) - np.maximum(ends - w, cut)
+            column, w = column[w > 0], w[w > 0]
+        mean[i] = (w * column).sum() / w.sum()
+        deviation[i] = math.sqrt((w * (column - mean[i]) ** 2).sum() / w.sum())
+    return mean, deviation
+
+
+def _shift_and_scale(moments: _Moments, some: Array, weights: Array | None) -> tuple[Floats, Floats]:
+    """Return mean and deviation of each column, or those of its trimmed values where a few values make the scale.
+
+    `some` are rows enough to tell.
+    """
+    mean, deviation = moments.mean, moments.deviation()
+    center, spread = _trimmed(some, weights)
+    made_by_few = (spread > 0) & np.isfinite(spread) & ~(deviation <= _MOST_RATIO * spread)
+    return np.where(made_by_few, center, mean), np.where(made_by_few, spread, deviation)
 
 
 def initialize(flow: Flow, rows: Rows) -> None:
     """Set standardisation and ActNorm from rows."""
+
+    def to_line(x: Array, index: Index | None) -> Array:
+        """Return rows as the layers would see them without standardisation; for real features that is x."""
+        if supports.are_real(flow.support):
+            return x if index is None else x[index]
+        y: Array = flow._core.to_line(x, index, flow.num_threads)
+        return y
+
     data, conditions = _Moments.of(flow.dim), _Moments.of(flow.context)
+    some, some_conditions, some_weights = _some(rows)
     with np.errstate(over="ignore", invalid="ignore"):
         for x, context, weights, index in pieces(rows):
             w = None if weights is None else weights[index]
-            data.add(x[index], w)
+            data.add(to_line(x, index), w)
             if context is not None:
                 conditions.add(context[index], w)
-        scale, spread = data.deviation(), conditions.deviation() if flow.context else np.ones(0)
+        shift, scale = _shift_and_scale(data, to_line(some, None), some_weights)
+        center, spread = conditions.mean, np.ones(flow.context)
+        if some_conditions is not None:
+            center, spread = _shift_and_scale(conditions, some_conditions, some_weights)
     # The whole table has passed check_density; the training rows, or those with weight, may still be too alike.
-    constant = data.low == data.high  # where rounding can leave a spread that is not 0
+    constant = data.low >= data.high  # where rounding can leave a spread that is not 0
     unfit = np.flatnonzero(~np.isfinite(scale) | (scale == 0) | constant)
     if len(unfit):
         spread_there = 0.0 if constant[unfit[0]] else scale[unfit[0]]
@@ -136,14 +225,16 @@ def initialize(flow: Flow, rows: Rows) -> None:
         )
     # A constant condition carries nothing, and does no harm.
     spread = np.where((conditions.low < conditions.high) & (spread > 0) & np.isfinite(spread), spread, 1.0)
-    flow._set_standardization((data.mean, scale), (conditions.mean, spread))
+    on_line = np.array([domain == "line" for domain in flow._core.domains])
+    shift, scale = np.where(on_line, shift, 0.0), np.where(on_line, scale, 1.0)
+    flow._set_standardization((shift, scale), (center, spread))
     flow._data_dtype = rows.x.dtype
     flow._initialized = True
-    flow._core.initialize_from_data(*_some(rows), flow.num_threads)
+    flow._core.initialize_from_data(some, some_conditions, some_weights, flow.num_threads)
 
 
 def _some(rows: Rows) -> tuple[Array, Array | None, Array | None]:
-    """Copy rows for the layers that start from data, evenly spaced."""
+    """Copy rows for the trimmed moments and for the layers that start from data, evenly spaced."""
     step = -(-len(rows) // max(min(_MOST_ROWS_TO_START, _MOST_BYTES_TO_START // rows.bytes_per_row), 1024))
     parts = []
     for x, context, weights, index in pieces(rows):
@@ -173,7 +264,7 @@ def held_out(flow: Flow, rows: Rows, validation: Any, rng: np.random.Generator) 
             raise ValueError("with a context, validation rows come as a tuple (x, context)")
         x, context = validation
     held = table_of(flow, x, context, None, "validation")
-    check_finite(held, "validation")
+    check_values(held, "validation", flow.support)
     return rows, held
 
 

@@ -98,7 +98,7 @@ def _in_view() -> bool:
 
 def fit(flow: Flow, rows: Rows, validation: object, options: Options) -> None:
     """Fit a flow to rows."""
-    start.check_density(rows)
+    start.check_density(rows, flow.support)
     if options.resume is not None:
         _resume(flow, rows, validation, options, options.resume)
         return

@@ -66,6 +66,7 @@ const Json kActNorm = {{"kind", "ActNorm"}};
 struct Case {
   const char* name;
   std::function<Json(Index dim)> layers;
+  bool positive = false;  // every second feature, from the first on
 };
 
 const Case kCases[] = {
@@ -83,7 +84,14 @@ const Case kCases[] = {
                            coupling(kAffine, {8}, "silu", dim, 1), permutation(dim), permutation(dim),
                            coupling(kAdditive, {4}, "tanh", dim, 2)});
      }},
+    {"positive", [](Index dim) { return Json::array({kActNorm, coupling(kAffine, {7}, "tanh", dim, 0)}); }, true},
 };
+
+Json support(Index dim, bool positive) {
+  Json entries = Json::array();
+  for (Index i = 0; i < dim; ++i) entries.push_back({{"kind", positive && i % 2 == 0 ? "Positive" : "Real"}});
+  return entries;
+}
 
 template <class Scalar>
 Table table(const Values<Scalar>& values, Index columns) {
@@ -114,6 +122,7 @@ struct Trial {
         flow(Json{{"dim", features},
                   {"context", conditions},
                   {"base", {{"kind", "Normal"}}},
+                  {"support", support(features, tried.positive)},
                   {"layers", tried.layers(features)}}) {
     Random random(static_cast<std::uint64_t>(features * 100 + conditions));
     for (Index i = 0; i < flow.parameter_count(); ++i) flow.parameters()[i] = Scalar(random.uniform(-0.4, 0.4));
@@ -209,7 +218,10 @@ void adjoint(Trial<double>& trial, Direction direction) {
   const auto condition = trial.condition;
   const auto seeds = random.uniforms<double>(trial.rows * trial.dim, -1, 1);
   const auto log_det_seeds = random.uniforms<double>(trial.rows, -1, 1);
-  const auto dinput = random.uniforms<double>(trial.rows * trial.dim, -1, 1);
+  auto dinput = random.uniforms<double>(trial.rows * trial.dim, -1, 1);
+  // A positive feature near 0 is moved by less than itself.
+  if (direction == Direction::inverse)
+    for (std::size_t i = 0; i < dinput.size(); ++i) dinput[i] *= std::min(1.0, std::abs(input[i]));
   const auto dcondition = random.uniforms<double>(trial.rows * trial.context, -1, 1);
   const auto dparameters = random.uniforms<double>(count, -1, 1);
 
@@ -325,6 +337,65 @@ void adam() {
   expect(same_bits(step(1), step(3)), "Adam", "a step depends on the number of threads");
 }
 
+// On the bounds of a support all is finite, beyond them there is no density, and no point is carried there.
+template <class Scalar>
+void bounds() {
+  const std::string where = std::is_same_v<Scalar, float> ? "bounds, float" : "bounds, double";
+  const Flow<Scalar> flow(Json{{"dim", 4},
+                               {"context", 0},
+                               {"base", {{"kind", "Normal"}}},
+                               {"support", Json::array({{{"kind", "Positive"}},
+                                                        {{"kind", "Interval"}, {"low", -0.1}, {"high", 0.3}},
+                                                        {{"kind", "Circle"}, {"low", 0.0}, {"high", 2 * kPi}},
+                                                        {{"kind", "Real"}}})},
+                               {"layers", Json::array({kActNorm})}});
+  const auto turn = static_cast<Scalar>(2 * kPi);
+  const Values<Scalar> x{
+      0, Scalar(-0.1), 0, 0, 0, Scalar(0.3), turn, 0, Scalar(-1), 0, 1, 0, 1, 1, 1, 0, 1, 0, 7, 0, 1, 0, 1, NAN};
+  Values<double> density(6);
+  flow.log_prob(x.data(), 6, density.data(), nullptr, 1);
+  expect(std::isfinite(density[0]) && std::isfinite(density[1]), where, "no density on a bound");
+  for (std::size_t i = 2; i < 5; ++i) expect(density[i] == -INFINITY, where, "a density outside the support");
+  expect(std::isnan(density[5]), where, "a bad row has a density");
+  Scalar gradient[8];
+  expect(flow.loss_and_grad(x.data(), 5, gradient, nullptr, 1) == INFINITY, where, "a loss outside the support");
+  expect(std::isfinite(flow.loss_and_grad(x.data(), 2, gradient, nullptr, 1)), where, "no loss on a bound");
+
+  Values<Scalar> z;
+  for (const double value : {-1e4, -9.0, -kPi, 0.0, kPi, 9.0, 1e4}) z.insert(z.end(), 4, static_cast<Scalar>(value));
+  Values<Scalar> carried(z.size());
+  Values<double> log_det(7);
+  flow.forward(z.data(), 7, carried.data(), log_det.data(), nullptr, 1);
+  for (std::size_t row = 0; row < 7; ++row) {
+    const Scalar* at = carried.data() + 4 * row;
+    expect(at[0] > 0 && std::isfinite(at[0]) && at[1] >= -0.1 && at[1] <= 0.3 && at[2] >= 0 && at[2] <= 2 * kPi, where,
+           "a point outside the support");
+    expect(std::isfinite(log_det[row]), where, "a log_det that is not finite");
+  }
+}
+
+// An interval under a uniform base: the box [-1, 1], and its ends.
+void box() {
+  const Json interval = {{"kind", "Interval"}, {"low", -3.0}, {"high", 1.0}};
+  const DataSide side({Support(interval)}, true);
+  expect(side.domain(0) == Domain::box, "box", "another domain");
+  constexpr Index kRows = 5, kColumn = 0;
+  alignas(64) double state[kTileRows] = {-1, -0.5, 0, 1, 1.5}, back[kTileRows];
+  const Values<double> want{-3, -2, -1, 1, 1};
+  Values<double> x(kRows), seeds(kRows, 1.0), dlog_det(kRows, 2.0);
+  double log_det[kTileRows];
+  bool bad[kTileRows] = {}, outside[kTileRows] = {};
+  side.write(state, 0, kRows, &kColumn, bad, {x.data(), true});
+  expect(same_bits(x, want), "box", "points are carried elsewhere");
+  side.read(table(x, 1), 0, kRows, &kColumn, back, log_det, bad, outside);
+  for (Index row = 0; row < 4; ++row) expect(back[row] == state[row], "box", "a point does not come back");
+  expect(back[4] == 1 && log_det[0] == -std::log(2.0), "box", "another log_det");
+  side.read_grad(table(seeds, 1), dlog_det.data(), true, 0, kRows, &kColumn, state, back, bad);
+  for (Index row = 0; row < kRows; ++row) expect(back[row] == (row < 4 ? 2 : 0), "box", "another adjoint of forward");
+  side.write_grad(seeds.data(), dlog_det.data(), table(want, 1), 0, kRows, &kColumn, bad, {x.data(), true});
+  for (const double dx : x) expect(dx == 0.5, "box", "another adjoint of inverse");
+}
+
 void wrong_calls() {
   const Trial<float> without(kCases[1], 2, 0, 1), with(kCases[1], 2, 1, 1);
   float x[2] = {};
@@ -353,6 +424,9 @@ int main() {
         run<float>(tried, dim, context);
         run<double>(tried, dim, context);
       }
+  bounds<float>();
+  bounds<double>();
+  box();
   adam();
   wrong_calls();
   std::printf("%d checks, %d failures\n", checks, failures);

@@ -35,7 +35,6 @@ struct SplineOptions {
 };
 
 inline constexpr Index kMostBins = 64;
-inline constexpr double kPi = 3.14159265358979323846;
 
 // The kernel for one lane block of one feature. kBins: the number of bins where it is compiled in, 0 elsewhere.
 template <class Scalar, Domain kDomain, int kBins>
