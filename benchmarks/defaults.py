@@ -1,4 +1,4 @@
-"""Measure what the defaults of `realnvp` and `fit` are chosen by: `python benchmarks/defaults.py FOLDER [names]`.
+"""Measure what the defaults of `Flow` and `fit` are chosen by: `python benchmarks/defaults.py FOLDER [names]`.
 
 FOLDER holds uci/uci.npz and power/train.npy. Each line changes one thing; each column is a table's held-out
 log-likelihood in nats per row (15 % held out, standardised columns, discrete ones dequantised by uniform noise).
@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pushforward import MLP, ActNorm, Adam, Affine, Coupling, Flow, Permutation
+from pushforward import Adam, Flow, maf, neural_spline, nice, realnvp
 from pushforward.layers import Layer
+
+WEIGHT_DECAY = 1.0  # of the default optimiser
 
 UCI = ("protein", "kin40k", "pumadyn32nm", "parkinsons", "skillcraft", "wine")
 
@@ -40,45 +43,43 @@ def tables(folder: Path) -> dict[str, np.ndarray]:
     return result
 
 
-def build(
-    depth: int = 8,
-    hidden: tuple[int, ...] = (64, 64),
-    activation: str = "silu",
-    mask: str = "alternate",
-    actnorm: bool = True,
-    max_log_scale: float = 3.0,
-    every: int = 2,
-) -> list[Layer]:
-    layers: list[Layer] = []
-    for i in range(depth):
-        if i and i % every == 0:
-            layers.append(Permutation("random"))
-        layers.append(Coupling(Affine(max_log_scale), MLP(hidden, activation), mask=mask))
-        layers += [ActNorm()] * actnorm
-    return layers
-
-
-VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "default": ({}, {}),
-    "relu": ({"activation": "relu"}, {}),
-    "tanh": ({"activation": "tanh"}, {}),
-    "depth 4": ({"depth": 4}, {}),
-    "depth 12": ({"depth": 12}, {}),
-    "hidden 32": ({"hidden": (32, 32)}, {}),
-    "hidden 128": ({"hidden": (128, 128)}, {}),
-    "mask half": ({"mask": "half"}, {}),
-    "permute each": ({"every": 1}, {}),
-    "no ActNorm": ({"actnorm": False}, {}),
-    "log-scale 2": ({"max_log_scale": 2.0}, {}),
-    "log-scale 5": ({"max_log_scale": 5.0}, {}),
-    "rate 1e-3": ({}, {"optimizer": Adam(1e-3)}),
-    "rate 5e-3": ({}, {"optimizer": Adam(5e-3)}),
-    "batch 128": ({}, {"batch_size": 128}),
-    "batch 512": ({}, {"batch_size": 512}),
-    "no clipping": ({}, {"clip_norm": None}),
-    "decay 0.1": ({}, {"optimizer": Adam(2e-3, weight_decay=0.1)}),
-    "100 epochs": ({}, {"epochs": 100}),
-    "patience 10": ({}, {"patience": 10}),
+VARIANTS: dict[str, tuple[Callable[..., list[Layer]], dict[str, Any], dict[str, Any]]] = {
+    "default": (neural_spline, {}, {}),
+    # other presets
+    "autoregressive": (neural_spline, {"autoregressive": True}, {}),
+    "realnvp": (realnvp, {}, {}),
+    "maf": (maf, {}, {}),
+    "nice": (nice, {}, {}),
+    # other flows
+    "depth 4": (neural_spline, {"depth": 4}, {}),
+    "depth 6": (neural_spline, {"depth": 6}, {}),
+    "depth 12": (neural_spline, {"depth": 12}, {}),
+    "hidden 32": (neural_spline, {"hidden": 32}, {}),
+    "hidden 128": (neural_spline, {"hidden": 128}, {}),
+    "MLP 64, 64": (neural_spline, {"hidden": (64, 64)}, {}),
+    "2 blocks": (neural_spline, {"blocks": 2}, {}),
+    "4 bins": (neural_spline, {"bins": 4}, {}),
+    "16 bins": (neural_spline, {"bins": 16}, {}),
+    "bound 3": (neural_spline, {"bound": 3.0}, {}),
+    "bound 6": (neural_spline, {"bound": 6.0}, {}),
+    "silu": (neural_spline, {"activation": "silu"}, {}),
+    "tanh": (neural_spline, {"activation": "tanh"}, {}),
+    "dropout 0.1": (neural_spline, {"dropout": 0.1}, {}),
+    "permutations": (neural_spline, {"mixing": "permutation"}, {}),
+    "kept as they are": (neural_spline, {"unconditional": False}, {}),
+    # other fits
+    "rate 1e-3": (neural_spline, {}, {"optimizer": Adam(1e-3, weight_decay=WEIGHT_DECAY)}),
+    "rate 2e-3": (neural_spline, {}, {"optimizer": Adam(2e-3, weight_decay=WEIGHT_DECAY)}),
+    "rate 8e-3": (neural_spline, {}, {"optimizer": Adam(8e-3, weight_decay=WEIGHT_DECAY)}),
+    "no decay": (neural_spline, {}, {"optimizer": Adam(4e-3)}),
+    "decay 0.3": (neural_spline, {}, {"optimizer": Adam(4e-3, weight_decay=0.3)}),
+    "decay 3": (neural_spline, {}, {"optimizer": Adam(4e-3, weight_decay=3.0)}),
+    "batch 128": (neural_spline, {}, {"batch_size": 128}),
+    "batch 512": (neural_spline, {}, {"batch_size": 512}),
+    "no clipping": (neural_spline, {}, {"clip_norm": None}),
+    "30 epochs": (neural_spline, {}, {"epochs": 30}),
+    "100 epochs": (neural_spline, {}, {"epochs": 100}),
+    "200 epochs": (neural_spline, {}, {"epochs": 200}),
 }
 
 
@@ -87,11 +88,11 @@ def main(folder: str, names: str = ",".join(VARIANTS)) -> None:
     print("| variant |", " | ".join(data), "| seconds |")
     print("|---|" + "---|" * (len(data) + 1))
     for name in names.split(","):
-        flow_options, fit_options = VARIANTS[name]
+        preset, flow_options, fit_options = VARIANTS[name]
         start, scores = time.perf_counter(), []
         for x in data.values():
             train, test = np.split(x, [int(0.85 * len(x))])
-            flow = Flow(x.shape[1], layers=build(**flow_options), seed=1, num_threads=1)
+            flow = Flow(x.shape[1], layers=preset(x.shape[1], **flow_options), seed=1, num_threads=1)
             density = flow.fit(train, seed=1, progress=False, **fit_options).log_prob(test)
             scores.append(np.maximum(density, np.quantile(density, 0.01)).mean())
         print(

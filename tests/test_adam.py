@@ -90,6 +90,24 @@ def test_decay_does_not_pass_through_the_moments() -> None:
 
 
 @both_precisions
+@pytest.mark.parametrize("runs", [[], [(0, 1)], [(3, 40), (40, 41), (100, 20_000)], [(0, 30_000)], [(8191, 8193)]])
+def test_decay_of_some(dtype: str, runs: list[tuple[int, int]]) -> None:
+    """Parameters in the runs go as with decay, the others as without, to the last bit and for any threads."""
+    rng = np.random.default_rng(0)
+    start, grad = rng.normal(size=30_000).astype(dtype), rng.normal(size=30_000).astype(dtype)
+    want = Adam(0.1).step(start, grad)
+    inside = np.zeros(30_000, dtype=bool)
+    for first, last in runs:
+        inside[first:last] = True
+    want[inside] = Adam(0.1, weight_decay=0.5).step(start, grad)[inside]
+    for threads in (1, 3):
+        got = start.copy()
+        decayed = np.array(runs, dtype=np.int64).reshape(-1, 2)
+        Adam(0.1, weight_decay=0.5).update(got, grad, 0.1, np.inf, threads, decayed)
+        assert got.tobytes() == want.tobytes()
+
+
+@both_precisions
 def test_threads_do_not_change_a_bit(dtype: str) -> None:
     rng, results = np.random.default_rng(0), set()
     start, grad = rng.normal(size=30_000).astype(dtype), rng.normal(size=30_000).astype(dtype)
@@ -117,7 +135,7 @@ def test_addresses_do_not_change_a_bit(dtype: str, size: int) -> None:
     start, grad = np.zeros(size, dtype), rng.integers(0, 6, size).astype(dtype)
     for offset in (0, 16, 32, 48):
         parameters, moments = lying_at(start, offset), [lying_at(start, 48 - offset) for _ in range(2)]
-        core.adam_step(parameters, grad, *moments, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0, np.inf, 1)
+        core.adam_step(parameters, grad, *moments, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0, np.inf, None, 1)
         results.add(parameters.tobytes())
     assert len(results) == 1
 

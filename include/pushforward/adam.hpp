@@ -13,6 +13,18 @@ struct AdamSettings {
   double clip_norm;  // infinity: no clipping
 };
 
+// A run of parameters, first ... last - 1.
+struct ParameterRange {
+  Index first, last;
+};
+
+// The parameters that weight decay is for: all of them, or runs in increasing order.
+struct Decayed {
+  bool all = true;
+  const ParameterRange* runs = nullptr;
+  Index count = 0;
+};
+
 // Pieces of this many entries are the unit of threads and of the norm's partial sums, which are added in order: the
 // result does not depend on the number of threads.
 inline constexpr Index kAdamPiece = 8192;
@@ -39,7 +51,7 @@ double norm(Index count, const Scalar* values, int threads) {
 // nothing is changed.
 template <class Scalar>
 double adam_step(const AdamSettings& settings, Index step, Index count, Scalar* parameters, const Scalar* gradient,
-                 Scalar* mean, Scalar* square, int threads) {
+                 Scalar* mean, Scalar* square, const Decayed& decayed, int threads) {
   const double length = norm(count, gradient, threads);
   if (!std::isfinite(length)) return length;
   const double t = static_cast<double>(step);
@@ -50,18 +62,16 @@ double adam_step(const AdamSettings& settings, Index step, Index count, Scalar* 
   // m^ / (sqrt(v^) + eps) with both bias corrections taken out of the loop
   const auto rate = static_cast<Scalar>(settings.learning_rate * correction / (1 - std::pow(settings.beta1, t)));
   const auto eps = static_cast<Scalar>(settings.eps * correction);
-  const auto keep = static_cast<Scalar>(1 - settings.learning_rate * settings.weight_decay);
-  const auto update = [&](Scalar* parameter, const Scalar* slope, Scalar* m, Scalar* v) {
+  const auto update = [&](Scalar keep, Scalar* parameter, const Scalar* slope, Scalar* m, Scalar* v) {
     const Lanes<Scalar> g = clip * Eigen::Map<const Lanes<Scalar>>(slope);
     Eigen::Map<Lanes<Scalar>> p(parameter), ms(m), vs(v);
     ms = beta1 * ms + rest1 * g;
     vs = beta2 * vs + rest2 * g.square();
     p = keep * p - rate * ms / (vs.sqrt() + eps);
   };
-  parallel_pieces(count, kAdamPiece, threads, [&](Index, Index first, Index size) {
-    const Index end = first + size;
+  const auto update_run = [&](Scalar keep, Index first, Index end) {
     Index i = first;
-    for (; i + kLanes <= end; i += kLanes) update(parameters + i, gradient + i, mean + i, square + i);
+    for (; i + kLanes <= end; i += kLanes) update(keep, parameters + i, gradient + i, mean + i, square + i);
     if (i == end) return;
     // The rest goes through the same kernel, so that no entry's bits depend on its place.
     Scalar rest[4][kLanes] = {};
@@ -69,10 +79,28 @@ double adam_step(const AdamSettings& settings, Index step, Index count, Scalar* 
     std::copy(gradient + i, gradient + end, rest[1]);
     std::copy(mean + i, mean + end, rest[2]);
     std::copy(square + i, square + end, rest[3]);
-    update(rest[0], rest[1], rest[2], rest[3]);
+    update(keep, rest[0], rest[1], rest[2], rest[3]);
     std::copy_n(rest[0], end - i, parameters + i);
     std::copy_n(rest[2], end - i, mean + i);
     std::copy_n(rest[3], end - i, square + i);
+  };
+  const auto keep = static_cast<Scalar>(1 - settings.learning_rate * settings.weight_decay);
+  parallel_pieces(count, kAdamPiece, threads, [&](Index, Index first, Index size) {
+    const Index end = first + size;
+    if (decayed.all) {
+      update_run(keep, first, end);
+      return;
+    }
+    for (Index i = 0; i < decayed.count; ++i) {
+      const ParameterRange& range = decayed.runs[i];
+      if (range.last <= first) continue;
+      if (range.first >= end) break;
+      if (range.first > first) update_run(Scalar(1), first, range.first);
+      first = std::max(first, range.first);
+      update_run(keep, first, std::min(range.last, end));
+      first = std::min(range.last, end);
+    }
+    if (first < end) update_run(Scalar(1), first, end);
   });
   return length;
 }

@@ -146,7 +146,8 @@ class StudentT final : public Base<Scalar> {
           sum += seed * (slope - 0.5 * (1 + square / n).log() + 0.5 * (n + 1) / n * square / (n + square));
       }
       // dn / du = n - kLeast
-      if (learned_ && dparameters) dparameters[k] += static_cast<Scalar>(sum.sum() * (n - kLeast));
+      if (learned_ && dparameters && std::abs(parameters[k]) < Scalar(kMostLog))
+        dparameters[k] += static_cast<Scalar>(sum.sum() * (n - kLeast));
       ++k;
     }
   }
@@ -154,10 +155,11 @@ class StudentT final : public Base<Scalar> {
  private:
   // Below, the tails have no mean left, and a fit that goes there is lost.
   static constexpr double kLeast = 0.5;
+  static constexpr double kMostLog = 30;  // of |u|, so that exp(u) is a number
 
   double df(const Scalar* parameters, Index k) const {
     if (!learned_) return df_;
-    return kLeast + (df_ - kLeast) * std::exp(std::clamp(static_cast<double>(parameters[k]), -30.0, 30.0));
+    return kLeast + (df_ - kLeast) * std::exp(std::clamp(static_cast<double>(parameters[k]), -kMostLog, kMostLog));
   }
 
   // lgamma((n + 1) / 2) - lgamma(n / 2); for large n by its series, which does not cancel

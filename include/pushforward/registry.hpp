@@ -233,8 +233,8 @@ void append(const Json& description, Place& place, std::vector<std::unique_ptr<L
     layers.push_back(std::make_unique<ActNorm<Scalar>>(place.lines()));
   } else if (kind == "LU") {
     json::expect_names(description, {"kind", "order", "indices"});
-    place.columns = columns_behind(description, place.columns);
     layers.push_back(std::make_unique<Lu<Scalar>>(place.lines()));
+    place.columns = columns_behind(description, place.columns);
   } else if (kind == "Householder") {
     json::expect_names(description, {"kind", "count"});
     const Index count = json::integer(json::member(description, "count"), "count", 1, kMostBlocks);

@@ -133,11 +133,12 @@ def _fit(command: _Parser) -> None:
     flow.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (default: float32)")
 
     training = command.add_argument_group("training")
+    training.add_argument("--learning-rate", metavar="RATE", type=_number(0), help="of Adam (default: 3e-3)")
     training.add_argument(
-        "--learning-rate", metavar="RATE", type=_number(0), default=2e-3, help="of Adam (default: %(default)s)"
-    )
-    training.add_argument(
-        "--weight-decay", metavar="DECAY", type=_number(0, closed=True), default=0.0, help="of Adam (default: 0)"
+        "--weight-decay",
+        metavar="DECAY",
+        type=_number(0, closed=True),
+        help="of Adam (default: 5,000 by the number of rows, at most 1; 0 with --learning-rate)",
     )
     training.add_argument("--seed", metavar="N", type=_integer(0), help="fixes every random choice")
     training.add_argument("--threads", metavar="N", type=_integer(1), help="threads (default: all cores)")
@@ -149,7 +150,7 @@ def _fit(command: _Parser) -> None:
         """Add an option whose default is that of the package's own function."""
         group.add_argument(name, default=argparse.SUPPRESS, help=help_text, **kind)
 
-    option(flow, "--depth", "couplings (default: 8)", metavar="N", type=_integer(1))
+    option(flow, "--depth", "couplings or other layers (default: the preset's)", metavar="N", type=_integer(1))
     option(
         flow,
         "--hidden",
@@ -158,8 +159,10 @@ def _fit(command: _Parser) -> None:
         metavar="N,N,...",
         type=_widths,
     )
-    option(flow, "--activation", "what follows a hidden layer (default: the preset's)", metavar="NAME", type=_activation)
-    option(training, "--epochs", "passes over the rows (default: 200, or 100,000 steps)", metavar="N", type=_integer(1))
+    option(
+        flow, "--activation", "what follows a hidden layer (default: the preset's)", metavar="NAME", type=_activation
+    )
+    option(training, "--epochs", "passes over the rows (default: 100, or 100,000 steps)", metavar="N", type=_integer(1))
     option(training, "--batch-size", "rows of a step (default: 256 or 512)", metavar="N", type=_integer(1))
     option(training, "--schedule", "of the learning rate (default: cosine)", choices=("cosine", "constant"))
     option(training, "--max-time", "when to stop (default: never)", metavar="SECONDS", type=_number(0))

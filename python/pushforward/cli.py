@@ -106,7 +106,7 @@ def _fit(args: argparse.Namespace) -> int:
             x,
             context=conditions if context else None,
             weights=row_weights[:, 0] if weights else None,
-            optimizer=Adam(args.learning_rate, weight_decay=args.weight_decay),
+            optimizer=_optimizer(args),
             seed=args.seed,
             progress=args.progress,
             **_given(args, "epochs", "batch_size", "schedule", "max_time", "patience", "clip_norm"),
@@ -239,6 +239,12 @@ def _new_flow(args: argparse.Namespace, columns: list[str], context: list[str]) 
     )
     flow.columns, flow.context_columns = tuple(columns), tuple(context) or None
     return flow
+
+
+def _optimizer(args: argparse.Namespace) -> Adam | None:
+    if args.learning_rate is None and args.weight_decay is None:
+        return None
+    return Adam(args.learning_rate or 3e-3, weight_decay=args.weight_decay or 0.0)
 
 
 def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def from_json(value: Any) -> Any:
     return tuple(map(from_json, value)) if isinstance(value, list) else value
 
 
-def resolve(layers: Sequence[Layer], dim: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+def resolve(layers: Sequence[Layer], dim: int, context: int, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Describe the layers with every mask and permutation spelled out ("kept", "indices"), as the core needs them."""
     resolved = []
     couplings = 0
@@ -71,7 +71,7 @@ def resolve(layers: Sequence[Layer], dim: int, rng: np.random.Generator) -> list
             entry["kept"] = layer.kept(dim, couplings, rng).tolist()
             couplings += 1
         elif isinstance(layer, Autoregressive):
-            entry["passes"], entry["units"] = layer.passes(dim), layer.units(dim)
+            entry["passes"], entry["units"] = layer.passes(dim), layer.units(dim, context)
         elif isinstance(layer, Permutation | LU):
             entry["indices"] = layer.indices(dim, rng).tolist()
         resolved.append(entry)
@@ -98,7 +98,7 @@ def check(model: Mapping[str, Any]) -> None:
             if len(kept) != dim or not all(isinstance(value, bool) for value in kept) or all(kept):
                 raise ValueError(f"layers[{i}] has no mask of {dim} features")
         elif isinstance(layer, Autoregressive):
-            if entry["passes"] != layer.passes(dim) or entry["units"] != layer.units(dim):
+            if entry["passes"] != layer.passes(dim) or entry["units"] != layer.units(dim, model["context"]):
                 raise ValueError(f"layers[{i}] has other passes or units than its order and degrees")
         elif isinstance(layer, Permutation | LU) and (
             not all(type(index) is int for index in entry["indices"]) or sorted(entry["indices"]) != list(range(dim))

@@ -98,7 +98,7 @@ class Flow:
         if layers is not None and not isinstance(layers, Sequence):
             raise TypeError(f"layers must be a sequence of layers, not {layers!r}")
         parts = presets.neural_spline(dim) if layers is None else list(layers)
-        resolved = description.resolve(parts, dim, rng)
+        resolved = description.resolve(parts, dim, context, rng)
         self._build(description.describe(dim, context, _precision(dtype), base, support, resolved))
         self.num_threads = num_threads
         for name, values in self.named_parameters().items():
@@ -316,12 +316,13 @@ class Flow:
             The fraction of rows held out at random, in [0, 1), rows of their own, or ``(rows, context)``. With None
             or 0 nothing is held out, and the last parameters are taken.
         epochs : int, optional
-            Passes over the training rows. By default 200, and no more than make 100,000 steps; with `max_time`
+            Passes over the training rows. By default 100, and no more than make 100,000 steps; with `max_time`
             without limit.
         batch_size : int, optional
             Rows of a step. By default 256, and 512 from 100,000 rows on.
         optimizer : Adam, optional
-            Settings of the optimiser, by default ``Adam(learning_rate=2e-3)``; its moments are not used.
+            Settings of the optimiser; its moments are not used. By default ``Adam(learning_rate=3e-3, weight_decay=w)``
+            with w = 5,000 divided by the number of training rows, at most 1.
         schedule : {"cosine", "constant"}
             How the learning rate goes, after a warm-up of at most 100 steps: down to 0 along a half cosine over the
             steps, or over the time with `max_time`; or not at all.

@@ -68,7 +68,7 @@ class RationalQuadratic:
     transform bends a feature as far as many affine ones.
 
     A feature with the support `Circle` is moved by a circular spline over the whole turn, whose slopes agree where the
-    ends meet, and a rotation (Rezende et al. 2020, section 2.3); one with the support `Interval`, under the base
+    ends meet, and a rotation (Rezende et al. 2020); one with the support `Interval`, under the base
     `Uniform`, by a spline over the whole interval.
 
     Parameters
@@ -297,7 +297,8 @@ class Autoregressive:
         one pass do not see each other.
     degrees : sequence of sequences of int, optional
         For each hidden layer (of a ResNet, the one they share) the degrees of its units in increasing order, from 0 to
-        the last pass. By default the degrees from 1 on in equal numbers.
+        the last pass. By default all degrees that see anything, from 0 on with a context and from 1 on without, in
+        equal numbers.
     one_pass : {"inverse", "forward"}
         The direction that takes one pass.
 
@@ -357,12 +358,13 @@ class Autoregressive:
             raise ValueError(f"an autoregressive order has {len(self.order)} entries; the flow has dim={dim}")
         return [int(number) for number in self.order]
 
-    def units(self, dim: int) -> list[list[int]]:
+    def units(self, dim: int, context: int) -> list[list[int]]:
         """Return, for each hidden layer, how many units there are of each degree."""
         passes = max(self.passes(dim)) + 1
         if self.degrees is None:
-            least, count = min(1, passes - 1), max(1, passes - 1)
-            degrees = [[least + i % count for i in range(width)] for width in self._widths()]
+            # A unit of degree 0 sees the context alone.
+            least = 0 if context or passes == 1 else 1
+            degrees = [[least + i % (passes - least) for i in range(width)] for width in self._widths()]
         else:
             degrees = [list(layer) for layer in self.degrees]
             if any(layer and layer[-1] >= passes for layer in degrees):
@@ -427,8 +429,8 @@ def _checked_order(order: object, names: tuple[str, ...]) -> str | tuple[int, ..
 class LU:
     """Mix the features by a learned linear map, z = L U P x + b, with log_det that of its triangles.
 
-    P is a fixed permutation, L lower triangular with ones on the diagonal, U upper triangular with positive numbers
-    there (Oliva et al. 2018; Durkan et al. 2019, section 3.1). It starts as the permutation. Features with the support
+    P is a fixed permutation, (P x)_order[i] = x_i, L lower triangular with ones on the diagonal, U upper triangular
+    with positive numbers there (Oliva et al. 2018; Durkan et al. 2019, section 3.1). It starts as the permutation. Features with the support
     `Circle`, or `Interval` under the base `Uniform`, are permuted but not mixed.
 
     Parameters
@@ -467,7 +469,8 @@ class Householder:
     Parameters
     ----------
     count : int
-        Reflections, 1 to 1000; as many as features reach every orthogonal map, an even number starts near none.
+        Reflections, 1 to 1000; as many as features reach every orthogonal map, an even number only rotations. They
+        start at random.
 
     Raises
     ------

@@ -27,7 +27,8 @@ class Adam:
     eps : float
         Added to the root of the square, above 0.
     weight_decay : float
-        Fraction of each parameter taken away per step and unit of learning rate, at least 0.
+        Fraction of each parameter taken away per step and unit of learning rate, at least 0. `Flow.fit` takes it of the
+        weights of networks alone: biases, splines of kept features, LU and the like are not held back.
 
     Raises
     ------
@@ -118,8 +119,13 @@ class Adam:
         learning_rate: float,
         clip_norm: float,
         threads: int,
+        decayed: npt.NDArray[np.int64] | None = None,
     ) -> float:
-        """Change `parameters` in place; return the gradient's norm, and change nothing where it is not finite."""
+        """Change `parameters` in place; return the gradient's norm, and change nothing where it is not finite.
+
+        Weight decay is for the runs of parameters in `decayed`, (k, 2) with first and last + 1 of each; with None for
+        all.
+        """
         if self.mean is None or self.square is None:
             self.mean, self.square = np.zeros_like(parameters), np.zeros_like(parameters)
         if self.mean.shape != parameters.shape or self.mean.dtype != parameters.dtype:
@@ -129,7 +135,7 @@ class Adam:
             )
         norm: float = core.adam_step(
             parameters, gradient, self.mean, self.square, self.steps + 1, learning_rate, *self.betas, self.eps,
-            self.weight_decay, clip_norm, threads,
+            self.weight_decay, clip_norm, decayed, threads,
         )  # fmt: skip
         if math.isfinite(norm):
             self.steps += 1

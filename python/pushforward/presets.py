@@ -146,8 +146,8 @@ def maf(dim: int, *, depth: int = 6, hidden: Sequence[int] = (64, 64), activatio
 def neural_spline(
     dim: int,
     *,
-    depth: int = 6,
-    hidden: int | Sequence[int] = 128,
+    depth: int = 10,
+    hidden: int | Sequence[int] = 64,
     blocks: int = 1,
     bins: int = 8,
     bound: float = 4.0,
@@ -204,8 +204,9 @@ def neural_spline(
     checks.integer("dim", dim, 1)
     checks.integer("depth", depth, 1)
     checks.choice("mixing", mixing, ("lu", "permutation"))
-    is_mlp = isinstance(hidden, Sequence)
-    network: Conditioner = MLP(hidden, activation) if is_mlp else ResNet(hidden, blocks, activation, dropout)
+    network: Conditioner = (
+        ResNet(hidden, blocks, activation, dropout) if isinstance(hidden, int) else MLP(hidden, activation)
+    )
     spline = RationalQuadratic(bins, bound)
     layer: Layer = (
         Autoregressive(spline, network)

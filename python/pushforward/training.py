@@ -35,7 +35,7 @@ class Options:
 
     epochs: int | None
     batch_size: int | None
-    optimizer: Adam
+    optimizer: Adam | None
     schedule: str
     max_time: float | None
     patience: int | None
@@ -76,7 +76,7 @@ class Options:
         return cls(
             epochs=None if epochs is None else checks.integer("epochs", epochs, 1),
             batch_size=None if batch_size is None else checks.integer("batch_size", batch_size, 1),
-            optimizer=Adam(learning_rate=2e-3) if optimizer is None else optimizer,
+            optimizer=optimizer,
             schedule=checks.choice("schedule", schedule, ("cosine", "constant")),
             max_time=None if max_time is None else checks.number("max_time", max_time, 0.0, closed="neither"),
             patience=None if patience is None else checks.integer("patience", patience, 1),
@@ -134,6 +134,22 @@ def _generator(state: Mapping[str, Any]) -> np.random.Generator:
     return rng
 
 
+def default_optimizer(rows: int) -> Adam:
+    """Return the settings for a number of training rows: the fewer rows, the more a flow is held back by decay."""
+    # Measured (docs/defaults.md): 45,000 rows of a table want 0.1 and less, a few thousand 0.3 to 3.
+    return Adam(learning_rate=3e-3, weight_decay=min(1.0, 5000 / rows))
+
+
+def _network_weights(flow: Flow) -> npt.NDArray[np.int64]:
+    """Return where the weights of networks stand in the parameter vector, (k, 2) of first and last + 1."""
+    runs, first = [], 0
+    for name, values in flow.named_parameters().items():
+        if ".conditioner." in name and name.endswith(".weight"):
+            runs.append((first, first + values.size))
+        first += values.size
+    return np.array(runs, dtype=np.int64).reshape(-1, 2)
+
+
 class _Fit:
     """One fit: the loop, and what it has to remember.
 
@@ -155,7 +171,9 @@ class _Fit:
         self.flow, self.rows, self.train, self.held, self.options, self.rng = flow, rows, train, held, options, rng
         self.parameters = flow.parameters
         self.gradient = np.empty_like(self.parameters)
-        self.optimizer = options.optimizer.fresh()
+        self.settings_of_adam = options.optimizer or default_optimizer(len(train))
+        self.optimizer = self.settings_of_adam.fresh()
+        self.decayed = _network_weights(flow)
         self.history = flow.history = History()
         self.best: npt.NDArray[Any] | None = None
         self.best_loss = math.inf
@@ -171,7 +189,7 @@ class _Fit:
         steps = -(-len(train) // self.batch_size)
         self.epochs: float = options.epochs or math.inf
         if options.epochs is None and options.max_time is None:
-            self.epochs = min(200, max(1, 100_000 // steps))
+            self.epochs = min(100, max(1, 100_000 // steps))
         self.total_steps = self.epochs * steps
         self.started = time.perf_counter()
         self.rng_of_split = rng_of_split
@@ -222,7 +240,7 @@ class _Fit:
         return ""
 
     def learning_rate(self) -> float:
-        rate = self.options.optimizer.learning_rate * _LOWER_RATE**self.failures
+        rate = self.settings_of_adam.learning_rate * _LOWER_RATE**self.failures
         # The first steps follow moments of a few gradients only; growing the rate over them keeps them short.
         rate *= min(1.0, (self.steps + 1) / min(_WARM_UP_STEPS, max(1.0, 0.1 * self.total_steps)))
         if self.options.schedule == "constant":
@@ -248,7 +266,7 @@ class _Fit:
             norm = math.nan
             if math.isfinite(loss):
                 norm = self.optimizer.update(
-                    self.parameters, self.gradient, self.rate, clip_norm, self.flow.num_threads
+                    self.parameters, self.gradient, self.rate, clip_norm, self.flow.num_threads, self.decayed
                 )
             self.position += 1
             if not math.isfinite(norm):
@@ -288,7 +306,7 @@ class _Fit:
         """Answer a loss that is not finite."""
         self.failures += 1
         self.parameters[...] = self.good
-        self.optimizer = self.options.optimizer.fresh()
+        self.optimizer = self.settings_of_adam.fresh()
         if self.failures == 1:
             warnings.warn(
                 f"the loss became non-finite at step {self.steps + 1}: going back to the last good parameters, "
@@ -313,7 +331,7 @@ class _Fit:
             "validation": None if self.held is None else checkpoint.fingerprint(self.held),
             "batch_size": self.batch_size,
             "epochs": None if math.isinf(self.epochs) else self.epochs,
-            "optimizer": repr(self.options.optimizer),
+            "optimizer": repr(self.settings_of_adam),
             "schedule": self.options.schedule,
             "max_time": self.options.max_time,
             "patience": self.options.patience,

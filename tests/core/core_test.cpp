@@ -331,7 +331,7 @@ void adam() {
     Values<float> mean(parameters.size()), square(parameters.size());
     for (Index i = 1; i <= 3; ++i)
       adam_step({0.1, 0.9, 0.999, 1e-8, 0.01, 5.0}, i, kCount, parameters.data(), gradient.data(), mean.data(),
-                square.data(), threads);
+                square.data(), {}, threads);
     return parameters;
   };
   expect(same_bits(step(1), step(3)), "Adam", "a step depends on the number of threads");

@@ -1,6 +1,6 @@
 // Monotone rational-quadratic splines (Durkan, Bekasov, Murray, Papamakarios 2019, section 3.1; Gregory and Delbourgo
 // 1982): on the line inside [-bound, bound] with linear tails, on a box with free slopes at its ends, on a circle with
-// equal slopes where the ends meet and a rotation (Rezende et al. 2020, section 2.3). The closed form is x -> z, the
+// equal slopes where the ends meet and a rotation (Rezende et al. 2020). The closed form is x -> z, the
 // direction that training runs; z -> x takes the root of a quadratic.
 //
 // A feature's parameters are widths, heights, slopes at the knots that have any of their own, and for a circle the
