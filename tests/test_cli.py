@@ -279,7 +279,7 @@ def test_info(models: Path, say: Say) -> None:
     assert said["parameters"].startswith(f"{Flow.load('conditional').parameters.size} in float32, ")
     assert said["training"].startswith("2 epochs, ")
     assert said["layers"] == "4, from the base to the data"
-    assert said["1"].startswith("Coupling(transform=Affine(")
+    assert said["1"].startswith("Coupling(transform=RationalQuadratic(")
     Flow(2).save("unfitted")
     _, out, _ = say("info", "unfitted")
     assert "\nfeatures    2 columns\n" in out

@@ -74,7 +74,7 @@ def test_a_density_follows_its_context(dim: int) -> None:
     rng = np.random.default_rng(0)
     c = rng.uniform(-3, 3, size=(3000, 1))
     x = c + rng.normal(scale=0.3, size=(3000, dim))
-    flow = small(dim, context=1).fit(x, context=c, epochs=40, seed=0)
+    flow = small(dim, context=1).fit(x, context=c, epochs=40, optimizer=Adam(2e-3), seed=0)
     for condition in (-2.0, 0.0, 1.5):
         truth = stats.norm(condition, 0.3)
         sample = flow.sample(5000, context=[condition], seed=1)
@@ -332,7 +332,7 @@ def test_a_fit_clips_its_gradients() -> None:
     x = table(200)
     flow = small(2).initialize(x)
     before = flow.parameters.copy()
-    flow.fit(x, clip_norm=1e-16, epochs=3, seed=0)
+    flow.fit(x, clip_norm=1e-16, epochs=3, optimizer=Adam(), seed=0)
     np.testing.assert_allclose(flow.parameters, before, atol=1e-8)
     assert (flow.history["grad_norm"] > 1e-2).all()
     flow.fit(x, clip_norm=None, epochs=3, seed=0)
@@ -395,6 +395,7 @@ def test_a_fit_goes_back_and_on_with_a_lower_rate() -> None:
         states.append(flow.parameters.copy())
 
     options = {"batch_size": 100, "epochs": 20, "patience": None, "schedule": "constant", "seed": 0}
+    options["optimizer"] = Adam(2e-3)
     with pytest.warns(RuntimeWarning, match="the loss became non-finite at step 6: going back") as warned:
         flow.fit(x, validation=table(50, seed=1), callback=callback, **options)
     assert len(warned) == 1, "once is enough"

@@ -430,8 +430,8 @@ class LU:
     """Mix the features by a learned linear map, z = L U P x + b, with log_det that of its triangles.
 
     P is a fixed permutation, (P x)_order[i] = x_i, L lower triangular with ones on the diagonal, U upper triangular
-    with positive numbers there (Oliva et al. 2018; Durkan et al. 2019, section 3.1). It starts as the permutation. Features with the support
-    `Circle`, or `Interval` under the base `Uniform`, are permuted but not mixed.
+    with positive numbers there (Oliva et al. 2018; Durkan et al. 2019, section 3.1). It starts as the permutation.
+    Features with the support `Circle`, or `Interval` under the base `Uniform`, are permuted but not mixed.
 
     Parameters
     ----------

@@ -6,18 +6,27 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import test_support
 from cases import CASES
 from pushforward import files
 
-NAMES = ("nice-3", "realnvp-2", "affine-silu-3|3", "random-1-8", "affine-1", "actnorm-2", "permutation-3")
+NAMES = {
+    *("nice-3", "realnvp-2", "affine-silu-3|3", "random-1-8", "affine-1", "actnorm-2", "permutation-3"),
+    *("spline-3|3", "spline-clip-2", "spline-kept-3", "spline-resnet-2", "affine-gelu-2", "affine-elu-2"),
+    *("affine-leaky-2", "lu-3", "householder-3", "maf-3|3", "maf-resnet-3", "maf-two-passes-3", "maf-degrees-3"),
+    *("iaf-spline-2", "student-t-2", "student-t-learned-2"),
+}
+SUPPORTED = {"all-circular-5", "box-boxed-3|2"}
 
-for case in CASES:
-    if str(case) in NAMES:
-        for dtype in ("float32", "float64"):
-            flow, x, context = case.flow(dtype), case.latent(20), case.condition(20)
-            flow.columns = tuple(f"column {i}" for i in range(case.dim))
-            path = Path(__file__).parent / f"format{files.FORMAT}-{str(case).replace('|', '+')}-{dtype}.safetensors"
-            flow.save(path)
-            z, _ = flow.inverse(x, context)
-            known = {} if context is None else {"context": context}
-            np.savez(path.with_suffix(".npz"), x=x, z=z, log_prob=flow.log_prob(x, context), **known)
+cases = [case for case in CASES if str(case) in NAMES] + [case for case in test_support.CASES if str(case) in SUPPORTED]
+assert {str(case) for case in cases} == NAMES | SUPPORTED
+for case in cases:
+    for dtype in ("float32", "float64"):
+        flow, context = case.flow(dtype), case.condition(20)
+        x = flow.forward(case.latent(20), context)[0] if str(case) in SUPPORTED else case.latent(20)
+        flow.columns = tuple(f"column {i}" for i in range(case.dim))
+        path = Path(__file__).parent / f"format{files.FORMAT}-{str(case).replace('|', '+')}-{dtype}.safetensors"
+        flow.save(path)
+        z, _ = flow.inverse(x, context)
+        known = {} if context is None else {"context": context}
+        np.savez(path.with_suffix(".npz"), x=x, z=z, log_prob=flow.log_prob(x, context), **known)
