@@ -35,8 +35,8 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert err == ""
     score = {name.strip(): float(mean) for name, mean in re.findall(r"^(.+?) +(-?\d+\.\d+) \+- ", out, re.MULTILINE)}
-    assert list(score) == ["flow (RealNVP)", "Gaussian", "kernel density estimate"]
-    assert score["flow (RealNVP)"] > score["kernel density estimate"] + 2 > score["Gaussian"] + 2
+    assert list(score) == ["flow (neural splines)", "Gaussian", "kernel density estimate"]
+    assert score["flow (neural splines)"] > score["kernel density estimate"] + 2 > score["Gaussian"] + 2
     assert out.endswith(f"Data beside samples of the flow: {picture}\n")
     # Nothing but the axes would be a few colours and mostly white.
     image = matplotlib.image.imread(picture)
