@@ -5,6 +5,8 @@ and the spins' sizes have bounds, distances and masses are positive; of the arri
 
 A fifth of the samples is held out. Each flow is fitted to the rest, and a classifier (gradient-boosted trees, the mean
 accuracy of 5 folds) tries to tell the held-out samples from as many of the flow's: 0.5 is a flow that it cannot tell.
+The score is the mean over 3 draws from the flow; one alone scatters by 0.009. A few thousand rows of 14 features are
+soon learned by heart: dropout, small steps and decay hold the flow back.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from environment import describe
-from pushforward import Circle, Flow, Interval, Positive, Real
+from pushforward import Adam, Circle, Flow, Interval, Positive, Real, neural_spline
 from pushforward.supports import Support
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import cross_val_score
@@ -70,15 +72,17 @@ def main() -> None:
         train, held = np.split(x, [int(0.8 * len(x))])
         support = [SUPPORTS[name] for name in names]
         start = time.perf_counter()
-        flow = Flow(len(names), support=support, seed=arguments.seed).fit(train, seed=arguments.seed)
+        layers = neural_spline(len(names), dropout=0.3)
+        flow = Flow(len(names), layers=layers, support=support, seed=arguments.seed)
+        flow.fit(train, batch_size=128, optimizer=Adam(4e-3, weight_decay=1.0), seed=arguments.seed)
         seconds = time.perf_counter() - start
-        sample = flow.sample(len(held), seed=arguments.seed)
+        scores = [two_sample_score(held, flow.sample(len(held), seed=draw), draw) for draw in range(3)]
         assert inside(flow.sample(1_000_000, seed=1), support)
         epochs = list(flow.history)
         print(
             f"{event}: {seconds:.0f} s, {len(epochs)} epochs, best {flow.history.best_epoch}, "
             f"held-out log-likelihood {flow.log_prob(held).mean():.2f} nats, "
-            f"two-sample score {two_sample_score(held, sample):.3f}",
+            f"two-sample score {np.mean(scores):.3f} ({', '.join(f'{score:.3f}' for score in scores)})",
             flush=True,
         )
 

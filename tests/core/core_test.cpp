@@ -62,6 +62,35 @@ const Json kAffine = {{"kind", "Affine"}, {"max_log_scale", 2.0}};
 const Json kSpline = {{"kind", "RationalQuadratic"}, {"bins", 5},          {"bound", 1.5},
                       {"min_width", 1e-3},           {"min_height", 1e-3}, {"min_slope", 1e-3}};
 const Json kActNorm = {{"kind", "ActNorm"}};
+const Json kHouseholder = {{"kind", "Householder"}, {"count", 3}};
+const Json kResNet = {{"kind", "ResNet"}, {"hidden", 9}, {"blocks", 2}, {"activation", "gelu"}, {"dropout", 0.5}};
+
+Json kept_moved_too(Json layer) {
+  layer["unconditional"] = true;
+  return layer;
+}
+
+Json residual(Json layer) {
+  layer["conditioner"] = kResNet;
+  return layer;
+}
+
+// One feature a pass, or two passes; hidden units of all degrees.
+Json autoregressive(const Json& transform, Json conditioner, Index width, Index dim, bool two, const char* one_pass) {
+  std::vector<Index> passes, units;
+  for (Index i = 0; i < dim; ++i) passes.push_back(two ? i % 2 : i);
+  const Index count = two ? std::min<Index>(dim, 2) : dim;
+  for (Index i = 0; i < count; ++i) units.push_back(width * (i + 1) / count - width * i / count);
+  return {{"kind", "Autoregressive"}, {"transform", transform},       {"conditioner", std::move(conditioner)},
+          {"order", "natural"},       {"degrees", nullptr},           {"one_pass", one_pass},
+          {"passes", passes},         {"units", Json::array({units})}};
+}
+
+Json linear(Index dim) {
+  Json layer = permutation(dim);
+  layer["kind"] = "LU";
+  return layer;
+}
 
 struct Case {
   const char* name;
@@ -84,6 +113,17 @@ const Case kCases[] = {
                            coupling(kAffine, {8}, "silu", dim, 1), permutation(dim), permutation(dim),
                            coupling(kAdditive, {4}, "tanh", dim, 2)});
      }},
+    {"spline, kept moved too",
+     [](Index dim) { return Json::array({kept_moved_too(coupling(kSpline, {6}, "elu", dim, 1))}); }},
+    {"residual", [](Index dim) { return Json::array({residual(coupling(kSpline, {}, "relu", dim, 0))}); }},
+    {"linear", [](Index dim) { return Json::array({linear(dim), kHouseholder, linear(dim)}); }},
+    {"maf",
+     [](Index dim) {
+       const Json network = {{"kind", "MLP"}, {"hidden", {11}}, {"activation", "leaky_relu"}};
+       return Json::array({autoregressive(kSpline, network, 11, dim, false, "inverse")});
+     }},
+    {"iaf",
+     [](Index dim) { return Json::array({autoregressive(kAffine, kResNet, 9, dim, true, "forward"), linear(dim)}); }},
     {"positive", [](Index dim) { return Json::array({kActNorm, coupling(kAffine, {7}, "tanh", dim, 0)}); }, true},
 };
 
