@@ -22,19 +22,22 @@ from pushforward.layers import (
 )
 
 
-def _couplings(transform: Transform, depth: int, hidden: Sequence[int], activation: str) -> list[Layer]:
+def _in_pairs(coupling: Layer, depth: int, *others: Layer) -> list[Layer]:
     """Couplings in pairs that move every feature once, each pair splitting the features in another way.
 
     A permutation between the two of a pair could leave a feature unmoved by both: on POWER that cost 3 nats.
     """
-    checks.integer("depth", depth, 1)
-    coupling = Coupling(transform, MLP(hidden, activation), mask="alternate")
     layers: list[Layer] = []
     for i in range(depth):
         if i and i % 2 == 0:
             layers.append(Permutation("random"))
-        layers += [coupling, ActNorm()]
+        layers += [coupling, *others]
     return layers
+
+
+def _couplings(transform: Transform, depth: int, hidden: Sequence[int], activation: str) -> list[Layer]:
+    checks.integer("depth", depth, 1)
+    return _in_pairs(Coupling(transform, MLP(hidden, activation), mask="alternate"), depth, ActNorm())
 
 
 def nice(dim: int, *, depth: int = 8, hidden: Sequence[int] = (64, 64), activation: str = "silu") -> list[Layer]:
@@ -178,8 +181,8 @@ def neural_spline(
     dropout : float
         Share of the residual blocks' units left out in each step of a fit, in [0, 1).
     mixing : {"lu", "permutation"}
-        What stands between spline layers: a learned linear map of the features in random order, or the random order
-        alone, which keeps features with bounds inside them under the base `Uniform`.
+        What stands between spline layers: a learned linear map of the features in random order, or a random order
+        between pairs of couplings, which keeps features inside their bounds under the base `Uniform`.
     unconditional : bool
         Whether each coupling moves its kept features too, by splines that are the same for all rows.
     autoregressive : bool
@@ -198,7 +201,7 @@ def neural_spline(
 
     Examples
     --------
-    >>> neural_spline(2, depth=1, hidden=(8,), mixing="permutation")[1]
+    >>> neural_spline(2, depth=3, hidden=(8,), mixing="permutation")[2]
     Permutation(order='random')
     """
     checks.integer("dim", dim, 1)
@@ -213,5 +216,8 @@ def neural_spline(
         if autoregressive
         else Coupling(spline, network, mask="alternate", unconditional=unconditional)
     )
-    mix: Layer = LU() if mixing == "lu" else Permutation("random")
-    return [part for _ in range(depth) for part in (layer, mix)]
+    if mixing == "lu":
+        return [part for _ in range(depth) for part in (layer, LU())]
+    if autoregressive:
+        return [part for _ in range(depth) for part in (layer, Permutation("random"))]
+    return _in_pairs(layer, depth)
