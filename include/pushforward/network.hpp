@@ -3,9 +3,11 @@
 // (dense.hpp), group by group; those of a coupling have one group.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <limits>
 #include <optional>
+#include <stdexcept>
 
 #include "pushforward/activation.hpp"
 #include "pushforward/dense.hpp"
@@ -180,7 +182,10 @@ class Network {
 
   Stage begin(std::string name, DenseShape shape, Index source, bool active, bool source_stays) {
     Stage stage{std::move(name), std::move(shape), parameter_count_, source, active, source, {}, {}, {}, {}};
-    parameter_count_ += stage.shape.parameter_count();
+    const Index size = stage.shape.parameter_count();
+    if (size > std::numeric_limits<Index>::max() - parameter_count_)
+      throw std::invalid_argument("a network has more parameters than can be counted");
+    parameter_count_ += size;
     widest_ = std::max(widest_, stage.shape.inputs);
     if (active && source_stays) stage.values = take(stage.shape.inputs);
     if (active && (keeps_slope(activation_) || dropout_ > 0)) stage.slopes = take(stage.shape.inputs);
