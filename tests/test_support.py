@@ -227,7 +227,7 @@ def test_log_det_is_the_jacobians(case: Case, direction: str) -> None:
     # A difference that reaches across a knot, or across the seam of a circle, is no derivative.
     want = numerical(1e-3)
     smooth = np.abs(want - numerical(2e-3)) < 1e-5
-    close = np.abs(call(points, context)[1] - want) < 2e-6
+    close = np.abs(call(points, context)[1] - want) < 5e-6
     assert (close | ~smooth).all()
     assert close.sum() >= 5
 

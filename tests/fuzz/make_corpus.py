@@ -142,7 +142,7 @@ def hostile(data):
         "hidden-huge": (layer(conditioner=widths), "more parameters"),
         "hidden-zero": (layer(conditioner={**widths, "hidden": [0]}), "'hidden'"),
         "activation-unknown": (layer(conditioner={**widths, "activation": "step"}), "unknown activation 'step'"),
-        "permutation-repeats": (layer(kind="Permutation", order="random", indices=[0, 0]), "unknown"),
+        "permutation-repeats": (layer(kind="Permutation", order="random", indices=[0, 0]), "each feature once"),
         "resnet-blocks-huge": (
             layer(conditioner={"kind": "ResNet", "hidden": 2, "blocks": 2**31, "activation": "relu", "dropout": 0.0}),
             "'blocks'",
