@@ -16,8 +16,9 @@ from pushforward.errors import FileFormatError
 
 ROOT = Path(__file__).parents[1]
 SCALARS = {"float32": "float", "float64": "double"}
-# Other instruction sets and compilers add up in another order.
-TOLERANCES = {"float32": 2e-4, "float64": 1e-11}
+# Other instruction sets and compilers add up in another order, and a steep spline magnifies the last digit a
+# thousandfold. In float64 it still tells that the arithmetic is the same.
+TOLERANCES = {"float32": 2e-3, "float64": 1e-11}
 
 
 @pytest.fixture(scope="module")
