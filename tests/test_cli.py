@@ -499,7 +499,13 @@ def test_warnings_are_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch, sa
 
 def test_interrupting_a_fit_saves_its_best_state(folder: Path) -> None:
     argv = process("fit", "table.csv", "-o", "model", "--epochs", "1000000", "--patience", "none", "--progress")
-    with subprocess.Popen(argv, stderr=subprocess.PIPE) as run:
+    # A job in the background may have inherited that Ctrl-C is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        started = subprocess.Popen(argv, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with started as run:
         assert run.stderr is not None
         said = b""
         while b"validation" not in said:  # the bar after the first epoch
