@@ -23,9 +23,9 @@ class Lu final : public Layer<Scalar> {
     return {{"weight", {dim(), dim()}, 0.0}, {"bias", {dim()}, 0.0}};
   }
 
-  // x, U x and, for the forward map, z - b side by side
+  // x and v = U x
   Index cache_columns() const override { return 2 * dim(); }
-  // d(U x), the gathered derivative, and one of them transposed
+  // dz, dv, and x or v transposed
   Index scratch_columns() const override { return 2 * dim() + whole_lanes(dim()); }
 
   void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache) const override {
@@ -98,8 +98,8 @@ class Lu final : public Layer<Scalar> {
     }
     if (!grad.parameters) return;
     const Scalar sign = direction == Direction::inverse ? Scalar(1) : Scalar(-1);
-    add_products(sign, tile, v, dz, transposed, grad.parameters, [](Index i) { return Groove{0, i}; });
-    add_products(sign, tile, x, dv, transposed, grad.parameters, [this](Index i) { return Groove{i + 1, dim()}; });
+    add_products(sign, tile, v, dz, transposed, grad.parameters, [](Index i) { return Entries{0, i}; });
+    add_products(sign, tile, x, dv, transposed, grad.parameters, [this](Index i) { return Entries{i + 1, dim()}; });
     Scalar* dbias = grad.parameters + dim() * dim();
     for (Index i = 0; i < dim(); ++i) {
       const Scalar scale = std::exp(diagonal(parameters, i));
@@ -115,7 +115,7 @@ class Lu final : public Layer<Scalar> {
   }
 
  private:
-  struct Groove {  // a run of a row of the weight, first ... last - 1
+  struct Entries {  // a run of a row of the weight, first ... last - 1
     Index first, last;
   };
 
@@ -155,16 +155,16 @@ class Lu final : public Layer<Scalar> {
     product(padded, i, c, weight + i, dim(), f);
   }
 
-  // dweight[i, j] += sign sum_rows dout_i in_j for the entries j of row i that `run` gives.
-  template <class Run>
+  // dweight[i, j] += sign sum_rows dout_i in_j for the entries j of row i that entries_of gives.
+  template <class EntriesOf>
   void add_products(Scalar sign, const Tile<Scalar>& tile, const Scalar* in, const Scalar* dout, Scalar* transposed,
-                    Scalar* dweight, Run&& run) const {
+                    Scalar* dweight, EntriesOf&& entries_of) const {
     constexpr Index kWidth = panel::kWidth<Scalar>;
     const Index stride = whole_lanes(dim());
     panel::transpose(tile.padded, dim(), in, transposed, stride);
     const auto signs = panel::packets::pset1<panel::Packet<Scalar>>(sign);
     for (Index i = 0; i < dim(); ++i) {
-      const Groove entries = run(i);
+      const Entries entries = entries_of(i);
       const Index start = entries.first / kWidth * kWidth;  // packets begin at multiples of their width
       const Index height = (entries.last - start + kWidth - 1) / kWidth * kWidth;
       panel::product<Scalar>(
