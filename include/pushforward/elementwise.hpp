@@ -15,10 +15,11 @@ class Elementwise {
  public:
   // columns: of the state; domains: by column of the state.
   Elementwise(const Transform<Scalar>& transform, std::vector<Index> columns, const std::vector<Domain>& domains)
-      : transform_(&transform), columns_(std::move(columns)), ends_{0} {
+      : transform_(&transform), columns_(std::move(columns)), ends_{0}, saved_ends_{0} {
     for (const Index column : columns_) {
       domains_.push_back(domains[static_cast<std::size_t>(column)]);
       ends_.push_back(ends_.back() + transform.parameter_count(domains_.back()));
+      saved_ends_.push_back(saved_ends_.back() + transform.saved_columns(domains_.back()));
     }
   }
 
@@ -27,17 +28,15 @@ class Elementwise {
   // Parameters of all features, one feature's together; of the first `feature` ones.
   Index theta_columns() const { return ends_.back(); }
   Index theta_end(Index feature) const { return ends_[static_cast<std::size_t>(feature)]; }
-  // theta, then the features before and after the map.
-  Index cache_columns() const { return theta_columns() + 2 * size(); }
+  // theta, then what the transform saves besides.
+  Index cache_columns() const { return theta_columns() + saved_ends_.back(); }
 
   // theta stands in the first columns of the cache.
   void map(Direction direction, Features features, const Tile<Scalar>& tile, Scalar* cache) const {
     for (Index j = features.first; j < features.last; ++j) {
       const auto i = static_cast<std::size_t>(j);
-      Scalar* state = tile.state + columns_[i] * kTileRows;
-      std::copy_n(state, tile.padded, before(cache, j));
-      transform_->map(direction, domains_[i], tile.padded, cache + ends_[i] * kTileRows, state, tile.log_det);
-      std::copy_n(state, tile.padded, after(cache, j));
+      transform_->map(direction, domains_[i], tile.padded, cache_of(i, cache), tile.state + columns_[i] * kTileRows,
+                      tile.log_det);
     }
   }
 
@@ -46,28 +45,21 @@ class Elementwise {
            const TileGrad<Scalar>& grad, Scalar* dtheta) const {
     for (Index j = features.first; j < features.last; ++j) {
       const auto i = static_cast<std::size_t>(j);
-      const Scalar *from = before(cache, j), *to = after(cache, j);
-      const bool forward = direction == Direction::forward;
-      const Index at = ends_[i] * kTileRows;
-      transform_->vjp(direction, domains_[i], tile.padded, cache + at, forward ? from : to, forward ? to : from,
-                      grad.log_det, grad.state + columns_[i] * kTileRows, dtheta + at);
+      transform_->vjp(direction, domains_[i], tile.padded, cache_of(i, cache), grad.log_det,
+                      grad.state + columns_[i] * kTileRows, dtheta + ends_[i] * kTileRows);
     }
   }
 
  private:
   template <class T>
-  T* before(T* cache, Index j) const {
-    return cache + (theta_columns() + j) * kTileRows;
-  }
-  template <class T>
-  T* after(T* cache, Index j) const {
-    return cache + (theta_columns() + size() + j) * kTileRows;
+  Cache<T> cache_of(std::size_t feature, T* cache) const {
+    return {cache + ends_[feature] * kTileRows, cache + (theta_columns() + saved_ends_[feature]) * kTileRows};
   }
 
   const Transform<Scalar>* transform_;
   std::vector<Index> columns_;
   std::vector<Domain> domains_;
-  std::vector<Index> ends_;  // of each feature's parameters, after a 0
+  std::vector<Index> ends_, saved_ends_;  // of each feature's parameters and what is saved of it, after a 0
 };
 
 // How a network reads features: as they are, but an angle by its cosine and sine, which have no seam.

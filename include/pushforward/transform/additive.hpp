@@ -1,35 +1,36 @@
 // x = z + t: the volume-preserving coupling of NICE (Dinh, Krueger, Bengio 2014, section 3.2).
 #pragma once
 
-#include "pushforward/tile.hpp"
+#include "pushforward/transform/transform.hpp"
 
 namespace pushforward {
 
 template <class Scalar>
 struct Additive {
-  using Block = Lanes<Scalar>;
+  using V = Vec<Scalar>;
 
   Index parameter_count() const { return 1; }  // t
+  Index saved_columns() const { return 0; }
 
-  Block forward(const Scalar* theta, const Block& z, Block& log_det) const {
-    log_det.setZero();
-    return z + lanes(theta);
+  V forward(Cache<Scalar> cache, V z, V& log_det) const {
+    log_det = 0;
+    return z + V::load(cache.theta);
   }
 
-  Block inverse(const Scalar* theta, const Block& x, Block& log_det) const {
-    log_det.setZero();
-    return x - lanes(theta);
+  V inverse(Cache<Scalar> cache, V x, V& log_det) const {
+    log_det = 0;
+    return x - V::load(cache.theta);
   }
 
   // dt = dx, dz = dx
-  Block forward_vjp(const Scalar*, const Block&, const Block&, const Block& dx, const Block&, Scalar* dtheta) const {
-    lanes(dtheta) = dx;
+  V forward_vjp(Cache<const Scalar>, V dx, V, Scalar* dtheta) const {
+    dx.store(dtheta);
     return dx;
   }
 
   // dt = -dz, dx = dz
-  Block inverse_vjp(const Scalar*, const Block&, const Block&, const Block& dz, const Block&, Scalar* dtheta) const {
-    lanes(dtheta) = -dz;
+  V inverse_vjp(Cache<const Scalar>, V dz, V, Scalar* dtheta) const {
+    (-dz).store(dtheta);
     return dz;
   }
 };

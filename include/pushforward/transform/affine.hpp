@@ -3,60 +3,63 @@
 // a bound one large network output overflows the exponential and ends a fit.
 #pragma once
 
-#include "pushforward/tile.hpp"
+#include "pushforward/transform/transform.hpp"
 
 namespace pushforward {
 
 template <class Scalar>
 class Affine {
  public:
-  using Block = Lanes<Scalar>;
+  using V = Vec<Scalar>;
 
   explicit Affine(double max_log_scale) : inverse_bound_(static_cast<Scalar>(1.0 / max_log_scale)) {}
 
-  Index parameter_count() const { return 2; }  // a, t
+  Index parameter_count() const { return 2; }  // a, t; then ds/da, and the factor exp(s) or exp(-s)
+  Index saved_columns() const { return 1; }    // z
 
-  Block forward(const Scalar* theta, const Block& z, Block& log_det) const {
-    const Block s = log_scale(theta);
-    log_det = s;
-    return z * s.exp() + shift(theta);
+  V forward(Cache<Scalar> cache, V z, V& log_det) const {
+    const V t = V::load(cache.theta + kTileRows);
+    log_det = log_scale(cache);
+    const V factor = exp(log_det);
+    factor.store(cache.theta + kTileRows);
+    z.store(cache.saved);
+    return z * factor + t;
   }
 
-  Block inverse(const Scalar* theta, const Block& x, Block& log_det) const {
-    const Block s = log_scale(theta);
-    log_det = -s;
-    return (x - shift(theta)) * (-s).exp();
+  V inverse(Cache<Scalar> cache, V x, V& log_det) const {
+    const V t = V::load(cache.theta + kTileRows);
+    log_det = -log_scale(cache);
+    const V factor = exp(log_det);
+    const V z = (x - t) * factor;
+    factor.store(cache.theta + kTileRows);
+    z.store(cache.saved);
+    return z;
   }
 
   // x = z exp(s) + t, log_det = s:  ds = dx z exp(s) + dlog_det, dt = dx, dz = dx exp(s)
-  Block forward_vjp(const Scalar* theta, const Block& z, const Block&, const Block& dx, const Block& dlog_det,
-                    Scalar* dtheta) const {
-    const Block dz = dx * log_scale(theta).exp();
-    lanes(dtheta) = (dz * z + dlog_det) * log_scale_slope(theta);
-    lanes(dtheta + kTileRows) = dx;
+  V forward_vjp(Cache<const Scalar> cache, V dx, V dlog_det, Scalar* dtheta) const {
+    const V slope = V::load(cache.theta), factor = V::load(cache.theta + kTileRows), z = V::load(cache.saved);
+    const V dz = dx * factor;
+    (fma(dz, z, dlog_det) * slope).store(dtheta);
+    dx.store(dtheta + kTileRows);
     return dz;
   }
 
   // z = (x - t) exp(-s), log_det = -s:  ds = -dz z - dlog_det, dt = -dz exp(-s), dx = dz exp(-s)
-  Block inverse_vjp(const Scalar* theta, const Block& z, const Block&, const Block& dz, const Block& dlog_det,
-                    Scalar* dtheta) const {
-    const Block dx = dz * (-log_scale(theta)).exp();
-    lanes(dtheta) = -(dz * z + dlog_det) * log_scale_slope(theta);
-    lanes(dtheta + kTileRows) = -dx;
+  V inverse_vjp(Cache<const Scalar> cache, V dz, V dlog_det, Scalar* dtheta) const {
+    const V slope = V::load(cache.theta), factor = V::load(cache.theta + kTileRows), z = V::load(cache.saved);
+    const V dx = dz * factor;
+    (-(fma(dz, z, dlog_det) * slope)).store(dtheta);
+    (-dx).store(dtheta + kTileRows);
     return dx;
   }
 
  private:
-  static auto shift(const Scalar* theta) { return lanes(theta + kTileRows); }
-
-  Block log_scale(const Scalar* theta) const {
-    const Block a = lanes(theta);
-    return a / (Scalar(1) + a.abs() * inverse_bound_);
-  }
-
-  // ds/da = 1 / (1 + |a| / c)^2
-  Block log_scale_slope(const Scalar* theta) const {
-    return (Scalar(1) + lanes(theta).abs() * inverse_bound_).square().inverse();
+  // s; a gives its place to the slope ds/da = 1 / (1 + |a| / c)^2.
+  V log_scale(Cache<Scalar> cache) const {
+    const V a = V::load(cache.theta), shrink = V(1) / fma(abs(a), inverse_bound_, V(1));
+    (shrink * shrink).store(cache.theta);
+    return a * shrink;
   }
 
   Scalar inverse_bound_;

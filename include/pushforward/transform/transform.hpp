@@ -6,8 +6,19 @@
 
 #include "pushforward/domain.hpp"
 #include "pushforward/layer.hpp"
+#include "pushforward/simd.hpp"
 
 namespace pushforward {
+
+// A map finds a feature's parameters in theta, (kTileRows, parameter_count). What its adjoint takes up it leaves there
+// and in (kTileRows, saved_columns) more.
+template <class T>
+struct Cache {
+  T *theta, *saved;
+
+  Cache at(Index row) const { return {theta + row, saved + row}; }
+  operator Cache<const T>() const { return {theta, saved}; }
+};
 
 template <class Scalar>
 class Transform {
@@ -16,40 +27,45 @@ class Transform {
 
   // Parameters of a feature on that domain. Throws std::invalid_argument when the transform would leave the domain.
   virtual Index parameter_count(Domain domain) const = 0;
+  virtual Index saved_columns(Domain domain) const = 0;
 
-  // Moves one tile column in place and adds the logarithm of the slope. theta: (kTileRows, parameter_count), may be
-  // overwritten with what the adjoint takes up.
-  virtual void map(Direction direction, Domain domain, Index padded, Scalar* theta, Scalar* state,
+  // Moves one tile column in place and adds the logarithm of the slope.
+  virtual void map(Direction direction, Domain domain, Index padded, Cache<Scalar> cache, Scalar* state,
                    double* log_det) const = 0;
 
-  // The adjoint of that map, from both sides of it and what it left in theta. dstate: derivative by the result,
-  // replaced by that by the argument. dtheta: written.
-  virtual void vjp(Direction direction, Domain domain, Index padded, const Scalar* theta, const Scalar* z,
-                   const Scalar* x, const Scalar* dlog_det, Scalar* dstate, Scalar* dtheta) const = 0;
+  // The adjoint of that map. dstate: derivative by the result, replaced by that by the argument. dtheta: (kTileRows,
+  // parameter_count), written.
+  virtual void vjp(Direction direction, Domain domain, Index padded, Cache<const Scalar> cache, const Scalar* dlog_det,
+                   Scalar* dstate, Scalar* dtheta) const = 0;
 };
 
-// What a kernel for one lane block does to a whole column.
+// What a kernel for one register of rows does to a whole column.
 template <class Scalar, class Kernel>
-void map_column(const Kernel& kernel, Direction direction, Index padded, Scalar* theta, Scalar* state,
+void map_column(const Kernel& kernel, Direction direction, Index padded, Cache<Scalar> cache, Scalar* state,
                 double* log_det) {
-  for (Index row = 0; row < padded; row += kLanes) {
-    const Lanes<Scalar> from = lanes(state + row);
-    Lanes<Scalar> slope;
-    lanes(state + row) = direction == Direction::forward ? kernel.forward(theta + row, from, slope)
-                                                         : kernel.inverse(theta + row, from, slope);
-    lanes(log_det + row) += slope.template cast<double>();
+  using V = Vec<Scalar>;
+  alignas(64) Scalar slopes[kTileRows];
+  for (Index row = 0; row < padded; row += V::kWidth) {
+    const V from = V::load(state + row);
+    V slope;
+    const V to = direction == Direction::forward ? kernel.forward(cache.at(row), from, slope)
+                                                 : kernel.inverse(cache.at(row), from, slope);
+    to.store(state + row);
+    slope.store(slopes + row);
   }
+  for (Index row = 0; row < padded; row += kLanes) lanes(log_det + row) += lanes(slopes + row).template cast<double>();
 }
 
 template <class Scalar, class Kernel>
-void vjp_column(const Kernel& kernel, Direction direction, Index padded, const Scalar* theta, const Scalar* z,
-                const Scalar* x, const Scalar* dlog_det, Scalar* dstate, Scalar* dtheta) {
-  for (Index row = 0; row < padded; row += kLanes) {
-    const Lanes<Scalar> zs = lanes(z + row), xs = lanes(x + row), seed = lanes(dstate + row),
-                        slope_seed = lanes(dlog_det + row);
-    lanes(dstate + row) = direction == Direction::forward
-                              ? kernel.forward_vjp(theta + row, zs, xs, seed, slope_seed, dtheta + row)
-                              : kernel.inverse_vjp(theta + row, zs, xs, seed, slope_seed, dtheta + row);
+void vjp_column(const Kernel& kernel, Direction direction, Index padded, Cache<const Scalar> cache,
+                const Scalar* dlog_det, Scalar* dstate, Scalar* dtheta) {
+  using V = Vec<Scalar>;
+  for (Index row = 0; row < padded; row += V::kWidth) {
+    const V seed = V::load(dstate + row), slope_seed = V::load(dlog_det + row);
+    const V by_argument = direction == Direction::forward
+                              ? kernel.forward_vjp(cache.at(row), seed, slope_seed, dtheta + row)
+                              : kernel.inverse_vjp(cache.at(row), seed, slope_seed, dtheta + row);
+    by_argument.store(dstate + row);
   }
 }
 
@@ -67,13 +83,16 @@ class LineTransform final : public Transform<Scalar> {
     return kernel_.parameter_count();
   }
 
-  void map(Direction direction, Domain, Index padded, Scalar* theta, Scalar* state, double* log_det) const override {
-    map_column(kernel_, direction, padded, theta, state, log_det);
+  Index saved_columns(Domain) const override { return kernel_.saved_columns(); }
+
+  void map(Direction direction, Domain, Index padded, Cache<Scalar> cache, Scalar* state,
+           double* log_det) const override {
+    map_column(kernel_, direction, padded, cache, state, log_det);
   }
 
-  void vjp(Direction direction, Domain, Index padded, const Scalar* theta, const Scalar* z, const Scalar* x,
-           const Scalar* dlog_det, Scalar* dstate, Scalar* dtheta) const override {
-    vjp_column(kernel_, direction, padded, theta, z, x, dlog_det, dstate, dtheta);
+  void vjp(Direction direction, Domain, Index padded, Cache<const Scalar> cache, const Scalar* dlog_det, Scalar* dstate,
+           Scalar* dtheta) const override {
+    vjp_column(kernel_, direction, padded, cache, dlog_det, dstate, dtheta);
   }
 
  private:

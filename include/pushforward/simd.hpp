@@ -1,0 +1,143 @@
+// One register of numbers, and the functions of it that the hot kernels are made of. A kernel written with Vec keeps
+// its values in registers; expressions of Eigen's arrays, which the rest is written with, go through memory.
+//
+// This is the only file that speaks Eigen's packet layer. What a lane gives depends on that lane alone, so that a row's
+// bits depend neither on the other rows nor on its place among them. Sums of products are fused where fma() says so and
+// nowhere else.
+#pragma once
+
+#include <limits>
+
+#include "pushforward/tile.hpp"
+
+namespace pushforward {
+
+namespace packets = Eigen::internal;
+
+template <class Scalar>
+struct Vec {
+  using Packet = typename packets::packet_traits<Scalar>::type;
+  static constexpr int kWidth = packets::packet_traits<Scalar>::size;
+
+  Packet packet;
+
+  Vec() = default;
+  Vec(Packet p) : packet(p) {}
+  template <class T, class = std::enable_if_t<std::is_arithmetic_v<T> && !std::is_same_v<T, Packet>>>
+  Vec(T value) : packet(packets::pset1<Packet>(static_cast<Scalar>(value))) {}
+
+  static EIGEN_ALWAYS_INLINE Vec load(const Scalar* at) { return packets::pload<Packet>(at); }
+  EIGEN_ALWAYS_INLINE void store(Scalar* at) const { packets::pstore(at, packet); }
+
+  friend EIGEN_ALWAYS_INLINE Vec operator+(Vec a, Vec b) { return packets::padd(a.packet, b.packet); }
+  friend EIGEN_ALWAYS_INLINE Vec operator-(Vec a, Vec b) { return packets::psub(a.packet, b.packet); }
+  friend EIGEN_ALWAYS_INLINE Vec operator*(Vec a, Vec b) { return packets::pmul(a.packet, b.packet); }
+  friend EIGEN_ALWAYS_INLINE Vec operator/(Vec a, Vec b) { return packets::pdiv(a.packet, b.packet); }
+  friend EIGEN_ALWAYS_INLINE Vec operator-(Vec a) { return packets::pnegate(a.packet); }
+  EIGEN_ALWAYS_INLINE Vec& operator+=(Vec b) { return *this = *this + b; }
+
+  // a b + c
+  friend EIGEN_ALWAYS_INLINE Vec fma(Vec a, Vec b, Vec c) { return packets::pmadd(a.packet, b.packet, c.packet); }
+  // Of a NaN and a number, both give the first argument.
+  friend EIGEN_ALWAYS_INLINE Vec min(Vec a, Vec b) { return packets::pmin(a.packet, b.packet); }
+  friend EIGEN_ALWAYS_INLINE Vec max(Vec a, Vec b) { return packets::pmax(a.packet, b.packet); }
+  friend EIGEN_ALWAYS_INLINE Vec abs(Vec a) { return packets::pabs(a.packet); }
+  friend EIGEN_ALWAYS_INLINE Vec sqrt(Vec a) { return packets::psqrt(a.packet); }
+  friend EIGEN_ALWAYS_INLINE Vec floor(Vec a) { return packets::pfloor(a.packet); }
+
+#ifdef EIGEN_VECTORIZE_AVX512
+  // Eigen's comparisons fill a register; here they belong into a mask register.
+  using Mask = std::conditional_t<std::is_same_v<Scalar, float>, __mmask16, __mmask8>;
+
+  template <int kPredicate>
+  static EIGEN_ALWAYS_INLINE Mask compare(Vec a, Vec b) {
+    if constexpr (std::is_same_v<Scalar, float>)
+      return _mm512_cmp_ps_mask(a.packet, b.packet, kPredicate);
+    else
+      return _mm512_cmp_pd_mask(a.packet, b.packet, kPredicate);
+  }
+  friend EIGEN_ALWAYS_INLINE Mask operator<(Vec a, Vec b) { return compare<_CMP_LT_OQ>(a, b); }
+  friend EIGEN_ALWAYS_INLINE Mask operator<=(Vec a, Vec b) { return compare<_CMP_LE_OQ>(a, b); }
+  friend EIGEN_ALWAYS_INLINE Mask operator==(Vec a, Vec b) { return compare<_CMP_EQ_OQ>(a, b); }
+  static EIGEN_ALWAYS_INLINE Vec select(Mask mask, Vec a, Vec b) {
+    if constexpr (std::is_same_v<Scalar, float>)
+      return _mm512_mask_blend_ps(mask, b.packet, a.packet);
+    else
+      return _mm512_mask_blend_pd(mask, b.packet, a.packet);
+  }
+#else
+  struct Mask {
+    Packet bits;
+  };
+  friend EIGEN_ALWAYS_INLINE Mask operator<(Vec a, Vec b) { return {packets::pcmp_lt(a.packet, b.packet)}; }
+  friend EIGEN_ALWAYS_INLINE Mask operator<=(Vec a, Vec b) { return {packets::pcmp_le(a.packet, b.packet)}; }
+  friend EIGEN_ALWAYS_INLINE Mask operator==(Vec a, Vec b) { return {packets::pcmp_eq(a.packet, b.packet)}; }
+  static EIGEN_ALWAYS_INLINE Vec select(Mask mask, Vec a, Vec b) {
+    return packets::pselect(mask.bits, a.packet, b.packet);
+  }
+#endif
+  friend EIGEN_ALWAYS_INLINE Mask operator>(Vec a, Vec b) { return b < a; }
+  friend EIGEN_ALWAYS_INLINE Mask operator>=(Vec a, Vec b) { return b <= a; }
+
+  // exp(x), for x outside of the range where that is a normal number the nearest one: it is never 0 or infinite.
+  //
+  // x = n log 2 + r with |r| <= log(2) / 2, and the Taylor polynomial of exp(r): its remainder is below half a unit in
+  // the last place.
+  friend EIGEN_ALWAYS_INLINE Vec exp(Vec x) {
+    constexpr int kDegree = kFloat ? 7 : 13;
+    x = max(min(x, kFloat ? 88.3 : 709.0), kFloat ? -87.3 : -708.3);
+    const Vec n = packets::print((x * (1 / (kLog2High + kLog2Low))).packet);
+    const Vec r = fma(n, -kLog2Low, fma(n, -kLog2High, x));
+    Vec sum = 1 / factorial(kDegree);
+#pragma GCC unroll 16
+    for (int k = kDegree - 1; k >= 0; --k) sum = fma(sum, r, 1 / factorial(k));
+#ifdef EIGEN_VECTORIZE_AVX512
+    if constexpr (kFloat)
+      return _mm512_scalef_ps(sum.packet, n.packet);
+    else
+      return _mm512_scalef_pd(sum.packet, n.packet);
+#else
+    return packets::pldexp_fast(sum.packet, n.packet);
+#endif
+  }
+
+  // log(x) of normal numbers x > 0; of 0 it is not defined.
+  //
+  // x = 2^n m with m in [sqrt(1/2), sqrt(2)], and log m = 2 artanh(s), s = f / (2 + f), f = m - 1. The odd series of
+  // artanh is added to f - f^2 / 2 + s f^2 / 2 (as in fdlibm's e_log.c), which loses no digits.
+  friend EIGEN_ALWAYS_INLINE Vec log(Vec x) {
+    constexpr int kTerms = kFloat ? 4 : 10;
+    Vec n, m;
+#ifdef EIGEN_VECTORIZE_AVX512
+    if constexpr (kFloat) {
+      n = _mm512_getexp_ps(x.packet);
+      m = _mm512_getmant_ps(x.packet, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
+    } else {
+      n = _mm512_getexp_pd(x.packet);
+      m = _mm512_getmant_pd(x.packet, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
+    }
+    const Mask high = m > Vec(1.4142135623730951);
+    n = select(high, n + 1, n);
+    m = select(high, m * 0.5, m);
+#else
+    m = packets::pfrexp(x.packet, n.packet);  // in [1/2, 1)
+    const Mask low = m < Vec(0.7071067811865476);
+    n = select(low, n - 1, n);
+    m = select(low, m + m, m);
+#endif
+    const Vec f = m - 1, s = f / (f + 2), s2 = s * s, half = f * f * 0.5;
+    Vec sum = 2.0 / (2 * kTerms + 1);
+#pragma GCC unroll 16
+    for (int k = kTerms - 1; k > 0; --k) sum = fma(sum, s2, 2.0 / (2 * k + 1));
+    return fma(n, kLog2High, f - (half - fma(s, fma(sum, s2, half), n * kLog2Low)));
+  }
+
+ private:
+  static constexpr bool kFloat = std::is_same_v<Scalar, float>;
+  // log 2 in two parts, of which the first has so few digits that its products with exponents are exact.
+  static constexpr double kLog2High = kFloat ? 0.693359375 : 0.693145751953125;
+  static constexpr double kLog2Low = kFloat ? -2.1219444005469058277e-4 : 1.4286068203094172321e-6;
+  static constexpr double factorial(int n) { return n < 2 ? 1.0 : n * factorial(n - 1); }
+};
+
+}  // namespace pushforward
