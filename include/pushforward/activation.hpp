@@ -16,6 +16,12 @@ constexpr bool keeps_slope(Activation activation) {
 
 inline constexpr double kLeak = 0.01;  // slope of leaky_relu below 0
 
+// The rectifiers, max(u, leak u), cost so little that the dense layers apply them to their sums.
+constexpr bool is_rectifier(Activation activation) {
+  return activation == Activation::relu || activation == Activation::leaky_relu;
+}
+constexpr double leak_of(Activation activation) { return activation == Activation::leaky_relu ? kLeak : 0.0; }
+
 namespace detail {
 
 // Calls f with the activation's functions: value(u, slope) returns the activation and sets its slope; slope_of(a) is

@@ -34,31 +34,31 @@ inline Index begin_of(const std::vector<Index>& ends, Index group) { return grou
 
 }  // namespace detail
 
-// y[row, o] = b[o] + sum_i x[row, i] W[o, i], for the outputs of some groups
-template <class Scalar>
-void dense(const DenseShape& shape, Groups groups, const Scalar* parameters, Index padded, const Scalar* x, Scalar* y) {
+// y[row, o] = b[o] + sum_i x[row, i] W[o, i], for the outputs of some groups: store(place, sums) takes the rows from
+// place % kTileRows on of output number place / kTileRows.
+template <class Scalar, class Store>
+void dense(const DenseShape& shape, Groups groups, const Scalar* parameters, Index padded, const Scalar* x,
+           Store store) {
   const Scalar* bias = parameters + shape.outputs() * shape.inputs;
   for (Index group = groups.first; group < groups.last; ++group) {
     const Index first = detail::begin_of(shape.outputs_end, group);
     panel::product<Scalar>(
         padded, detail::at(shape.inputs_end, group), detail::at(shape.outputs_end, group) - first, x, kTileRows,
         {parameters + first * shape.inputs, shape.inputs, 1}, [&](Index output) { return bias[first + output]; },
-        [&](Index row, Index output, const auto& sum) {
-          panel::packets::pstore(y + (first + output) * kTileRows + row, sum);
-        });
+        [&](Index row, Index output, Vec<Scalar> sum) { store((first + output) * kTileRows + row, sum); });
   }
 }
 
-// dx[row, i] = sum_o dy[row, o] W[o, i], for the inputs of some groups: store(row, input, packet) takes the sums.
+// dx[row, i] = sum_o dy[row, o] W[o, i], for the inputs of some groups: store(place, sums) takes them.
 template <class Scalar, class Store>
 void dense_vjp_input(const DenseShape& shape, Groups groups, const Scalar* parameters, Index padded, const Scalar* dy,
-                     Store&& store) {
+                     Store store) {
   for (Index group = groups.first; group < groups.last; ++group) {
     const Index input = detail::begin_of(shape.inputs_end, group), output = detail::begin_of(shape.outputs_end, group);
     panel::product<Scalar>(
         padded, shape.outputs() - output, detail::at(shape.inputs_end, group) - input, dy + output * kTileRows,
         kTileRows, {parameters + output * shape.inputs + input, 1, shape.inputs}, [](Index) { return Scalar(0); },
-        [&](Index row, Index i, const auto& sum) { store(row, input + i, sum); });
+        [&](Index row, Index i, Vec<Scalar> sum) { store((input + i) * kTileRows + row, sum); });
   }
 }
 
@@ -71,20 +71,15 @@ void dense_vjp_parameters(const DenseShape& shape, Index rows, Index padded, con
   panel::transpose(padded, shape.inputs_end.back(), x, transposed, stride);
   for (Index group = 0; group < shape.groups(); ++group) {
     const Index first = detail::begin_of(shape.outputs_end, group), inputs = detail::at(shape.inputs_end, group);
-    const Index height = (inputs + panel::kWidth<Scalar> - 1) / panel::kWidth<Scalar> * panel::kWidth<Scalar>;
+    const Index height = (inputs + Vec<Scalar>::kWidth - 1) / Vec<Scalar>::kWidth * Vec<Scalar>::kWidth;
     panel::product<Scalar>(
         height, rows, detail::at(shape.outputs_end, group) - first, transposed, stride,
         {dy + first * kTileRows, kTileRows, 1}, [](Index) { return Scalar(0); },
-        [&](Index input, Index output, const auto& sum) {
-          panel::add_to(dparameters + (first + output) * shape.inputs + input, inputs - input, sum);
+        [&](Index input, Index output, Vec<Scalar> sum) {
+          sum.add_to(dparameters + (first + output) * shape.inputs + input, inputs - input);
         });
   }
-  Scalar* dbias = dparameters + shape.outputs() * shape.inputs;
-  for (Index output = 0; output < shape.outputs(); ++output) {
-    Lanes<Scalar> sum = lanes(dy + output * kTileRows);
-    for (Index row = kLanes; row < padded; row += kLanes) sum += lanes(dy + output * kTileRows + row);
-    dbias[output] += sum.sum();
-  }
+  panel::add_column_sums(padded, shape.outputs(), dy, dparameters + shape.outputs() * shape.inputs);
 }
 
 }  // namespace pushforward

@@ -235,11 +235,9 @@ class Flow {
     if (tiles == 0) std::fill_n(gradients.parameters, count, Scalar(0));
     parallel_for(slots, threads, [&](Index slot, int thread) {
       Workspace<Scalar> work(shape, memory.workspace(thread));
-      Scalar* parameters = slot_of(slot);
-      std::fill_n(parameters, count, Scalar(0));
       double sum = 0;
       for (Index index = slot; index < tiles; index += kGradientSlots)
-        sum += vjp_tile(direction, input, context, seeds, gradients, parameters, index, work);
+        sum += vjp_tile(direction, input, context, seeds, gradients, slot_of(slot), index, work);
       sums[slot] = sum;
     });
     if (slots > 1) {
@@ -380,6 +378,15 @@ class Flow {
         if (work.outside[row]) to[row] = work.log_prob[row];
   }
 
+  // A slot's part from `first` to `last`, cleared by the slot's first tile when it comes to it: the part stays in cache
+  // for what is then added to it, which the whole slot would not.
+  static Scalar* slot_block(Scalar* slot, Index first, Index last, Index tile) {
+    if (tile < kGradientSlots) std::fill_n(slot + first, last - first, Scalar(0));
+    return slot + first;
+  }
+
+  Index block_end(std::size_t layer) const { return layer + 1 < offsets_.size() ? offsets_[layer + 1] : base_offset_; }
+
   double vjp_tile(Direction direction, const Table& input, const Table* context, const Seeds& seeds,
                   const Gradients& gradients, Scalar* parameters, Index index, Workspace<Scalar>& work) const {
     Tile<Scalar> tile = load(direction, input, context, index, work);
@@ -396,6 +403,7 @@ class Flow {
     double sum = 0;
     std::fill_n(work.grad_log_det, kTileRows, Scalar(0));
     if (seeds.output) {
+      if (parameters) slot_block(parameters, base_offset_, parameter_count(), index);
       if (direction == Direction::forward)
         data_side_.read_grad(*seeds.output, seeds.log_det, input.is_double, first, tile.rows, data_columns_.data(),
                              tile.state, work.grad_state, work.bad);
@@ -419,7 +427,7 @@ class Flow {
         work.grad_log_det[row] = static_cast<Scalar>(share);
       }
       base_->vjp(parameters_.data() + base_offset_, tile.padded, tile.state, work.grad_log_det, work.grad_state,
-                 parameters ? parameters + base_offset_ : nullptr);
+                 parameters ? slot_block(parameters, base_offset_, parameter_count(), index) : nullptr);
       if (gradients.log_prob) copy_density(work, tile.rows, gradients.log_prob + first);
     }
 
@@ -431,7 +439,7 @@ class Flow {
       const std::size_t k = in_order(direction, i);
       cache -= layers_[k]->cache_columns() * kTileRows;
       TileGrad<Scalar> here = grad;
-      here.parameters = parameters ? parameters + offsets_[k] : nullptr;
+      if (parameters) here.parameters = slot_block(parameters, offsets_[k], block_end(k), index);
       layers_[k]->vjp(direction, parameters_.data() + offsets_[k], tile, cache, here, work.scratch);
     }
 

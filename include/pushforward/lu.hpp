@@ -159,10 +159,9 @@ class Lu final : public Layer<Scalar> {
   template <class EntriesOf>
   void add_products(Scalar sign, const Tile<Scalar>& tile, const Scalar* in, const Scalar* dout, Scalar* transposed,
                     Scalar* dweight, EntriesOf&& entries_of) const {
-    constexpr Index kWidth = panel::kWidth<Scalar>;
+    constexpr Index kWidth = Vec<Scalar>::kWidth;
     const Index stride = whole_lanes(dim());
     panel::transpose(tile.padded, dim(), in, transposed, stride);
-    const auto signs = panel::packets::pset1<panel::Packet<Scalar>>(sign);
     for (Index i = 0; i < dim(); ++i) {
       const Entries entries = entries_of(i);
       const Index start = entries.first / kWidth * kWidth;  // packets begin at multiples of their width
@@ -170,9 +169,9 @@ class Lu final : public Layer<Scalar> {
       panel::product<Scalar>(
           entries.last > entries.first ? height : 0, tile.rows, 1, transposed + start, stride,
           {dout + i * kTileRows, kTileRows, 1}, [](Index) { return Scalar(0); },
-          [&](Index j, Index, const auto& sum) {
+          [&](Index j, Index, Vec<Scalar> sum) {
             alignas(64) Scalar values[kWidth];
-            panel::packets::pstore(values, panel::packets::pmul(signs, sum));
+            (sum * sign).store(values);
             for (Index k = 0; k < kWidth; ++k)
               if (const Index column = start + j + k; column >= entries.first && column < entries.last)
                 dweight[i * dim() + column] += values[k];

@@ -91,7 +91,7 @@ class Network {
                 Scalar* output) const {
     for (std::size_t i = 0; i < stages_.size(); ++i) {
       const Stage& stage = stages_[i];
-      if (stage.active) {
+      if (stage.active && !rectified(stage)) {
         const Index first = detail::begin_of(stage.shape.inputs_end, groups.first);
         const Index count = detail::at(stage.shape.inputs_end, groups.last - 1) - first;
         Scalar* values = column(cache, stage.values + first);
@@ -100,14 +100,14 @@ class Network {
         if (stage.drops && dropout.key) drop(dropout.part(i), dropout_, first, padded, count, values, slopes);
       }
       Scalar* target = stage.target ? column(cache, *stage.target) : output;
-      dense(stage.shape, groups, parameters + stage.offset, padded, column(cache, stage.values), target);
-      if (stage.residual) {
-        const Index first = detail::begin_of(stage.shape.outputs_end, groups.first);
-        const Index count = detail::at(stage.shape.outputs_end, groups.last - 1) - first;
-        const Scalar* residual = column(cache, *stage.residual + first);
-        Scalar* sum = target + first * kTileRows;
-        for_each_lanes(padded, count, [&](Index at) { lanes(sum + at) += lanes(residual + at); });
-      }
+      const Scalar* residual = stage.residual ? column(cache, *stage.residual) : nullptr;
+      Scalar* rectified = stage.rectified ? column(cache, *stage.rectified) : nullptr;
+      const V leak = leak_of(activation_);
+      dense(stage.shape, groups, parameters + stage.offset, padded, column(cache, stage.values), [=](Index at, V sum) {
+        if (residual) sum += V::load(residual + at);
+        if (rectified != target) sum.store(target + at);
+        if (rectified) max(sum, sum * leak).store(rectified + at);
+      });
     }
   }
 
@@ -138,6 +138,8 @@ class Network {
   }
 
  private:
+  using V = Vec<Scalar>;
+
   // Places are columns of the cache.
   struct Stage {
     std::string name;
@@ -149,6 +151,7 @@ class Network {
     std::optional<Index> slopes;      // of the activation, where they are kept
     std::optional<Index> target;      // none: the output
     std::optional<Index> residual;    // added to the target
+    std::optional<Index> rectified;   // where the target's activation goes, if the dense layer takes it at once
     std::optional<Index> skipped_to;  // where source is a residual of
     bool drops = false;
   };
@@ -181,7 +184,7 @@ class Network {
   }
 
   Stage begin(std::string name, DenseShape shape, Index source, bool active, bool source_stays) {
-    Stage stage{std::move(name), std::move(shape), parameter_count_, source, active, source, {}, {}, {}, {}};
+    Stage stage{std::move(name), std::move(shape), parameter_count_, source, active, source, {}, {}, {}, {}, {}};
     const Index size = stage.shape.parameter_count();
     if (size > std::numeric_limits<Index>::max() - parameter_count_)
       throw std::invalid_argument("a network has more parameters than can be counted");
@@ -189,46 +192,39 @@ class Network {
     widest_ = std::max(widest_, stage.shape.inputs);
     if (active && source_stays) stage.values = take(stage.shape.inputs);
     if (active && (keeps_slope(activation_) || dropout_ > 0)) stage.slopes = take(stage.shape.inputs);
+    if (active && rectified(stage)) stages_.back().rectified = stage.values;
     return stage;
   }
+
+  // Whether the stage before takes this one's activation. Dropout comes between the two.
+  bool rectified(const Stage& stage) const { return is_rectifier(activation_) && !stage.slopes; }
 
   // d values = W^T d target; d source = slope * d values + d of what source was added to
   void stage_vjp_input(const Stage& stage, Groups groups, const Scalar* parameters, Index padded, const Scalar* cache,
                        const Scalar* doutput, Scalar* gradient) const {
-    using panel::packets::pload;
-    using Packet = panel::Packet<Scalar>;
     const Scalar* dtarget = stage.target ? column(static_cast<const Scalar*>(gradient), *stage.target) : doutput;
     Scalar* dsource = column(gradient, stage.source);
-    const auto run = [&](auto&& finish) {
-      dense_vjp_input(stage.shape, groups, parameters + stage.offset, padded, dtarget,
-                      [&](Index row, Index input, const Packet& sum) {
-                        const Index at = input * kTileRows + row;
-                        panel::packets::pstore(dsource + at, finish(at, sum));
-                      });
-    };
-    if (!stage.active) {
-      run([](Index, const Packet& sum) { return sum; });
-    } else {
-      const Scalar* slopes;
-      if (stage.slopes) {
-        slopes = column(cache, *stage.slopes);
-      } else {
-        // Where the values stand, they are no longer needed; or at their place in the gradient.
-        Scalar* place = column(gradient, stage.values);
-        const Index first = detail::begin_of(stage.shape.inputs_end, groups.first);
-        const Index count = detail::at(stage.shape.inputs_end, groups.last - 1) - first;
-        slopes_of(activation_, padded, count, column(cache, stage.values + first), place + first * kTileRows);
-        slopes = place;
-      }
-      if (stage.skipped_to) {
-        const Scalar* dsum = column(static_cast<const Scalar*>(gradient), *stage.skipped_to);
-        run([&](Index at, const Packet& sum) {
-          return panel::packets::padd(panel::packets::pmul(sum, pload<Packet>(slopes + at)), pload<Packet>(dsum + at));
-        });
-      } else {
-        run([&](Index at, const Packet& sum) { return panel::packets::pmul(sum, pload<Packet>(slopes + at)); });
-      }
+    const Scalar *slopes = nullptr, *values = nullptr;
+    if (stage.slopes) {
+      slopes = column(cache, *stage.slopes);
+    } else if (stage.active && rectified(stage)) {
+      values = column(cache, stage.values);
+    } else if (stage.active) {
+      // Where the values stand, they are no longer needed; or at their place in the gradient.
+      Scalar* place = column(gradient, stage.values);
+      const Index first = detail::begin_of(stage.shape.inputs_end, groups.first);
+      const Index count = detail::at(stage.shape.inputs_end, groups.last - 1) - first;
+      slopes_of(activation_, padded, count, column(cache, stage.values + first), place + first * kTileRows);
+      slopes = place;
     }
+    const Scalar* dsum = stage.skipped_to ? column(static_cast<const Scalar*>(gradient), *stage.skipped_to) : nullptr;
+    const V leak = leak_of(activation_);
+    dense_vjp_input(stage.shape, groups, parameters + stage.offset, padded, dtarget, [=](Index at, V sum) {
+      if (slopes) sum = sum * V::load(slopes + at);
+      if (values) sum = V::select(V::load(values + at) > V(0), sum, sum * leak);
+      if (dsum) sum += V::load(dsum + at);
+      sum.store(dsource + at);
+    });
     // What no output sees has no derivative.
     if (groups.last == stage.shape.groups())
       for (Index input = stage.shape.inputs_end.back(); input < stage.shape.inputs; ++input)

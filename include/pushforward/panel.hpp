@@ -3,22 +3,11 @@
 // One kernel serves a dense layer's three products. Its accumulators stay in registers, weights are read in place
 // (no packing), and every element of the result is summed over the depth in order, by itself: a row's bits depend
 // neither on the other rows nor on its place among them, which a general matrix product does not promise.
-// This is the only file that speaks Eigen's packet layer: Eigen's public arrays leave a 16-register block in memory.
 #pragma once
 
-#include <Eigen/Core>
-
-#include "pushforward/tile.hpp"
+#include "pushforward/simd.hpp"
 
 namespace pushforward::panel {
-
-namespace packets = Eigen::internal;
-
-template <class Scalar>
-using Packet = typename packets::packet_traits<Scalar>::type;
-
-template <class Scalar>
-inline constexpr int kWidth = packets::packet_traits<Scalar>::size;
 
 // Accumulators are a block of kHeight packets by kColumns columns: 16 of 32 registers on AVX-512 and arm64, 8 of 16
 // elsewhere. Larger blocks spill, smaller ones wait for the adder's latency (measured: 4 x 4 reaches 235 GFLOP/s
@@ -32,7 +21,7 @@ inline constexpr int kColumns = 4;
 // With one packet of height, columns alone must hide the latency.
 inline constexpr int kColumnsOfOne = 8;
 
-static_assert(kLanes % kWidth<float> == 0 && kLanes % kWidth<double> == 0);
+static_assert(kLanes % Vec<float>::kWidth == 0 && kLanes % Vec<double>::kWidth == 0);
 
 // The coefficient of depth k and column n is at data[n * column_stride + k * depth_stride].
 template <class Scalar>
@@ -45,21 +34,22 @@ struct Coefficients {
 // store(n, m, sum) for each column n < Columns and packet m < Height of sum = start(n) + sum_k left[k] right[n, k].
 template <class Scalar, int Height, int Columns, class Start, class Store>
 EIGEN_ALWAYS_INLINE void block(Index depth, const Scalar* left, Index left_stride, Coefficients<Scalar> right,
-                               Start&& start, Store&& store) {
-  Packet<Scalar> sum[Columns][Height];
+                               Start start, Store store) {
+  using V = Vec<Scalar>;
+  V sum[Columns][Height];
 #pragma GCC unroll 16
   for (int n = 0; n < Columns; ++n)
 #pragma GCC unroll 16
-    for (int m = 0; m < Height; ++m) sum[n][m] = packets::pset1<Packet<Scalar>>(start(n));
+    for (int m = 0; m < Height; ++m) sum[n][m] = start(n);
   for (Index k = 0; k < depth; ++k) {
-    Packet<Scalar> x[Height];
+    V x[Height];
 #pragma GCC unroll 16
-    for (int m = 0; m < Height; ++m) x[m] = packets::pload<Packet<Scalar>>(left + k * left_stride + m * kWidth<Scalar>);
+    for (int m = 0; m < Height; ++m) x[m] = V::load(left + k * left_stride + m * V::kWidth);
 #pragma GCC unroll 16
     for (int n = 0; n < Columns; ++n) {
-      const auto w = packets::pset1<Packet<Scalar>>(right.data[n * right.column_stride + k * right.depth_stride]);
+      const V w = right.data[n * right.column_stride + k * right.depth_stride];
 #pragma GCC unroll 16
-      for (int m = 0; m < Height; ++m) sum[n][m] = packets::pmadd(x[m], w, sum[n][m]);
+      for (int m = 0; m < Height; ++m) sum[n][m] = fma(x[m], w, sum[n][m]);
     }
   }
 #pragma GCC unroll 16
@@ -71,7 +61,7 @@ EIGEN_ALWAYS_INLINE void block(Index depth, const Scalar* left, Index left_strid
 // All columns of one strip of Height packets: whole blocks, then the columns that are left one width at a time.
 template <class Scalar, int Height, int Columns, class Start, class Store>
 EIGEN_ALWAYS_INLINE void strip(Index depth, Index columns, const Scalar* left, Index left_stride,
-                               Coefficients<Scalar> right, Start&& start, Store&& store) {
+                               Coefficients<Scalar> right, Start start, Store store) {
   Index first = 0;
   const auto run = [&](auto width) {
     constexpr int kNow = decltype(width)::value;
@@ -79,8 +69,7 @@ EIGEN_ALWAYS_INLINE void strip(Index depth, Index columns, const Scalar* left, I
       block<Scalar, Height, kNow>(
           depth, left, left_stride,
           Coefficients<Scalar>{right.data + first * right.column_stride, right.column_stride, right.depth_stride},
-          [&](int n) { return start(first + n); },
-          [&](int n, int m, const Packet<Scalar>& sum) { store(first + n, m, sum); });
+          [&](int n) { return start(first + n); }, [&](int n, int m, Vec<Scalar> sum) { store(first + n, m, sum); });
   };
   run(std::integral_constant<int, Columns>());
   if constexpr (Columns > 4) run(std::integral_constant<int, 4>());
@@ -89,57 +78,49 @@ EIGEN_ALWAYS_INLINE void strip(Index depth, Index columns, const Scalar* left, I
 }
 
 // The product over a left factor of `height` lanes (a multiple of the packet width), its columns left_stride apart
-// and aligned: store(row, column, packet) receives the sums of rows row ... row + kWidth.
+// and aligned: store(row, column, sums) receives the sums of rows row ... row + kWidth - 1.
 template <class Scalar, class Start, class Store>
 EIGEN_ALWAYS_INLINE void product(Index height, Index depth, Index columns, const Scalar* left, Index left_stride,
-                                 Coefficients<Scalar> right, Start&& start, Store&& store) {
+                                 Coefficients<Scalar> right, Start start, Store store) {
+  constexpr Index kWidth = Vec<Scalar>::kWidth;
   Index row = 0;
-  const auto keep = [&](Index column, int m, const Packet<Scalar>& sum) {
-    store(row + m * kWidth<Scalar>, column, sum);
-  };
-  for (; row + kHeight * kWidth<Scalar> <= height; row += kHeight * kWidth<Scalar>)
+  const auto keep = [&](Index column, int m, Vec<Scalar> sum) { store(row + m * kWidth, column, sum); };
+  for (; row + kHeight * kWidth <= height; row += kHeight * kWidth)
     strip<Scalar, kHeight, kColumns>(depth, columns, left + row, left_stride, right, start, keep);
-  for (; row < height; row += kWidth<Scalar>)
+  for (; row < height; row += kWidth)
     strip<Scalar, 1, kColumnsOfOne>(depth, columns, left + row, left_stride, right, start, keep);
 }
-
-#pragma GCC diagnostic push
-// A packet as a template argument loses its alignment attribute, which PacketBlock's member declares anew.
-#pragma GCC diagnostic ignored "-Wignored-attributes"
 
 // `to[row * to_stride + column] = from[column * kTileRows + row]` for rows < padded; columns are filled up with zeros
 // to whole packets.
 template <class Scalar>
 inline void transpose(Index padded, Index columns, const Scalar* from, Scalar* to, Index to_stride) {
-  constexpr int kSide = kWidth<Scalar>;
-  if constexpr (kSide == 1) {
-    for (Index row = 0; row < padded; ++row)
-      for (Index column = 0; column < columns; ++column) to[row * to_stride + column] = from[column * kTileRows + row];
-  } else {
-    for (Index column = 0; column < columns; column += kSide)
-      for (Index row = 0; row < padded; row += kSide) {
-        packets::PacketBlock<Packet<Scalar>, kSide> square;
-        for (int i = 0; i < kSide; ++i)
-          square.packet[i] = column + i < columns
-                                 ? packets::pload<Packet<Scalar>>(from + (column + i) * kTileRows + row)
-                                 : packets::pset1<Packet<Scalar>>(Scalar(0));
-        packets::ptranspose(square);
-        for (int i = 0; i < kSide; ++i) packets::pstore(to + (row + i) * to_stride + column, square.packet[i]);
-      }
-  }
+  using V = Vec<Scalar>;
+  for (Index column = 0; column < columns; column += V::kWidth)
+    for (Index row = 0; row < padded; row += V::kWidth) {
+      V square[V::kWidth];
+      for (int i = 0; i < V::kWidth; ++i)
+        square[i] = column + i < columns ? V::load(from + (column + i) * kTileRows + row) : V(0);
+      V::transpose(square);
+      for (int i = 0; i < V::kWidth; ++i) square[i].store(to + (row + i) * to_stride + column);
+    }
 }
 
-#pragma GCC diagnostic pop
-
-// to[i] += packet[i] for the first `count` entries of a packet.
+// to[column] += the sum of from[column * kTileRows + row] over rows < padded
 template <class Scalar>
-EIGEN_ALWAYS_INLINE void add_to(Scalar* to, Index count, const Packet<Scalar>& packet) {
-  if (count >= kWidth<Scalar>) {
-    packets::pstoreu(to, packets::padd(packets::ploadu<Packet<Scalar>>(to), packet));
-  } else {
-    alignas(64) Scalar values[kWidth<Scalar>];
-    packets::pstore(values, packet);
-    for (Index i = 0; i < count; ++i) to[i] += values[i];
+inline void add_column_sums(Index padded, Index columns, const Scalar* from, Scalar* to) {
+  using V = Vec<Scalar>;
+  for (Index column = 0; column < columns; column += V::kWidth) {
+    V square[V::kWidth];
+    for (int i = 0; i < V::kWidth; ++i) {
+      square[i] = 0;
+      if (column + i < columns)
+        for (Index row = 0; row < padded; row += V::kWidth) square[i] += V::load(from + (column + i) * kTileRows + row);
+    }
+    V::transpose(square);
+    V sum = square[0];
+    for (int i = 1; i < V::kWidth; ++i) sum += square[i];
+    sum.add_to(to + column, columns - column);
   }
 }
 

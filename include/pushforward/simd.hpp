@@ -28,6 +28,16 @@ struct Vec {
 
   static EIGEN_ALWAYS_INLINE Vec load(const Scalar* at) { return packets::pload<Packet>(at); }
   EIGEN_ALWAYS_INLINE void store(Scalar* at) const { packets::pstore(at, packet); }
+  // to[i] += this[i] for the first `count` lanes; `to` need not be aligned.
+  EIGEN_ALWAYS_INLINE void add_to(Scalar* to, Index count = kWidth) const {
+    if (count >= kWidth) {
+      packets::pstoreu(to, packets::padd(packets::ploadu<Packet>(to), packet));
+    } else {
+      alignas(64) Scalar values[kWidth];
+      store(values);
+      for (Index i = 0; i < count; ++i) to[i] += values[i];
+    }
+  }
 
   friend EIGEN_ALWAYS_INLINE Vec operator+(Vec a, Vec b) { return packets::padd(a.packet, b.packet); }
   friend EIGEN_ALWAYS_INLINE Vec operator-(Vec a, Vec b) { return packets::psub(a.packet, b.packet); }
@@ -131,6 +141,20 @@ struct Vec {
     for (int k = kTerms - 1; k > 0; --k) sum = fma(sum, s2, 2.0 / (2 * k + 1));
     return fma(n, kLog2High, f - (half - fma(s, fma(sum, s2, half), n * kLog2Low)));
   }
+
+#pragma GCC diagnostic push
+// A packet as a template argument loses its alignment attribute, which PacketBlock's member declares anew.
+#pragma GCC diagnostic ignored "-Wignored-attributes"
+  // A square of kWidth rows becomes its columns.
+  static EIGEN_ALWAYS_INLINE void transpose(Vec (&square)[kWidth]) {
+    if constexpr (kWidth > 1) {
+      packets::PacketBlock<Packet, kWidth> block;
+      for (int i = 0; i < kWidth; ++i) block.packet[i] = square[i].packet;
+      packets::ptranspose(block);
+      for (int i = 0; i < kWidth; ++i) square[i] = block.packet[i];
+    }
+  }
+#pragma GCC diagnostic pop
 
  private:
   static constexpr bool kFloat = std::is_same_v<Scalar, float>;
