@@ -63,8 +63,8 @@ def pushforward(case: Case, threads: int) -> Contender:
 
     def step() -> None:
         # What Flow.fit does with a minibatch.
-        flow._core.loss_and_grad(batch, None, None, None, float(len(batch)), gradient, 0, threads)
-        adam.update(flow.parameters, gradient, RATE, 5.0, threads)
+        norm = flow._core.loss_and_grad(batch, None, None, None, float(len(batch)), gradient, 0, threads)[1]
+        adam.update(flow.parameters, gradient, RATE, 5.0, threads, norm=norm)
 
     calls = {
         "step": step,

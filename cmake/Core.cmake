@@ -1,11 +1,13 @@
 # pushforward_core: the header-only library with all that it needs, for the modules and for the C++ tests.
-option(PUSHFORWARD_OPENMP "Use OpenMP where the compiler has it" ON)
+# The threads are our own; how many there are by default is for OpenMP's settings to say.
+option(PUSHFORWARD_OPENMP "Heed OpenMP's settings where the compiler has it" ON)
 
 include("${CMAKE_CURRENT_LIST_DIR}/HeaderLibraries.cmake")
 
 add_library(pushforward_core INTERFACE)
 target_include_directories(pushforward_core INTERFACE "${CMAKE_CURRENT_LIST_DIR}/../include")
-target_link_libraries(pushforward_core INTERFACE Eigen3::Eigen nlohmann_json::nlohmann_json)
+find_package(Threads REQUIRED)
+target_link_libraries(pushforward_core INTERFACE Eigen3::Eigen nlohmann_json::nlohmann_json Threads::Threads)
 # Eigen's own threads would nest inside ours; its products run within one tile.
 target_compile_definitions(pushforward_core INTERFACE EIGEN_DONT_PARALLELIZE)
 if(PUSHFORWARD_OPENMP)

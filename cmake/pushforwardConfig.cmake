@@ -1,6 +1,6 @@
 # pushforward::core, the header-only C++ library. Eigen and nlohmann-json are installed packages where CMake finds them
-# new enough, else the headers that came with this package. OpenMP is used where the compiler has it, unless
-# PUSHFORWARD_OPENMP is set to OFF before.
+# new enough, else the headers that came with this package. OpenMP's settings, of how many threads to use, hold where
+# the compiler has it, unless PUSHFORWARD_OPENMP is set to OFF before.
 if(TARGET pushforward::core)
   return()
 endif()
@@ -28,6 +28,13 @@ else()
   set(pushforward_NOT_FOUND_MESSAGE "pushforward needs nlohmann-json 3.11 or newer, which was not found.")
   return()
 endif()
+find_package(Threads QUIET)
+if(NOT Threads_FOUND)
+  set(pushforward_FOUND FALSE)
+  set(pushforward_NOT_FOUND_MESSAGE "pushforward needs the system's threads, which were not found.")
+  return()
+endif()
+list(APPEND _pushforward_libraries Threads::Threads)
 if(NOT DEFINED PUSHFORWARD_OPENMP OR PUSHFORWARD_OPENMP)
   find_package(OpenMP QUIET COMPONENTS CXX)
   if(OpenMP_CXX_FOUND)

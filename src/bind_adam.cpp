@@ -11,9 +11,9 @@ template <class Scalar>
 using Flat = py::array_t<Scalar, py::array::c_style>;
 
 template <class Scalar>
-double step(Flat<Scalar>& parameters, const Flat<Scalar>& gradient, Flat<Scalar>& mean, Flat<Scalar>& square,
-            Index number, double learning_rate, double beta1, double beta2, double eps, double weight_decay,
-            double clip_norm, const MaybeIndex& decayed, int threads) {
+double step(Flat<Scalar>& parameters, const Flat<Scalar>& gradient, std::optional<double> length, Flat<Scalar>& mean,
+            Flat<Scalar>& square, Index number, double learning_rate, double beta1, double beta2, double eps,
+            double weight_decay, double clip_norm, const MaybeIndex& decayed, int threads) {
   const Index count = parameters.size();
   if (gradient.size() != count || mean.size() != count || square.size() != count)
     throw std::invalid_argument("parameters, gradient and moments must have the same size");
@@ -32,15 +32,17 @@ double step(Flat<Scalar>& parameters, const Flat<Scalar>& gradient, Flat<Scalar>
   Scalar *p = parameters.mutable_data(), *m = mean.mutable_data(), *v = square.mutable_data();
   const Scalar* g = gradient.data();
   const py::gil_scoped_release release;
-  return adam_step(settings, number, count, p, g, m, v, runs, threads);
+  const double norm_of_gradient = length ? *length : norm(count, g, threads);
+  adam_step(settings, number, count, p, g, norm_of_gradient, m, v, runs, threads);
+  return norm_of_gradient;
 }
 
 template <class Scalar>
 void bind(py::module_& module) {
   module.def("adam_step", &step<Scalar>, py::arg("parameters").noconvert(), py::arg("gradient").noconvert(),
-             py::arg("mean").noconvert(), py::arg("square").noconvert(), py::arg("number"), py::arg("learning_rate"),
-             py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"), py::arg("clip_norm"),
-             py::arg("decayed"), py::arg("threads"));
+             py::arg("norm"), py::arg("mean").noconvert(), py::arg("square").noconvert(), py::arg("number"),
+             py::arg("learning_rate"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"),
+             py::arg("clip_norm"), py::arg("decayed"), py::arg("threads"));
 }
 
 }  // namespace

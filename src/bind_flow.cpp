@@ -150,10 +150,11 @@ class FlowBindings {
   }
 
   // The loss is -sum_i w_i log p(x_i) / normalizer over the rows in `index` (all of them without one); its gradient is
-  // written to `gradient`. dropout: the key of the units to drop, 0 for none.
-  static double loss_and_grad(const F& flow, const py::array& x, const MaybeArray& context,
-                              const std::optional<Vector>& weights, const MaybeIndex& index, double normalizer,
-                              py::array_t<Scalar, py::array::c_style>& gradient, std::uint64_t dropout, int threads) {
+  // written to `gradient`, and the gradient's norm comes with it. dropout: the key of the units to drop, 0 for none.
+  static std::pair<double, double> loss_and_grad(const F& flow, const py::array& x, const MaybeArray& context,
+                                                 const std::optional<Vector>& weights, const MaybeIndex& index,
+                                                 double normalizer, py::array_t<Scalar, py::array::c_style>& gradient,
+                                                 std::uint64_t dropout, int threads) {
     const Table rows = table(x, flow.dim(), -1, index);
     const Table conditions = context_table(flow, context, rows.rows, index);
     if (weights && weights->size() != x.shape(0)) throw std::invalid_argument("weights");
@@ -164,8 +165,11 @@ class FlowBindings {
     seeds.dropout = dropout;
     typename F::Gradients gradients;
     gradients.parameters = gradient.mutable_data();
+    double norm = 0;
+    gradients.norm = &norm;
     const py::gil_scoped_release release;
-    return flow.vjp(Direction::inverse, rows, &conditions, seeds, gradients, threads);
+    const double loss = flow.vjp(Direction::inverse, rows, &conditions, seeds, gradients, threads);
+    return {loss, norm};
   }
 
   template <Direction direction>

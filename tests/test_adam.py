@@ -135,7 +135,7 @@ def test_addresses_do_not_change_a_bit(dtype: str, size: int) -> None:
     start, grad = np.zeros(size, dtype), rng.integers(0, 6, size).astype(dtype)
     for offset in (0, 16, 32, 48):
         parameters, moments = lying_at(start, offset), [lying_at(start, 48 - offset) for _ in range(2)]
-        core.adam_step(parameters, grad, *moments, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0, np.inf, None, 1)
+        core.adam_step(parameters, grad, None, *moments, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0, np.inf, None, 1)
         results.add(parameters.tobytes())
     assert len(results) == 1
 

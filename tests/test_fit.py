@@ -380,10 +380,10 @@ class Failing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.core, name)
 
-    def loss_and_grad(self, *arguments: Any) -> float:
+    def loss_and_grad(self, *arguments: Any) -> tuple[float, float]:
         self.calls += 1
-        loss = self.core.loss_and_grad(*arguments)
-        return np.nan if self.fails(self.calls) else loss
+        loss, norm = self.core.loss_and_grad(*arguments)
+        return (np.nan if self.fails(self.calls) else loss), norm
 
 
 def test_a_fit_goes_back_and_on_with_a_lower_rate() -> None:

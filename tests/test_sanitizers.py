@@ -1,4 +1,4 @@
-"""The C++ tests, built with sanitizers. PUSHFORWARD_FULL=1 runs more mutations, and OpenMP's threads under TSan."""
+"""The C++ tests, built with sanitizers. PUSHFORWARD_FULL=1 runs more mutations."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pushforward
 import pytest
-from programs import PATH, cmake, compiler, find, run
+from programs import PATH, cmake, compiler, run
 
 TESTS = Path(__file__).parent
 FULL = os.environ.get("PUSHFORWARD_FULL") == "1"
 
 
-def build(folder: Path, sanitizers: str, name: str, *targets: str, openmp: bool = True) -> Path:
+def build(folder: Path, sanitizers: str, name: str, *targets: str) -> Path:
     """Build C++ tests with the compiler of that name; return the folder of the programs."""
     source, flag = folder / "empty.cpp", f"-fsanitize={sanitizers}"
     source.write_text("int main() {}\n")
@@ -30,7 +30,6 @@ def build(folder: Path, sanitizers: str, name: str, *targets: str, openmp: bool 
         "CMAKE_CXX_COMPILER": name,
         "Python_EXECUTABLE": sys.executable,
         "PUSHFORWARD_SANITIZE": sanitizers,
-        "PUSHFORWARD_OPENMP": "ON" if openmp else "OFF",
         "PUSHFORWARD_EIGEN_DIR": third_party / "eigen",
         "PUSHFORWARD_JSON_DIR": third_party / "nlohmann_json",
     }
@@ -47,18 +46,5 @@ def test_address_and_undefined(tmp_path):
 
 
 def test_thread(tmp_path):
-    # TSan does not see GCC's OpenMP synchronise and would report every loop; this runs the caller's own threads.
-    programs = build(tmp_path, "thread", compiler(), "core_test", openmp=False)
+    programs = build(tmp_path, "thread", compiler(), "core_test")
     run(programs / "core_test")
-
-
-@pytest.mark.skipif(not FULL, reason="PUSHFORWARD_FULL=1 runs it")
-def test_thread_of_openmp(tmp_path):
-    # LLVM's OpenMP tells TSan what it does through Archer, a library beside it.
-    name = find("clang++", "clang++-14")
-    archers = sorted(Path("/usr/lib").glob("llvm-*/lib/libarcher.so"))
-    if name is None or not archers:
-        pytest.skip("Clang with its OpenMP and libarcher.so is not installed")
-    programs = build(tmp_path, "thread", name, "core_test")
-    options = {"OMP_TOOL_LIBRARIES": str(archers[-1]), "TSAN_OPTIONS": "ignore_noninstrumented_modules=1"}
-    run(programs / "core_test", **options)

@@ -1,10 +1,10 @@
 // Adam (Kingma and Ba 2015, algorithm 1) with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2) and
-// clipping by the gradient's norm, in one pass over the parameters after one for the norm.
+// clipping by the gradient's norm, in one pass over the parameters.
 #pragma once
 
 #include <cmath>
 
-#include "pushforward/parallel.hpp"
+#include "pushforward/gradient.hpp"
 
 namespace pushforward {
 
@@ -25,35 +25,12 @@ struct Decayed {
   Index count = 0;
 };
 
-// Pieces of this many entries are the unit of threads and of the norm's partial sums, which are added in order: the
-// result does not depend on the number of threads.
-inline constexpr Index kAdamPiece = 8192;
-
-// The Euclidean norm, summed in float64.
+// One update, number `step` (from 1), in place; length: the gradient's norm. When that is not finite nothing is
+// changed.
 template <class Scalar>
-double norm(Index count, const Scalar* values, int threads) {
-  const Index pieces = (count + kAdamPiece - 1) / kAdamPiece;
-  auto* partial = reinterpret_cast<double*>(Arena::of_this_thread().reserve(static_cast<std::size_t>(pieces) * 8));
-  parallel_pieces(count, kAdamPiece, threads, [&](Index piece, Index first, Index size) {
-    Lanes<double> sums = Lanes<double>::Zero();
-    Index i = 0;
-    for (; i + kLanes <= size; i += kLanes)
-      sums += Eigen::Map<const Lanes<Scalar>>(values + first + i).template cast<double>().square();
-    for (; i < size; ++i) sums[i % kLanes] += std::pow(static_cast<double>(values[first + i]), 2);
-    partial[piece] = sums.sum();
-  });
-  double sum = 0;
-  for (Index piece = 0; piece < pieces; ++piece) sum += partial[piece];
-  return std::sqrt(sum);
-}
-
-// One update, number `step` (from 1), in place. Returns the gradient's norm before clipping; when that is not finite
-// nothing is changed.
-template <class Scalar>
-double adam_step(const AdamSettings& settings, Index step, Index count, Scalar* parameters, const Scalar* gradient,
-                 Scalar* mean, Scalar* square, const Decayed& decayed, int threads) {
-  const double length = norm(count, gradient, threads);
-  if (!std::isfinite(length)) return length;
+void adam_step(const AdamSettings& settings, Index step, Index count, Scalar* parameters, const Scalar* gradient,
+               double length, Scalar* mean, Scalar* square, const Decayed& decayed, int threads) {
+  if (!std::isfinite(length)) return;
   const double t = static_cast<double>(step);
   const double correction = std::sqrt(1 - std::pow(settings.beta2, t));
   const auto clip = static_cast<Scalar>(length > settings.clip_norm ? settings.clip_norm / length : 1.0);
@@ -85,7 +62,7 @@ double adam_step(const AdamSettings& settings, Index step, Index count, Scalar* 
     std::copy_n(rest[3], end - i, square + i);
   };
   const auto keep = static_cast<Scalar>(1 - settings.learning_rate * settings.weight_decay);
-  parallel_pieces(count, kAdamPiece, threads, [&](Index, Index first, Index size) {
+  parallel_pieces(count, kParameterPiece, threads, [&](Index, Index first, Index size) {
     const Index end = first + size;
     if (decayed.all) {
       update_run(keep, first, end);
@@ -102,7 +79,6 @@ double adam_step(const AdamSettings& settings, Index step, Index count, Scalar* 
     }
     if (first < end) update_run(Scalar(1), first, end);
   });
-  return length;
 }
 
 }  // namespace pushforward

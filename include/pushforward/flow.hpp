@@ -7,16 +7,12 @@
 
 #include "pushforward/data_side.hpp"
 #include "pushforward/file.hpp"
+#include "pushforward/gradient.hpp"
 #include "pushforward/registry.hpp"
 #include "pushforward/table.hpp"
 #include "pushforward/workspace.hpp"
 
 namespace pushforward {
-
-// Gradients of one loss are summed in this many slots: tile t goes to slot t mod kGradientSlots, and slots are added in
-// order, so that the sum is the same for any number of threads. It bounds the threads that one gradient can use; each
-// slot costs one parameter vector of memory and of traffic.
-inline constexpr Index kGradientSlots = 8;
 
 // A row's greatest standardised value for a layer to start from it: far beyond what a density with two well separated
 // parts has, and where one row in a thousand would already double a variance.
@@ -114,6 +110,7 @@ class Flow {
     Output input;                  // (rows, dim)
     Output context;                // (rows, context)
     Scalar* parameters = nullptr;  // (parameter_count,), written
+    double* norm = nullptr;        // Euclidean, of the parameters' gradient
     double* log_prob = nullptr;    // (rows,), not an adjoint: comes for free
   };
 
@@ -240,13 +237,9 @@ class Flow {
         sum += vjp_tile(direction, input, context, seeds, gradients, slot_of(slot), index, work);
       sums[slot] = sum;
     });
-    if (slots > 1) {
-      constexpr Index kPiece = 4096;
-      parallel_pieces(count, kPiece, threads, [&](Index, Index first, Index size) {
-        using Vector = Eigen::Array<Scalar, Eigen::Dynamic, 1>;
-        Eigen::Map<Vector> total(gradients.parameters + first, size);
-        for (Index slot = 1; slot < slots; ++slot) total += Eigen::Map<const Vector>(slot_of(slot) + first, size);
-      });
+    if (slots > 1 || gradients.norm) {
+      const double norm = add_slots(count, gradients.parameters, slots, slot_of, memory.norms(), threads);
+      if (gradients.norm) *gradients.norm = norm;
     }
     double total = 0;
     for (Index slot = 0; slot < slots; ++slot) total += sums[slot];
@@ -292,12 +285,13 @@ class Flow {
 
   struct Memory {
     std::byte* start;
-    std::size_t workspace_bytes, slots_start, slot_bytes;
+    std::size_t workspace_bytes, slots_start, slot_bytes, norms_start;
     std::byte* workspace(int thread) const { return start + static_cast<std::size_t>(thread) * workspace_bytes; }
     template <class T>
     T* slot(Index i) const {
       return reinterpret_cast<T*>(start + slots_start + static_cast<std::size_t>(i) * slot_bytes);
     }
+    double* norms() const { return reinterpret_cast<double*>(start + norms_start); }  // of pieces of a gradient
   };
 
   static std::vector<Index> identity_columns(Index count) {
@@ -318,8 +312,9 @@ class Flow {
     memory.workspace_bytes = Workspace<Scalar>::bytes(shape);
     memory.slots_start = memory.workspace_bytes * static_cast<std::size_t>(threads);
     memory.slot_bytes = aligned_size(static_cast<std::size_t>(parameter_count()) * sizeof(Scalar));
-    memory.start =
-        Arena::of_this_thread().reserve(memory.slots_start + memory.slot_bytes * static_cast<std::size_t>(slots));
+    memory.norms_start = memory.slots_start + memory.slot_bytes * static_cast<std::size_t>(slots);
+    const auto pieces = static_cast<std::size_t>(parameter_pieces(parameter_count()));
+    memory.start = Arena::of_this_thread().reserve(memory.norms_start + pieces * sizeof(double));
     return memory;
   }
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
-from collections.abc import Iterator
 from types import ModuleType
 
 from pushforward.checks import choice
@@ -42,26 +40,7 @@ def _load() -> ModuleType:
     level = os.environ.get("PUSHFORWARD_SIMD") or runnable[-1]
     if level not in runnable:
         choice("PUSHFORWARD_SIMD", level, runnable, note="the levels this processor runs")
-    with _patient_threads():
-        return importlib.import_module(f"pushforward._core_{level}")
-
-
-@contextlib.contextmanager
-def _patient_threads() -> Iterator[None]:
-    """Have OpenMP's threads spin only briefly while they wait, where this import starts it and nobody chose otherwise.
-
-    GNU OpenMP reads the variable as it is loaded. Its own choice is to spin for milliseconds: where other processes
-    keep the cores busy, the thread that waits then keeps off the one that works, and a training step of 0.4 ms measured
-    48 ms. With 1,000 turns it measured 0.6 ms there, and on a quiet machine 0.19 ms, as with millions; with none, 0.37.
-    """
-    chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
-    if not chosen:
-        os.environ["GOMP_SPINCOUNT"] = "1000"
-    try:
-        yield
-    finally:
-        if not chosen:
-            del os.environ["GOMP_SPINCOUNT"]
+    return importlib.import_module(f"pushforward._core_{level}")
 
 
 core = _load()
@@ -92,8 +71,8 @@ def build_info() -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Version, instruction set, compiler, Eigen's version and what it vectorises with, OpenMP's version date
-        (``"none"`` in a single-threaded build), and the number of threads used by default.
+        Version, instruction set, compiler, Eigen's version and what it vectorises with, the version date of the OpenMP
+        whose settings hold (``"none"`` in a build without), and the number of threads used by default.
 
     Examples
     --------

@@ -52,7 +52,7 @@ class Flow:
     seed : int or numpy.random.Generator, optional
         Fixes the initial parameters, random masks and random permutations.
     num_threads : int, optional
-        Threads of every call; by default what OpenMP would use (``OMP_NUM_THREADS``, or all cores).
+        Threads of every call; by default what OpenMP's settings say (``OMP_NUM_THREADS``, or all cores).
 
     Raises
     ------
@@ -169,7 +169,7 @@ class Flow:
 
     @property
     def num_threads(self) -> int:
-        """Threads of every call. Set to None for what OpenMP would use."""
+        """Threads of every call. Set to None for what OpenMP's settings say."""
         return self._threads or int(core.default_threads())
 
     @num_threads.setter
@@ -641,7 +641,7 @@ class Flow:
         w = checks.row_weights(weights, len(x))
         total = float(len(x)) if w is None else float(w.sum())
         gradient = np.empty_like(self.parameters)
-        loss: float = self._core.loss_and_grad(x, context, w, None, total, gradient, 0, self.num_threads)
+        loss: float = self._core.loss_and_grad(x, context, w, None, total, gradient, 0, self.num_threads)[0]
         return loss, gradient
 
     def forward_vjp(

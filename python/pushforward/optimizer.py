@@ -120,10 +120,11 @@ class Adam:
         clip_norm: float,
         threads: int,
         decayed: npt.NDArray[np.int64] | None = None,
+        norm: float | None = None,
     ) -> float:
         """Change `parameters` in place; return the gradient's norm, and change nothing where it is not finite.
 
-        Weight decay is for the runs of parameters in `decayed`, (k, 2) with first and last + 1 of each; with None for
+        `norm` is that norm where it is known. Weight decay is for the runs of parameters in `decayed`, (k, 2) with first and last + 1 of each; with None for
         all.
         """
         if self.mean is None or self.square is None:
@@ -133,10 +134,11 @@ class Adam:
                 f"this Adam has moments of {self.mean.size} {self.mean.dtype} parameters; "
                 f"{parameters.size} of {parameters.dtype} came"
             )
-        norm: float = core.adam_step(
-            parameters, gradient, self.mean, self.square, self.steps + 1, learning_rate, *self.betas, self.eps,
+        norm = core.adam_step(
+            parameters, gradient, norm, self.mean, self.square, self.steps + 1, learning_rate, *self.betas, self.eps,
             self.weight_decay, clip_norm, decayed, threads,
         )  # fmt: skip
+        assert norm is not None
         if math.isfinite(norm):
             self.steps += 1
         return norm

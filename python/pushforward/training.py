@@ -258,17 +258,17 @@ class _Fit:
         clip_norm = math.inf if self.options.clip_norm is None else self.options.clip_norm
         for batch in itertools.islice(self.train.batches(self.batch_size, self.rng), self.position, None):
             self.rate = self.learning_rate()
-            loss = self.flow._core.loss_and_grad(
+            loss, norm = self.flow._core.loss_and_grad(
                 batch.x, batch.context, batch.weights, batch.index, len(batch.index) * self.mean_weight,
                 self.gradient, self.dropout_key(), self.flow.num_threads,
             )  # fmt: skip
-            norm = math.nan
-            if math.isfinite(loss):
-                norm = self.optimizer.update(
-                    self.parameters, self.gradient, self.rate, clip_norm, self.flow.num_threads, self.decayed
+            finite = math.isfinite(loss) and math.isfinite(norm)
+            if finite:
+                self.optimizer.update(
+                    self.parameters, self.gradient, self.rate, clip_norm, self.flow.num_threads, self.decayed, norm
                 )
             self.position += 1
-            if not math.isfinite(norm):
+            if not finite:
                 self.roll_back()
                 continue
             self.steps += 1

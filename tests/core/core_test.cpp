@@ -363,15 +363,15 @@ void run(const Case& tried, Index dim, Index context) {
 }
 
 void adam() {
-  constexpr Index kCount = 2 * kAdamPiece + 3;
+  constexpr Index kCount = 2 * kParameterPiece + 3;
   const auto step = [](int threads) {
     Random random(3);
     auto parameters = random.uniforms<float>(kCount, -1, 1);
     const auto gradient = random.uniforms<float>(kCount, -1, 1);
     Values<float> mean(parameters.size()), square(parameters.size());
     for (Index i = 1; i <= 3; ++i)
-      adam_step({0.1, 0.9, 0.999, 1e-8, 0.01, 5.0}, i, kCount, parameters.data(), gradient.data(), mean.data(),
-                square.data(), {}, threads);
+      adam_step({0.1, 0.9, 0.999, 1e-8, 0.01, 5.0}, i, kCount, parameters.data(), gradient.data(),
+                norm(kCount, gradient.data(), threads), mean.data(), square.data(), {}, threads);
     return parameters;
   };
   expect(same_bits(step(1), step(3)), "Adam", "a step depends on the number of threads");
