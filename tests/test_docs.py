@@ -24,6 +24,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if name == "sklearn":
+        pytest.importorskip("sklearn")
     module = importlib.import_module(f"pushforward.{name}")
     public = {name: getattr(pushforward, name) for name in pushforward.__all__}
     result = doctest.testmod(module, extraglobs=public, optionflags=doctest.NORMALIZE_WHITESPACE)
@@ -60,4 +62,4 @@ def test_importing_brings_only_numpy() -> None:
     program = "import numpy, sys; before = set(sys.modules); import pushforward; print(*set(sys.modules) - before)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     packages = {name.split(".")[0] for name in run.stdout.split()}
-    assert not packages & {"tqdm", "safetensors", "matplotlib", "scipy", "pandas"}
+    assert not packages & {"tqdm", "safetensors", "matplotlib", "scipy", "pandas", "sklearn"}

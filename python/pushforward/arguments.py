@@ -8,17 +8,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from pushforward import __version__, presets
+from pushforward import __version__
 from pushforward.layers import MLP
+from pushforward.presets import PRESETS
 from pushforward.tables import split_names
-
-PRESETS = {
-    "neural_spline": presets.neural_spline,
-    "realnvp": presets.realnvp,
-    "nice": presets.nice,
-    "maf": presets.maf,
-}
-"""By name; the first is the default."""
 
 T = TypeVar("T")
 

@@ -23,6 +23,7 @@ from pushforward.errors import TrainingDivergedError
 from pushforward.flow import Flow
 from pushforward.history import NEEDS_MATPLOTLIB
 from pushforward.optimizer import Adam
+from pushforward.presets import PRESETS
 
 # Samples are drawn and written this many rows at a time: a pipe gets its first rows at once.
 _BLOCK_ROWS = 1 << 16
@@ -231,7 +232,7 @@ def _new_flow(args: argparse.Namespace, columns: list[str], context: list[str]) 
         (options["hidden"],) = options["hidden"]
     flow = Flow(
         len(columns),
-        layers=arguments.PRESETS[args.preset](len(columns), **options),
+        layers=PRESETS[args.preset](len(columns), **options),
         context=len(context),
         dtype=args.dtype,
         seed=args.seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pushforward import checks
 from pushforward.layers import (
@@ -221,3 +221,9 @@ def neural_spline(
     if autoregressive:
         return [part for _ in range(depth) for part in (layer, Permutation("random"))]
     return _in_pairs(layer, depth)
+
+
+PRESETS: dict[str, Callable[..., list[Layer]]] = {
+    preset.__name__: preset for preset in (neural_spline, realnvp, nice, maf)
+}
+"""By name; the first is the default."""
