@@ -1,4 +1,4 @@
-"""Every example runs: in docstrings, in the README, in docs."""
+"""Every example runs: in docstrings, in the README, in docs. test_embed.py has the C++ of docs/embedding.md."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import pkgutil
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pushforward
 import pytest
+from pages import DOCS, PAGES, Block, blocks, path_of
 
-ROOT = Path(__file__).parents[1]
 MODULES = [
     name for _, name, _ in pkgutil.iter_modules(pushforward.__path__) if not name.startswith(("_core", "__main"))
 ]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -41,16 +42,46 @@ def test_what_is_public_is_documented_with_an_example(name: str) -> None:
         assert ">>>" in text
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def is_run(block: Block) -> bool:
+    return block.language == "python" or (block.language == "sh" and block.code.startswith("pushforward "))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(map(is_run, blocks(page)))], ids=path_of)
 def test_page_examples(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The python blocks of a page, one after the other in one namespace."""
+    """A page's Python, in one namespace, and its shell commands, one after the other, in a folder with a table."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    table = np.random.default_rng(0).normal(size=(300, 3))
+    np.savetxt("table.csv", table, delimiter=",", header="speed,mass,angle", comments="")
     namespace: dict[str, object] = {}
-    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
-        exec(compile(block, str(page), "exec"), namespace)
+    missing = set()
+    for block in blocks(page):
+        if lacking := {library for library in block.needs if find_spec(library) is None}:
+            missing |= lacking
+        elif block.language == "python":
+            exec(compile(block.code, str(page), "exec"), namespace)
+        elif is_run(block):
+            shell(block.code)
+    if missing:
+        pytest.skip(f"all but the blocks that need {', '.join(sorted(missing))} ran")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def shell(code: str) -> None:
+    """Run commands with Bash, `pushforward` being the package under test whether it is installed or not."""
+    program = f'pushforward() {{ "{sys.executable}" -m pushforward "$@"; }}\nset -euo pipefail\n{code}'
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+
+
+def test_no_block_of_the_docs_is_left_out() -> None:
+    """What is not run here is an installation, or compiled by test_embed.py, or output."""
+    for page in DOCS.rglob("*.md"):
+        for block in blocks(page):
+            known = is_run(block) or block.language == "text" or block.code.startswith("pip install ")
+            assert known or page.name == "embedding.md", f"{path_of(page)}:\n{block.code}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=path_of)
 def test_page_links(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if "://" not in target:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from cases import CASES, Case
 from fuzz.make_corpus import VALID, hostile
-from programs import cmake, compiler, run
+from pages import DOCS, blocks
+from programs import cmake, compiler, find, run
 from pushforward import Flow
 from pushforward.errors import FileFormatError
 
@@ -138,14 +139,32 @@ def test_files_that_cannot_be_read(embed, tmp_path):
         assert str(path) in line
 
 
-def test_example(build, tmp_path):
-    score = build(ROOT / "examples" / "embed", "score")
-    case = next(case for case in CASES if case.name == "realnvp" and case.dim == 8)
-    flow, x = case.flow("float32"), data(case)
-    flow.save(tmp_path / "model.safetensors")
-    x.tofile(tmp_path / "rows.bin")
-    printed = run(score, tmp_path / "model.safetensors", tmp_path / "rows.bin")
-    np.testing.assert_allclose(np.array(printed.split(), float), flow.log_prob(x), rtol=TOLERANCES["float32"])
+def test_page_has_the_example():
+    """The program of docs/embedding.md, which test_example builds, is the one in examples/embed."""
+    example = ROOT / "examples" / "embed"
+    code = {block.language: block.code for block in blocks(DOCS / "embedding.md")}
+    assert code["cpp"] == (example / "score.cpp").read_text()
+    assert code["cmake"] == (example / "CMakeLists.txt").read_text()
+    assert code["sh"] in (example / "README.md").read_text()
+
+
+def test_example(cmakedir, tmp_path):
+    """The page's program, project and model, by the page's commands, in an empty folder."""
+    name = compiler()
+    page = {block.language: block.code for block in blocks(DOCS / "embedding.md")}
+    for file, language in (("score.cpp", "cpp"), ("CMakeLists.txt", "cmake"), ("model.py", "python")):
+        (tmp_path / file).write_text(page[language])
+    program = f"""
+set -e
+cd '{tmp_path}'
+python() {{ '{sys.executable}' "$@"; }}
+python model.py
+{page["sh"]}"""
+    generator = {"CMAKE_GENERATOR": "Ninja"} if find("ninja") else {}
+    printed = run("bash", "-c", program, CXX=name, **generator).splitlines()
+    rows = np.fromfile(tmp_path / "rows.bin", np.float32).reshape(-1, 2)
+    expected = Flow.load(tmp_path / "model.safetensors").log_prob(rows)
+    np.testing.assert_allclose(np.array(printed[-len(rows) :], float), expected, atol=TOLERANCES["float32"])
 
 
 def test_entry_point(cmakedir):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from pushforward.checks import choice
 
@@ -14,7 +15,7 @@ _LEVELS = ("v2", "v3", "v4")
 def _runnable() -> tuple[str, ...]:
     from pushforward import _cpu  # after the check for sub-interpreters: it would wait there for ever
 
-    level: int = _cpu.x86_64_level()
+    level = _cpu.x86_64_level()
     if level == 0:
         return ("base",)
     runnable = _LEVELS[: max(level - 1, 0)]
@@ -43,7 +44,12 @@ def _load() -> ModuleType:
     return importlib.import_module(f"pushforward._core_{level}")
 
 
-core = _load()
+if TYPE_CHECKING:
+    from pushforward import _core_v2
+
+    core = _core_v2  # all levels have this interface
+else:
+    core = _load()
 
 
 def simd_level() -> str:
@@ -62,7 +68,7 @@ def simd_level() -> str:
     >>> pushforward.simd_level() in {"v2", "v3", "v4", "base"}
     True
     """
-    return str(core.simd_level)
+    return core.simd_level
 
 
 def build_info() -> dict[str, str]:

@@ -1,0 +1,100 @@
+"""The compiled core: the stub of the modules of all instruction sets, of which the package imports one."""
+
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+_Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+_Doubles = npt.NDArray[np.float64]
+_Indices = npt.NDArray[np.int64]
+_Vector = Sequence[float] | _Doubles
+
+version: str
+simd_level: str
+simd_in_use: str
+compiler: str
+eigen: str
+openmp: int | None
+
+def default_threads() -> int: ...
+@overload
+def adam_step(
+    parameters: npt.NDArray[np.float32],
+    gradient: npt.NDArray[np.float32],
+    norm: float | None,
+    mean: npt.NDArray[np.float32],
+    square: npt.NDArray[np.float32],
+    number: int,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    clip_norm: float,
+    decayed: _Indices | None,
+    threads: int,
+) -> float: ...
+@overload
+def adam_step(
+    parameters: _Doubles,
+    gradient: _Doubles,
+    norm: float | None,
+    mean: _Doubles,
+    square: _Doubles,
+    number: int,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    clip_norm: float,
+    decayed: _Indices | None,
+    threads: int,
+) -> float: ...
+
+class _Flow:
+    def __init__(self, description: str, most_parameters: int, /) -> None: ...
+    @property
+    def parameters(self) -> _Floats: ...
+    @property
+    def parameter_blocks(self) -> list[tuple[str, tuple[int, ...], float]]: ...
+    @property
+    def domains(self) -> list[str]: ...
+    @property
+    def latent_domains(self) -> list[str]: ...
+    def set_standardization(self, shift: _Vector, scale: _Vector, /) -> None: ...
+    def set_context_standardization(self, shift: _Vector, scale: _Vector, /) -> None: ...
+    def to_line(self, x: _Floats, index: _Indices | None, threads: int, /) -> _Doubles: ...
+    def initialize_from_data(
+        self, x: _Floats, context: _Floats | None, weights: _Doubles | None, threads: int, /
+    ) -> None: ...
+    def forward(self, z: _Floats, context: _Floats | None, threads: int, /) -> tuple[_Floats, _Doubles]: ...
+    def inverse(self, x: _Floats, context: _Floats | None, threads: int, /) -> tuple[_Floats, _Doubles]: ...
+    def log_prob(self, x: _Floats, context: _Floats | None, index: _Indices | None, threads: int, /) -> _Doubles: ...
+    def forward_and_log_prob(
+        self, z: _Floats, context: _Floats | None, threads: int, /
+    ) -> tuple[_Floats, _Doubles]: ...
+    def log_prob_and_grad(self, x: _Floats, context: _Floats | None, threads: int, /) -> tuple[_Doubles, _Floats]: ...
+    def loss_and_grad(
+        self,
+        x: _Floats,
+        context: _Floats | None,
+        weights: _Doubles | None,
+        index: _Indices | None,
+        normalizer: float,
+        gradient: _Floats,
+        dropout: int,
+        threads: int,
+        /,
+    ) -> tuple[float, float]: ...
+    def forward_vjp(
+        self, z: _Floats, grad_x: _Floats, grad_log_det: _Doubles, context: _Floats | None, threads: int, /
+    ) -> tuple[_Floats, _Floats, _Floats | None]: ...
+    def inverse_vjp(
+        self, x: _Floats, grad_z: _Floats, grad_log_det: _Doubles, context: _Floats | None, threads: int, /
+    ) -> tuple[_Floats, _Floats, _Floats | None]: ...
+
+class FlowFloat32(_Flow): ...
+class FlowFloat64(_Flow): ...

@@ -1,0 +1,230 @@
+"""A user's script that makes every public call, each result declared as what the documentation says it is.
+
+test_typing.py runs it, has mypy check it, and looks whether a public name is missing.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import numpy.typing as npt
+import pushforward
+from pushforward import (
+    LU,
+    MLP,
+    ActNorm,
+    Adam,
+    Additive,
+    Affine,
+    Autoregressive,
+    Circle,
+    Coupling,
+    Epoch,
+    FileFormatError,
+    Flow,
+    History,
+    Householder,
+    Interval,
+    Normal,
+    Permutation,
+    Positive,
+    RationalQuadratic,
+    Real,
+    ResNet,
+    StudentT,
+    TrainingDivergedError,
+    Uniform,
+    convert,
+    maf,
+    neural_spline,
+    nice,
+    realnvp,
+)
+from pushforward.kde import Estimate, FlowKDE
+from pushforward.sklearn import ConditionalFlow, FlowDensity
+
+Doubles = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32] | Doubles
+
+rng = np.random.default_rng(0)
+x: Doubles = rng.normal(size=(200, 2))
+condition: Doubles = rng.normal(size=(200, 1))
+weights: Doubles = rng.uniform(size=200)
+
+
+def presets() -> None:
+    for layers in (
+        neural_spline(2, depth=2, hidden=(8, 8), bins=4, bound=3.0, activation="silu", mixing="permutation"),
+        neural_spline(2, depth=1, hidden=8, blocks=1, dropout=0.1, unconditional=False, autoregressive=True),
+        maf(2, depth=1, hidden=[8], activation="tanh"),
+        realnvp(2, depth=1, hidden=(8,)),
+        nice(2, depth=1, hidden=(8,)),
+    ):
+        print(Flow(2, layers=layers))
+
+
+def descriptions() -> Flow:
+    flow = Flow(
+        2,
+        layers=[
+            Coupling(RationalQuadratic(bins=4, min_slope=0.01, scheme="clip"), MLP((8,)), mask=[True, False]),
+            Coupling(Affine(max_log_scale=2.0), ResNet(8, blocks=1, activation="gelu", dropout=0.1), "alternate"),
+            Coupling(Additive(), mask="random", unconditional=True),
+            Autoregressive(Affine(), MLP([8]), order=[0, 1], degrees=[[1] * 8], one_pass="forward"),
+            LU(order="natural"),
+            Householder(count=2),
+            Permutation([1, 0]),
+            ActNorm(),
+        ],
+        base=StudentT(5.0, learned=True),
+        support=[Real(), Positive()],
+        dtype="float64",
+        seed=np.random.default_rng(0),
+        num_threads=1,
+    )
+    Flow(2, layers=[], base=Normal(), support=Interval(0, 1), dtype=np.float32)
+    Flow(1, layers=[], base=Uniform(), support=Circle(0.0, 360.0))
+    return flow
+
+
+def fitting() -> Flow:
+    def stop(flow: Flow, epoch: Epoch) -> bool:
+        return epoch.validation_loss > 100 or flow.dim == 0
+
+    flow = Flow(2, layers=neural_spline(2, depth=2, hidden=8), context=1, seed=0)
+    initialized: Flow = flow.initialize(x, condition, weights)
+    fitted: Flow = initialized.fit(
+        x,
+        context=condition,
+        weights=weights,
+        validation=(x[:50], condition[:50]),
+        epochs=2,
+        batch_size=64,
+        optimizer=Adam(learning_rate=1e-2, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1),
+        schedule="constant",
+        max_time=60.0,
+        patience=None,
+        clip_norm=None,
+        seed=0,
+        progress=False,
+        callback=stop,
+        checkpoint="fit.checkpoint",
+        checkpoint_every=10,
+    )
+    try:
+        fitted.fit(x, context=condition, weights=weights, epochs=2, resume="fit.checkpoint", schedule="cosine")
+    except (ValueError, FileFormatError, TrainingDivergedError) as error:
+        print(error)
+    return fitted
+
+
+def history(flow: Flow) -> None:
+    curves: History | None = flow.history
+    assert curves is not None
+    losses: Doubles = curves["train_loss"]
+    best: int = curves.best_epoch
+    stopped: str = curves.stopped
+    for epoch in curves:
+        numbers: tuple[int, int, float] = (epoch.epoch, epoch.steps, epoch.seconds)
+        rates: tuple[float, float, float] = (epoch.train_loss, epoch.learning_rate, epoch.grad_norm)
+        print(numbers, rates)
+    print(len(curves), curves.epochs[-1], losses, best, stopped, curves.plot())
+
+
+def densities(flow: Flow) -> None:
+    log_prob: Floats = flow.log_prob(x, condition)
+    same: Floats = flow.log_prob(x.tolist(), [0.5], out=np.empty(len(x), dtype=np.float32))
+    samples: Floats = flow.sample(10, [0.5], seed=0)
+    both: tuple[Floats, Doubles] = flow.sample_and_log_prob(10, context=[0.5], seed=rng)
+    density, gradient = flow.log_prob_and_grad(x, condition)
+    total: float = float(density.sum()) + float(log_prob.mean())
+    print(same.shape, samples.shape, both[0].dtype, gradient.shape, total)
+
+
+def maps(flow: Flow) -> None:
+    z, log_det = flow.inverse(x, condition)
+    out: tuple[Floats, Floats] = flow.forward(z, condition, out=(np.empty_like(x), np.empty(len(x))))
+    by_z, by_parameters, by_context = flow.forward_vjp(z, np.ones_like(z), np.zeros(len(z)), condition)
+    by_x: Floats = flow.inverse_vjp(x, -z, np.ones(len(z)), context=condition)[0]
+    if by_context is not None:
+        print(by_context.sum(), by_z.shape, by_parameters.shape, by_x.shape, log_det.shape, out[0].shape)
+
+
+def loop_by_hand(flow: Flow) -> None:
+    adam = Adam(1e-3).fresh()
+    loss, gradient = flow.loss_and_grad(x, condition, weights)
+    flow.parameters = adam.step(flow.parameters, gradient)
+    step: int = adam.steps
+    names: dict[str, Floats] = flow.named_parameters()
+    print(loss, step, list(names), adam.learning_rate, adam.betas, adam.eps, adam.weight_decay)
+
+
+def copies(flow: Flow) -> None:
+    flow.columns, flow.context_columns = ("a", "b"), None
+    flow.save("model.safetensors")
+    loaded: Flow = Flow.load("model.safetensors")
+    twins: list[Flow] = [copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded))]
+    loaded.num_threads = None
+    threads: int = loaded.num_threads
+    print(len(twins), loaded.dim, loaded.context, loaded.dtype, loaded.base, loaded.support, loaded.layers, threads)
+
+
+def other_libraries() -> None:
+    state = {"_transform._transforms.0._permutation": np.array([1, 0])}
+    print(convert.from_nflows(state, bound=3.0, min_slope=1e-3, activation="relu", dtype="float64"))
+    try:
+        convert.from_zuko(state, bound=5.0, slope=1e-3)
+    except (TypeError, ValueError) as error:
+        print(error)
+
+
+def like_scipy() -> None:
+    kde = FlowKDE(x.T, weights=weights, flow=Flow(2, layers=nice(2, depth=1)), seed=0, epochs=1)
+    log_density: Floats = kde.logpdf(x.T)
+    density: Floats = kde.pdf(x[0]) + kde.evaluate(x[0]) + kde(x[0])
+    points: Floats = kde.resample(10, seed=0)
+    share: Estimate = kde.integrate_box([-1, -1], [1, 1], size=1000, seed=0)
+    line = FlowKDE(x[:, 0], epochs=1, flow=Flow(1, layers=[]), seed=0)
+    half: Estimate = line.integrate_box_1d(-np.inf, 0.0)
+    error: float = share.error + half.error
+    print(log_density.shape, density, points.shape, float(share) + half, error, kde.d, kde.n, kde.neff, kde.flow.dim)
+
+
+def like_scikit_learn() -> None:
+    model: FlowDensity = FlowDensity(layers="nice", depth=1, hidden=(8,), support=[Real(), Real()], epochs=1)
+    model = model.fit(x, sample_weight=weights)
+    log_density: Floats = model.score_samples(x)
+    mean: float = model.score(x)
+    samples: Floats = model.sample(10, random_state=0)
+    rows: Floats = model.inverse_transform(model.transform(x))
+    flow: Flow = model.flow_
+    print(log_density.shape, mean, samples.shape, rows.shape, flow.dim)
+    regressor: ConditionalFlow = ConditionalFlow(depth=1, hidden=8, epochs=1, random_state=0).fit(condition, x)
+    target: Floats = regressor.predict(condition[:2])
+    quantiles: Floats = regressor.predict_quantiles(condition[:2], [0.1, 0.9])
+    draws: Floats = regressor.sample(condition[:2], 10, random_state=0)
+    scores: Floats = regressor.log_prob(condition, x)
+    print(target.shape, quantiles.shape, draws.shape, scores.shape, regressor.n_outputs_)
+
+
+def build() -> None:
+    level: str = pushforward.simd_level()
+    info: dict[str, str] = pushforward.build_info()
+    version: str = pushforward.__version__
+    print(level, info, version)
+
+
+presets()
+print(descriptions())
+flow = fitting()
+history(flow)
+densities(flow)
+maps(flow)
+loop_by_hand(flow)
+copies(flow)
+other_libraries()
+like_scipy()
+like_scikit_learn()
+build()
