@@ -101,20 +101,21 @@ def _readable(seconds: float) -> str:
 
 def markdown(results: list[dict[str, object]]) -> str:
     """A table of cases by operations: our time, the best peer's, and the ratio."""
-    lines = ["| case | " + " | ".join(HEADINGS[name] for name in OPERATIONS) + " |", "|---" * (len(OPERATIONS) + 1) + "|"]
+    rows = [["case", *(HEADINGS[name] for name in OPERATIONS)], ["---"] * (len(OPERATIONS) + 1)]
     for result in results:
         case = CASES[str(result["case"])]
-        kind = f"spline of {case.bins} bins" if case.bins else "affine"
-        cells = [f"**{result['case']}** {case.layers} {kind}, {case.dim} features, {case.hidden} × {case.hidden}, {case.rows} rows"]
+        kind = f"splines of {case.bins} bins" if case.bins else "affine"
+        about = f"{case.layers} {kind}, {case.dim} features, ({case.hidden}, {case.hidden}), {case.rows} rows a step"
+        cells = [f"**{result['case']}** {about}"]
         for name in OPERATIONS:
             timing = result[name]
             assert isinstance(timing, dict)
-            ours, best = timing["seconds"][OURS], timing["best_peer"]
-            cells.append(
-                f"{_readable(ours)}" + (f" · {_readable(timing['seconds'][best])} · **{timing['ratio']:.1f}×**" if best else "")
-            )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            parts = [_readable(timing["seconds"][OURS])]
+            if timing["best_peer"]:
+                parts += [_readable(timing["seconds"][timing["best_peer"]]), f"**{timing['ratio']:.1f}**"]
+            cells.append(" · ".join(parts))
+        rows.append(cells)
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in rows)
 
 
 def main() -> None:

@@ -179,7 +179,9 @@ def flowjax(case: Case, threads: int) -> Contender:
         jr.key(0), base_dist=Normal(jnp.zeros(case.dim)), flow_layers=case.layers, nn_width=case.hidden, nn_depth=2,
         **spline,
     )  # fmt: skip
-    params, static = eqx.partition(flow, eqx.is_inexact_array, is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable))
+    params, static = eqx.partition(
+        flow, eqx.is_inexact_array, is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable)
+    )
     adam = optax.adam(RATE)
     state = adam.init(params)
     batch, few, many = map(jnp.asarray, _data(case))

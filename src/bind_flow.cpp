@@ -27,7 +27,7 @@ class FlowBindings {
         .def("forward", &map<Direction::forward>)
         .def("inverse", &map<Direction::inverse>)
         .def("log_prob", &log_prob)
-        .def("forward_and_log_prob", &forward_and_log_prob)
+        .def("sample", &sample)
         .def("log_prob_and_grad", &log_prob_and_grad)
         .def("loss_and_grad", &loss_and_grad)
         .def("forward_vjp", &vjp<Direction::forward>)
@@ -123,14 +123,16 @@ class FlowBindings {
     return result;
   }
 
-  static py::tuple forward_and_log_prob(const F& flow, const py::array& z, const MaybeArray& context, int threads) {
-    const Table rows = table(z, flow.dim()), conditions = context_table(flow, context, rows.rows);
-    auto points = empty_table(rows.is_double, rows.rows, flow.dim());
-    Vector density(rows.rows);
-    typename F::Results results{output(points), nullptr, density.mutable_data()};
+  // Drawn rows, float64 or float32, and their log densities when they are asked for.
+  static py::tuple sample(const F& flow, std::uint64_t key, Index rows, const MaybeArray& context, bool is_double,
+                          bool with_log_prob, int threads) {
+    const Table conditions = context_table(flow, context, rows);
+    auto points = empty_table(is_double, rows, flow.dim());
+    Vector density(with_log_prob ? rows : 0);
+    typename F::Results results{output(points), nullptr, with_log_prob ? density.mutable_data() : nullptr};
     {
       const py::gil_scoped_release release;
-      flow.map(Direction::forward, rows, &conditions, results, threads);
+      flow.sample(key, rows, &conditions, results, threads);
     }
     return py::make_tuple(points, density);
   }

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "pushforward/domain.hpp"
+#include "pushforward/noise.hpp"
 #include "pushforward/parameters.hpp"
 
 namespace pushforward {
@@ -21,17 +22,23 @@ class Base {
   // dz = dlog_prob * d log p / dz, written; dparameters is added to unless null.
   virtual void vjp(const Scalar* parameters, Index padded, const Scalar* z, const Scalar* dlog_prob, Scalar* dz,
                    Scalar* dparameters) const = 0;
+  // Points of the base, written to z.
+  virtual void sample(const Scalar* parameters, const Draws& draws, Index padded, Scalar* z) const = 0;
 };
 
 // The features of the latent side, by domain.
 class LatentFeatures {
  public:
-  explicit LatentFeatures(const std::vector<Domain>& domains) : dim_(static_cast<Index>(domains.size())) {
-    for (Index i = 0; i < dim_; ++i) {
+  explicit LatentFeatures(const std::vector<Domain>& domains) {
+    for (Index i = 0; i < static_cast<Index>(domains.size()); ++i) {
       const Domain domain = domains[static_cast<std::size_t>(i)];
-      if (domain == Domain::line) lines_.push_back(i);
-      if (domain == Domain::box) log_density_ -= std::log(2.0);
-      if (domain == Domain::circle) log_density_ -= std::log(2 * kPi);
+      if (domain == Domain::line) {
+        lines_.push_back(i);
+      } else {
+        uniform_.push_back(i);
+        halves_.push_back(domain == Domain::box ? 1 : kPi);
+        log_density_ -= std::log(2 * halves_.back());
+      }
     }
   }
 
@@ -41,13 +48,22 @@ class LatentFeatures {
 
   template <class Scalar>
   void clear(Index padded, Scalar* dz) const {
-    if (static_cast<Index>(lines_.size()) == dim_) return;
-    for (Index i = 0; i < dim_; ++i) std::fill_n(dz + i * kTileRows, padded, Scalar(0));
+    for (const Index i : uniform_) std::fill_n(dz + i * kTileRows, padded, Scalar(0));
+  }
+
+  // Those that are not on the line.
+  template <class Scalar>
+  void sample(const Draws& draws, Index padded, Scalar* z) const {
+    for (std::size_t k = 0; k < uniform_.size(); ++k)
+      draw_uniform(draws, kUniformStreams + static_cast<std::uint32_t>(k), padded, halves_[k],
+                   z + uniform_[k] * kTileRows);
   }
 
  private:
-  Index dim_;
-  std::vector<Index> lines_;
+  static constexpr std::uint32_t kUniformStreams = 1u << 31;  // those below are for the features on the line
+
+  std::vector<Index> lines_, uniform_;
+  std::vector<double> halves_;  // of the uniform ones' width
   double log_density_ = 0;
 };
 
@@ -66,6 +82,10 @@ class Uniform final : public Base<Scalar> {
 
   void vjp(const Scalar*, Index padded, const Scalar*, const Scalar*, Scalar* dz, Scalar*) const override {
     features_.clear(padded, dz);
+  }
+
+  void sample(const Scalar*, const Draws& draws, Index padded, Scalar* z) const override {
+    features_.sample(draws, padded, z);
   }
 
  private:
@@ -94,6 +114,16 @@ class Normal final : public Base<Scalar> {
     for (const Index i : features_.lines())
       for (Index row = 0; row < padded; row += kLanes)
         lanes(dz + i * kTileRows + row) = -lanes(z + i * kTileRows + row) * lanes(dlog_prob + row);
+  }
+
+  void sample(const Scalar*, const Draws& draws, Index padded, Scalar* z) const override {
+    features_.sample(draws, padded, z);
+    const auto& lines = features_.lines();
+    for (std::size_t k = 0; k < lines.size(); k += 2) {
+      alignas(64) Scalar spare[kTileRows];
+      Scalar* second = k + 1 < lines.size() ? z + lines[k + 1] * kTileRows : spare;
+      draw_normals(draws, static_cast<std::uint32_t>(k / 2), padded, z + lines[k] * kTileRows, second);
+    }
   }
 
  private:
@@ -148,6 +178,15 @@ class StudentT final : public Base<Scalar> {
       // dn / du = n - kLeast
       if (learned_ && dparameters && std::abs(parameters[k]) < Scalar(kMostLog))
         dparameters[k] += static_cast<Scalar>(sum.sum() * (n - kLeast));
+      ++k;
+    }
+  }
+
+  void sample(const Scalar* parameters, const Draws& draws, Index padded, Scalar* z) const override {
+    features_.sample(draws, padded, z);
+    Index k = 0;
+    for (const Index i : features_.lines()) {
+      draw_student_t(draws, static_cast<std::uint32_t>(k), padded, df(parameters, k), z + i * kTileRows);
       ++k;
     }
   }

@@ -68,6 +68,14 @@ class Flow {
     map(Direction::forward, table(z, rows, dim_), &conditions, {{x, kIsDouble}, log_det, nullptr}, threads);
   }
 
+  // Points drawn from the density, and log p of each; log_prob may be null. A key and the number of a row determine the
+  // row, whatever else is drawn.
+  void sample(std::uint64_t key, Index rows, Scalar* x, double* log_prob = nullptr, const Scalar* context = nullptr,
+              int threads = default_threads()) const {
+    const Table conditions = context_rows(context, rows, threads);
+    sample(key, rows, &conditions, {{x, kIsDouble}, nullptr, log_prob}, threads);
+  }
+
   // x -> z and log|det dz/dx|.
   void inverse(const Scalar* x, Index rows, Scalar* z, double* log_det, const Scalar* context = nullptr,
                int threads = default_threads()) const {
@@ -175,27 +183,15 @@ class Flow {
 
   // forward takes latent points to data points, inverse the other way; context may be null when context() is 0.
   void map(Direction direction, const Table& input, const Table* context, const Results& results, int threads) const {
-    const WorkspaceShape shape{dim_, context_, cache_largest_, 0, false};
-    const Index tiles = tile_count(input.rows);
-    const auto memory = share_memory(shape, team(tiles, threads), 0);
-    parallel_for(tiles, threads, [&](Index index, int thread) {
-      Workspace<Scalar> work(shape, memory.workspace(thread));
-      const Tile<Scalar> tile = load(direction, input, context, index, work);
-      const Index first = index * kTileRows;
-      if (direction == Direction::forward && results.log_prob) base_log_prob(tile, work);
-      for (std::size_t i = 0; i < layers_.size(); ++i) {
-        const std::size_t k = in_order(direction, i);
-        layers_[k]->map(direction, parameters_.data() + offsets_[k], tile, work.cache);
-      }
-      if (direction == Direction::inverse && results.log_prob) base_log_prob(tile, work);
-      if (direction == Direction::forward && (results.log_det || results.log_prob))
-        data_side_.add_forward_log_det(tile.state, tile.rows, data_columns_.data(), work.log_det);
-      if (results.output.data) store(direction, tile, first, work, results.output);
-      if (results.log_det) copy_rows(work.log_det, work.bad, tile.rows, results.log_det + first);
-      if (results.log_prob) {
-        density(direction, tile, work);
-        copy_density(work, tile.rows, results.log_prob + first);
-      }
+    pass(direction, input.rows, context, results, threads,
+         [&](Index first, Index rows, Workspace<Scalar>& work) { read_state(direction, input, first, rows, work); });
+  }
+
+  // forward of points drawn from the base.
+  void sample(std::uint64_t key, Index rows, const Table* context, const Results& results, int threads) const {
+    pass(Direction::forward, rows, context, results, threads, [&](Index first, Index count, Workspace<Scalar>& work) {
+      base_->sample(parameters_.data() + base_offset_, {key, first}, whole_lanes(count), work.state);
+      data_side_.start_forward_log_det(work.log_det);
     });
   }
 
@@ -318,18 +314,50 @@ class Flow {
     return memory;
   }
 
-  // Reads a tile: latent points as they are, data points through the data side.
-  Tile<Scalar> load(Direction direction, const Table& input, const Table* context, Index index,
-                    Workspace<Scalar>& work) const {
-    const Index first = index * kTileRows, rows = std::min(kTileRows, input.rows - first);
-    std::fill_n(work.bad, kTileRows, false);
-    std::fill_n(work.outside, kTileRows, false);
+  // Takes all tiles through the flow; start(first, rows, work) fills in a tile's state, its log_det and what is bad.
+  template <class Start>
+  void pass(Direction direction, Index rows, const Table* context, const Results& results, int threads,
+            Start&& start) const {
+    const WorkspaceShape shape{dim_, context_, cache_largest_, 0, false};
+    const Index tiles = tile_count(rows);
+    const auto memory = share_memory(shape, team(tiles, threads), 0);
+    parallel_for(tiles, threads, [&](Index index, int thread) {
+      Workspace<Scalar> work(shape, memory.workspace(thread));
+      const Tile<Scalar> tile = begin(rows, context, index, work, start);
+      const Index first = index * kTileRows;
+      if (direction == Direction::forward && results.log_prob) base_log_prob(tile, work);
+      for (std::size_t i = 0; i < layers_.size(); ++i) {
+        const std::size_t k = in_order(direction, i);
+        layers_[k]->map(direction, parameters_.data() + offsets_[k], tile, work.cache);
+      }
+      if (direction == Direction::inverse && results.log_prob) base_log_prob(tile, work);
+      if (direction == Direction::forward && (results.log_det || results.log_prob))
+        data_side_.add_forward_log_det(tile.state, tile.rows, data_columns_.data(), work.log_det);
+      if (results.output.data) store(direction, tile, first, work, results.output);
+      if (results.log_det) copy_rows(work.log_det, work.bad, tile.rows, results.log_det + first);
+      if (results.log_prob) {
+        density(direction, tile, work);
+        copy_density(work, tile.rows, results.log_prob + first);
+      }
+    });
+  }
+
+  // Latent points as they are, data points through the data side.
+  void read_state(Direction direction, const Table& input, Index first, Index rows, Workspace<Scalar>& work) const {
     if (direction == Direction::forward) {
       read(input, first, rows, identity_, latent_columns_.data(), work.state, work.bad);
       data_side_.start_forward_log_det(work.log_det);
     } else {
       data_side_.read(input, first, rows, data_columns_.data(), work.state, work.log_det, work.bad, work.outside);
     }
+  }
+
+  template <class Start>
+  Tile<Scalar> begin(Index all_rows, const Table* context, Index index, Workspace<Scalar>& work, Start&& start) const {
+    const Index first = index * kTileRows, rows = std::min(kTileRows, all_rows - first);
+    std::fill_n(work.bad, kTileRows, false);
+    std::fill_n(work.outside, kTileRows, false);
+    start(first, rows, work);
     if (context_ > 0)
       read(*context, first, rows, context_to_standard_, context_columns_.data(), work.context, work.bad);
     if (data_side_.is_bounded())
@@ -338,6 +366,13 @@ class Flow {
         work.bad[row] |= work.outside[row];
       }
     return {rows, whole_lanes(rows), work.state, work.context, work.log_det};
+  }
+
+  Tile<Scalar> load(Direction direction, const Table& input, const Table* context, Index index,
+                    Workspace<Scalar>& work) const {
+    return begin(input.rows, context, index, work, [&](Index first, Index rows, Workspace<Scalar>& to) {
+      read_state(direction, input, first, rows, to);
+    });
   }
 
   void store(Direction direction, const Tile<Scalar>& tile, Index first, const Workspace<Scalar>& work,

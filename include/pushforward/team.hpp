@@ -21,6 +21,9 @@
 #ifdef __unix__
 #include <pthread.h>
 #endif
+#ifdef __linux__
+#include <sched.h>
+#endif
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -114,11 +117,16 @@ class Team {
     const std::lock_guard<std::mutex> lock(mutex_);
     have = helpers_.load(std::memory_order_relaxed);
     try {
-      for (; have < std::min(wanted, kMostHelpers); ++have) std::thread(&Team::help, this).detach();
+      for (; have < std::min(wanted, kMostHelpers); ++have) {
+        std::thread helper(&Team::help, this);
+        handles_[have] = helper.native_handle();
+        helper.detach();
+      }
     } catch (const std::system_error&) {
       // Fewer will do.
     }
     helpers_.store(have, std::memory_order_release);
+    keep_off_this_processor();
     return have;
   }
 
@@ -135,8 +143,26 @@ class Team {
     if (sleepers_.load() == 0) return;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
+      keep_off_this_processor();
     }
     alarm_.notify_all();
+  }
+
+  // Linux likes to wake a thread on the processor of the one that wakes it, and can leave it there, waiting for the
+  // caller to end, for tens of milliseconds (seen on 6.18, an idle processor beside it). Helpers may run where their
+  // caller may, except where it does.
+  void keep_off_this_processor() {
+#ifdef __linux__
+    cpu_set_t elsewhere;
+    const int here = sched_getcpu();
+    if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof elsewhere, &elsewhere) != 0) return;
+    if (CPU_COUNT(&elsewhere) > 1) CPU_CLR(here, &elsewhere);
+    const int helpers = helpers_.load(std::memory_order_relaxed);
+    if (helpers == placed_ && CPU_EQUAL(&elsewhere, &place_)) return;
+    for (int i = 0; i < helpers; ++i) pthread_setaffinity_np(handles_[i], sizeof elsewhere, &elsewhere);
+    place_ = elsewhere;
+    placed_ = helpers;
+#endif
   }
 
   static void work(Job& job, int seat) {
@@ -188,6 +214,12 @@ class Team {
   std::atomic<int> helpers_{0};
   std::mutex mutex_;
   std::condition_variable alarm_;
+  // Under the mutex.
+  std::thread::native_handle_type handles_[kMostHelpers] = {};
+#ifdef __linux__
+  cpu_set_t place_ = {};  // where the first `placed_` helpers may run
+  int placed_ = 0;
+#endif
 };
 
 }  // namespace pushforward

@@ -462,7 +462,7 @@ class Flow:
         context : (context,) or (n, context) array, optional
             One condition for all rows, or one for each.
         seed : int or numpy.random.Generator, optional
-            Fixes the rows drawn.
+            Fixes the rows drawn; those of a longer call begin with those of a shorter one.
 
         Returns
         -------
@@ -474,10 +474,7 @@ class Flow:
         TypeError, ValueError
             If `n` is not such an integer, or the context has the wrong shape or type.
         """
-        x: Floats
-        z, context = self._draw(n, context, seed)
-        x, _ = self._core.forward(z, context, self.num_threads)
-        return x
+        return self._draw(n, context, seed, False)[0]
 
     def sample_and_log_prob(
         self, n: int, context: npt.ArrayLike | None = None, seed: Seed = None
@@ -491,27 +488,14 @@ class Flow:
         (n, dim) array, (n,) array of float64
             The rows, and log p of each in nats.
         """
-        z, context = self._draw(n, context, seed)
-        x, density = self._core.forward_and_log_prob(z, context, self.num_threads)
-        return x, density
+        return self._draw(n, context, seed, True)
 
-    def _draw(self, n: int, context: object, seed: Seed) -> tuple[Floats, checks.Array | None]:
+    def _draw(self, n: int, context: object, seed: Seed, with_log_prob: bool) -> tuple[Floats, npt.NDArray[np.float64]]:
         n = checks.integer("n", n)
         condition = checks.condition(context, self._context, n)
-        return self._sample_base(n, np.random.default_rng(seed)), condition
-
-    def _sample_base(self, n: int, rng: np.random.Generator) -> Floats:
-        """Draw latent points: of the base on the line, uniform where the features of a circle or a box live."""
-        domains = np.array(self._core.latent_domains)
-        lines = domains == "line"
-        learned = self.named_parameters().get("base.log_df")
-        drawn = self._base.sample(n, int(lines.sum()), rng, self._data_dtype, learned)
-        if lines.all():
-            return drawn
-        z: Floats = np.empty((n, self._dim), dtype=drawn.dtype)
-        z[:, lines] = drawn
-        z[:, ~lines] = rng.uniform(-1, 1, size=(n, int((~lines).sum()))) * np.where(domains == "box", 1, np.pi)[~lines]
-        return z
+        key = int(np.random.default_rng(seed).integers(2**64, dtype=np.uint64))
+        is_double = self._data_dtype != np.float32
+        return self._core.sample(key, n, condition, is_double, with_log_prob, self.num_threads)
 
     # -- the map and its derivatives -----------------------------------------------------------------------------
 

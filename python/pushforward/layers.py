@@ -507,8 +507,7 @@ class ActNorm:
 Layer: TypeAlias = Coupling | Autoregressive | Permutation | LU | Householder | ActNorm
 
 
-_Sample: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
-_Learned: TypeAlias = _Sample | None  # a base's own parameters
+_Learned: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64] | None  # a base's own parameters
 
 
 @dataclass(frozen=True)
@@ -519,15 +518,9 @@ class Normal:
 
     Examples
     --------
-    >>> Normal().sample(2, 3, np.random.default_rng(0), np.float64).shape
-    (2, 3)
+    >>> Normal()
+    Normal()
     """
-
-    def sample(
-        self, n: int, dim: int, rng: np.random.Generator, dtype: npt.DTypeLike, learned: _Learned = None
-    ) -> _Sample:
-        """Draw `n` points, (n, dim) of float32 or float64."""
-        return rng.standard_normal((n, dim), dtype=np.float32 if dtype == np.float32 else np.float64)
 
 
 @dataclass(frozen=True)
@@ -549,8 +542,8 @@ class StudentT:
 
     Examples
     --------
-    >>> StudentT(3.0).sample(2, 3, np.random.default_rng(0), np.float64).shape
-    (2, 3)
+    >>> StudentT(3.0)
+    StudentT(df=3.0, learned=False)
     """
 
     df: float = 5.0
@@ -568,16 +561,6 @@ class StudentT:
             return np.array([self.df])
         return 0.5 + (self.df - 0.5) * np.exp(np.clip(log_df.astype(np.float64), -30, 30))
 
-    def sample(
-        self, n: int, dim: int, rng: np.random.Generator, dtype: npt.DTypeLike, learned: _Learned = None
-    ) -> _Sample:
-        """Draw `n` points, (n, dim) of float32 or float64."""
-        z = rng.standard_t(self.degrees(learned), size=(n, dim))
-        if dtype != np.float32:
-            return z
-        largest = np.finfo(np.float32).max
-        return z.clip(-largest, largest).astype(np.float32)
-
 
 @dataclass(frozen=True)
 class Uniform:
@@ -588,15 +571,9 @@ class Uniform:
 
     Examples
     --------
-    >>> Uniform().sample(2, 3, np.random.default_rng(0), np.float64).shape
-    (2, 3)
+    >>> Uniform()
+    Uniform()
     """
-
-    def sample(
-        self, n: int, dim: int, rng: np.random.Generator, dtype: npt.DTypeLike, learned: _Learned = None
-    ) -> _Sample:
-        """Draw `n` points, (n, dim) of float32 or float64."""
-        return 2 * rng.random((n, dim), dtype=np.float32 if dtype == np.float32 else np.float64) - 1
 
 
 Base: TypeAlias = Normal | StudentT | Uniform

@@ -124,8 +124,8 @@ class Adam:
     ) -> float:
         """Change `parameters` in place; return the gradient's norm, and change nothing where it is not finite.
 
-        `norm` is that norm where it is known. Weight decay is for the runs of parameters in `decayed`, (k, 2) with first and last + 1 of each; with None for
-        all.
+        `norm` is that norm where it is known. Weight decay is for the runs of parameters in `decayed`, (k, 2) of first
+        and last + 1 of each; with None for all.
         """
         if self.mean is None or self.square is None:
             self.mean, self.square = np.zeros_like(parameters), np.zeros_like(parameters)

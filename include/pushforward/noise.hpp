@@ -1,0 +1,130 @@
+// Random numbers as a function of a key and of where they are wanted, so that they are the same for any number of
+// threads and any split of the rows, and to rounding in both precisions and on every machine.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "pushforward/domain.hpp"
+#include "pushforward/simd.hpp"
+
+namespace pushforward {
+
+// The rows of a tile that draw: key, and the number of the first row.
+struct Draws {
+  std::uint64_t key;
+  Index first_row;
+};
+
+namespace detail {
+
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011): four random words for each row of a tile, counted by row and stream.
+struct Words {
+  alignas(64) std::uint32_t word[4][kTileRows];
+
+  Words(const Draws& draws, std::uint32_t stream, Index padded) {
+    for (Index row = 0; row < padded; ++row) {
+      const auto number = static_cast<std::uint64_t>(draws.first_row + row);
+      auto c0 = static_cast<std::uint32_t>(number), c1 = static_cast<std::uint32_t>(number >> 32), c2 = stream,
+           c3 = std::uint32_t(0);
+      auto k0 = static_cast<std::uint32_t>(draws.key), k1 = static_cast<std::uint32_t>(draws.key >> 32);
+      for (int round = 0; round < 10; ++round) {
+        const std::uint64_t a = std::uint64_t(0xD2511F53u) * c0, b = std::uint64_t(0xCD9E8D57u) * c2;
+        c0 = static_cast<std::uint32_t>(b >> 32) ^ c1 ^ k0;
+        c1 = static_cast<std::uint32_t>(b);
+        c2 = static_cast<std::uint32_t>(a >> 32) ^ c3 ^ k1;
+        c3 = static_cast<std::uint32_t>(a);
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+      }
+      word[0][row] = c0;
+      word[1][row] = c1;
+      word[2][row] = c2;
+      word[3][row] = c3;
+    }
+  }
+
+  // Uniform on (0, 1) with as many digits as Scalar has, near 0 too.
+  template <class Scalar>
+  void uniform(Index padded, int first, Scalar* to) const {
+    constexpr auto unit = static_cast<Scalar>(1.0 / 4294967296.0);
+    for (Index row = 0; row < padded; ++row)
+      to[row] = (number<Scalar>(word[first][row]) + (number<Scalar>(word[first + 1][row]) + Scalar(0.5)) * unit) * unit;
+  }
+
+ private:
+  // A word as a number. Signed integers of 32 bits are what every instruction set converts.
+  template <class Scalar>
+  static Scalar number(std::uint32_t value) {
+    return static_cast<Scalar>(static_cast<std::int32_t>(value >> 16)) * Scalar(65536) +
+           static_cast<Scalar>(static_cast<std::int32_t>(value & 0xFFFFu));
+  }
+};
+
+// cos and sin of |angle| <= pi / 4, by their Taylor polynomials: their remainders are below half a unit in the last
+// place.
+template <class Scalar>
+EIGEN_ALWAYS_INLINE void cos_sin(Vec<Scalar> angle, Vec<Scalar>& cosine, Vec<Scalar>& sine) {
+  constexpr int kDegree = std::is_same_v<Scalar, float> ? 8 : 16;
+  const Vec<Scalar> square = angle * angle;
+  cosine = 1;
+  sine = 1;
+#pragma GCC unroll 16
+  for (int n = kDegree; n > 0; n -= 2) {
+    cosine = fma(cosine, square * (-1.0 / (n * (n - 1))), Vec<Scalar>(1));
+    sine = fma(sine, square * (-1.0 / (n * (n + 1))), Vec<Scalar>(1));
+  }
+  sine = sine * angle;
+}
+
+}  // namespace detail
+
+// Two columns of independent standard normals (Box and Muller 1958). A direction is drawn as an octant and an angle
+// within it.
+template <class Scalar>
+void draw_normals(const Draws& draws, std::uint32_t stream, Index padded, Scalar* first, Scalar* second) {
+  using V = Vec<Scalar>;
+  const detail::Words words(draws, stream, padded);
+  alignas(64) Scalar radius[kTileRows], angle[kTileRows], swap[kTileRows], sign[2][kTileRows];
+  words.uniform(padded, 0, radius);
+  words.uniform(padded, 2, angle);
+  for (Index row = 0; row < padded; ++row) {
+    // The octant is in the last digits, which the angle does not have.
+    const std::uint32_t octant = words.word[3][row];
+    swap[row] = static_cast<Scalar>(static_cast<std::int32_t>(octant & 1));
+    sign[0][row] = static_cast<Scalar>(static_cast<std::int32_t>(octant & 2) - 1);
+    sign[1][row] = static_cast<Scalar>(static_cast<std::int32_t>((octant >> 1) & 2) - 1);
+  }
+  for (Index row = 0; row < padded; row += V::kWidth) {
+    const V length = sqrt(log(V::load(radius + row)) * -2);
+    V cosine, sine;
+    detail::cos_sin(fma(V::load(angle + row), V(kPi / 2), V(-kPi / 4)), cosine, sine);
+    const auto straight = V::load(swap + row) < V(0.5);
+    (length * V::load(sign[0] + row) * V::select(straight, cosine, sine)).store(first + row);
+    (length * V::load(sign[1] + row) * V::select(straight, sine, cosine)).store(second + row);
+  }
+}
+
+// A column of uniform numbers between -half and half.
+template <class Scalar>
+void draw_uniform(const Draws& draws, std::uint32_t stream, Index padded, double half, Scalar* to) {
+  detail::Words(draws, stream, padded).uniform(padded, 0, to);
+  for (Index row = 0; row < padded; ++row) to[row] = (2 * to[row] - 1) * static_cast<Scalar>(half);
+}
+
+// A column of Student t with `df` degrees of freedom, by the polar method of Bailey (1994): with U uniform and an
+// angle, sqrt(df (U^(-2 / df) - 1)) cos(angle).
+template <class Scalar>
+void draw_student_t(const Draws& draws, std::uint32_t stream, Index padded, double df, Scalar* to) {
+  const detail::Words words(draws, stream, padded);
+  double radius[kTileRows], angle[kTileRows];
+  words.uniform(padded, 0, radius);
+  words.uniform(padded, 2, angle);
+  for (Index row = 0; row < padded; ++row) {
+    const double t = std::sqrt(df * std::expm1(-2 / df * std::log(radius[row]))) * std::cos(2 * kPi * angle[row]);
+    constexpr double largest = std::numeric_limits<Scalar>::max();
+    to[row] = static_cast<Scalar>(t > largest ? largest : t < -largest ? -largest : t);
+  }
+}
+
+}  // namespace pushforward
