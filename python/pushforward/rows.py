@@ -25,8 +25,8 @@ Index = npt.NDArray[np.int64]
 _MOST_SHUFFLED_ROWS = 1 << 21
 _BLOCK_ROWS = 1024
 # A memory-mapped table up to this size is used where it lies; a window of a larger one is this large.
-_WINDOW_BYTES = 32 << 20
-_BLOCKS_MAPPED = 16
+_WINDOW_BYTES = 16 << 20
+_BLOCKS_MAPPED = 4
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,10 @@ class Rows:
         return replace(self, blocks=self.blocks[~chosen]), replace(self, blocks=self.blocks[chosen])
 
     def windows(self, rng: np.random.Generator | None = None) -> Iterator[Window]:
-        """Walk all rows once, in table order, or shuffled when `rng` is given."""
+        """Walk all rows once, in table order, or shuffled when `rng` is given.
+
+        The arrays of a window hold until the next one: those of a large map are read into the same memory.
+        """
         order = self.blocks if rng is None else rng.permutation(self.blocks)
         mapped = is_large_map(self.x)
         rows = max(_WINDOW_BYTES // self.bytes_per_row, self.block) if mapped else _MOST_SHUFFLED_ROWS
@@ -94,8 +97,12 @@ class Rows:
             return
         # Windows of nearly equal size: a last one of a few rows would make a minibatch of them.
         count = -(-len(order) * self.block // rows) or 1
+        buffers = self._buffers(-(-len(order) // count)) if mapped else None
         for blocks in np.array_split(order, count):
-            window = self._read(blocks) if mapped else Window(self.x, self.context, self.weights, self._rows_of(blocks))
+            if buffers is not None:
+                window = self._read(blocks, buffers)
+            else:
+                window = Window(self.x, self.context, self.weights, self._rows_of(blocks))
             if rng is not None and self.block > 1:
                 rng.shuffle(window.index)
             yield window
@@ -116,21 +123,34 @@ class Rows:
         inside: Index = index[index < len(self.x)]
         return inside
 
-    def _read(self, blocks: Index) -> Window:
-        """Copy blocks out of a map, and give its pages back to the system."""
-        read = [None if array is None else self._copy(array, blocks) for array in (self.x, self.context, self.weights)]
-        assert read[0] is not None
-        return Window(read[0], read[1], read[2], np.arange(len(read[0])))
+    def _buffers(self, blocks: int) -> tuple[Array | None, Array | None, Array | None]:
+        """Make room for so many blocks of each array."""
+        x, context, weights = (
+            None if array is None else np.empty((blocks * self.block, *array.shape[1:]), array.dtype)
+            for array in (self.x, self.context, self.weights)
+        )
+        return x, context, weights
 
-    def _copy(self, array: Array, blocks: Index) -> Array:
-        parts = []
+    def _read(self, blocks: Index, buffers: tuple[Array | None, Array | None, Array | None]) -> Window:
+        """Copy blocks out of a map into the buffers, and give its pages back to the system."""
+        x, context, weights = (
+            None if array is None or buffer is None else self._copy(array, blocks, buffer)
+            for array, buffer in zip((self.x, self.context, self.weights), buffers, strict=True)
+        )
+        assert x is not None
+        return Window(x, context, weights, np.arange(len(x)))
+
+    def _copy(self, array: Array, blocks: Index, buffer: Array) -> Array:
+        end = 0
         for i, block in enumerate(blocks):
-            parts.append(array[block * self.block : (block + 1) * self.block].copy())
+            part = array[block * self.block : (block + 1) * self.block]
+            buffer[end : end + len(part)] = part
+            end += len(part)
             # The system maps up to megabytes around a block that is touched.
             if i % _BLOCKS_MAPPED == 0:
                 drop_pages(array)
         drop_pages(array)
-        return np.concatenate(parts)
+        return buffer[:end]
 
 
 def _map_of(array: Array) -> mmap.mmap | None:
