@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pushforward
 import pytest
-from pushforward import Flow, TrainingDivergedError, __version__, cli
+import safetensors.numpy
+from pushforward import Circle, Flow, Interval, Positive, Real, TrainingDivergedError, __version__, cli, convert
 
 NAMES = ["speed", "mass", "angle"]
 QUICK = ["--epochs", "2", "--depth", "2", "--hidden", "8", "--seed", "0"]
@@ -71,7 +75,7 @@ def process(*argv: str) -> list[str]:
 # -- what it is for ----------------------------------------------------------------------------------------------
 
 
-def test_from_a_table_to_model_samples_and_scores_in_three_commands(folder: Path) -> None:
+def test_from_a_table_to_model_picture_and_scores_in_five_commands(folder: Path) -> None:
     def run(*argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(process(*argv), capture_output=True, text=True, check=True)
 
@@ -80,9 +84,14 @@ def test_from_a_table_to_model_samples_and_scores_in_three_commands(folder: Path
     assert fit.stderr.startswith("pushforward: fitted 300 rows of 3 columns: 2 epochs, ")
     assert fit.stderr.endswith("; saved to model.safetensors\n")
     assert fit.stderr.count("\n") == 1
+    check = run("check", "model.safetensors", "table.csv", "--seed", "0")
+    assert check.stdout == f"{Flow.load('model.safetensors').check(values(), seed=0)}\n"
+    plot = run("plot", "corner", "model.safetensors", "table.csv", "-o", "corner.png", "-n", "500")
+    assert Path("corner.png").read_bytes().startswith(PNG)
     sample = run("sample", "model.safetensors", "-n", "100", "--seed", "1", "-o", "samples.csv")
     score = run("score", "model.safetensors", "samples.csv", "-o", "scored.csv")
-    assert sample.stdout == sample.stderr == score.stdout == score.stderr == ""
+    assert {part for run in (plot, sample, score) for part in (run.stdout, run.stderr)} == {""}
+    assert check.stderr == ""
 
     flow = Flow.load("model.safetensors")
     assert flow.columns == tuple(NAMES)
@@ -182,6 +191,22 @@ def test_a_large_array_stays_in_its_file(folder: Path, monkeypatch: pytest.Monke
         np.testing.assert_array_equal(seen[-1], values()[:, [int(c) for c in columns.split(",")]])
 
 
+def test_support_of_columns(folder: Path, say: Say) -> None:
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.exponential(size=200), rng.uniform(-180, 180, 200), rng.uniform(0, 2 * np.pi, 200)])
+    Path("sky.csv").write_text(csv_text(["mass", "a=b", "turn"], x))
+    np.save("sky.npy", x)
+    words = ["--support", "a=b=interval:-180:1.8e2", "--support", "turn=circle:0:2pi", "--support", "mass=positive"]
+    assert say("fit", "sky.csv", "-o", "model", *words, *QUICK)[0] == 0
+    assert Flow.load("model").support == (Positive(), Interval(-180, 180), Circle(0, 2 * np.pi))
+    assert (
+        "\nsupport     mass Positive(), a=b Interval(low=-180.0, high=180.0), turn Circle(" in say("info", "model")[1]
+    )
+    words = ["--columns", "2,0", "--support", "x2=circle:-pi:+2.5pi", "--support", "0=real"]
+    assert say("fit", "sky.npy", "-o", "model", *words, *QUICK)[0] == 0
+    assert Flow.load("model").support == (Circle(-np.pi, 2.5 * np.pi), Real())
+
+
 # -- score -------------------------------------------------------------------------------------------------------
 
 
@@ -226,7 +251,7 @@ def test_a_table_without_rows_has_no_scores(models: Path, say: Say) -> None:
 
 @pytest.mark.parametrize("block", [1, 7, 1000])
 def test_samples_do_not_depend_on_blocks(models: Path, say: Say, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(cli, "_BLOCK_ROWS", block)
+    monkeypatch.setattr(cli.sample, "_BLOCK_ROWS", block)
     assert say("sample", "model", "-n", 20, "--seed", 1, "-o", "samples.npy") == (0, "", "")
     np.testing.assert_array_equal(np.load("samples.npy"), Flow.load("model").sample(20, seed=1))
     assert say("sample", "conditional", "-n", 2, "--seed", 1, "--context-table", "table.csv", "-o", "x.npy")[0] == 0
@@ -264,6 +289,184 @@ def test_single_precision_is_written_with_every_digit(folder: Path, say: Say) ->
     np.testing.assert_array_equal(samples.astype(np.float32), Flow.load("model").sample(50, seed=1))
 
 
+# -- check -------------------------------------------------------------------------------------------------------
+
+
+def test_check(models: Path, say: Say) -> None:
+    flow = Flow.load("conditional")
+    x, c = values()[:, [1]], values()[:, [2, 0]]
+    assert say("check", "conditional", "table.csv", "--seed", 2) == (0, f"{flow.check(x, c, seed=2)}\n", "")
+    flow.columns = flow.context_columns = None
+    flow.save("nameless")
+    weights = np.abs(values()[:, 0])
+    Path("weighted.csv").write_text(csv_text(["a", "w", "b", "c"], np.column_stack([x, weights, c])))
+    expected = flow.check(x, c, weights, seed=2)
+    assert say("check", "nameless", "weighted.csv", "--weights", "w", "--seed", 2) == (0, f"{expected}\n", "")
+
+
+# -- plot --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a picture was asked for with."""
+    from pushforward import plot
+
+    seen: dict[str, Any] = {}
+
+    def draw(whole: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        seen.update(options, given=given)
+        return whole(*given, **options)
+
+    for name in ("corner", "density", "calibration", "history"):
+        monkeypatch.setattr(plot, name, functools.partial(draw, getattr(plot, name)))
+    return seen
+
+
+def test_plot_corner(models: Path, say: Say, drawn: dict[str, Any]) -> None:
+    words = "-n 300 --levels 0.39,0.86 --bins 7 --seed 3 --columns angle,mass --weights weight"
+    weights = np.abs(values()[:, 0])
+    Path("weighted.csv").write_text(csv_text([*NAMES, "weight"], np.column_stack([values(), weights])))
+    assert say("plot", "corner", "model", "weighted.csv", "-o", "corner.pdf", *words.split()) == (0, "", "")
+    assert Path("corner.pdf").read_bytes().startswith(b"%PDF")
+    expected = {"n": 300, "levels": [0.39, 0.86], "bins": 7, "seed": 3, "features": ["angle", "mass"], "context": None}
+    assert {name: drawn[name] for name in expected} == expected
+    np.testing.assert_array_equal(drawn["given"][1], values())
+    np.testing.assert_array_equal(drawn["weights"], weights)
+    assert say("plot", "corner", "conditional", "table.csv", "-o", "corner.png", "-n", 200)[0] == 0
+    np.testing.assert_array_equal(drawn["context"], values()[:, [2, 0]])
+    assert say("plot", "corner", "conditional", "-o", "corner.png", "-n", 200, "--context", "1,2")[0] == 0
+    np.testing.assert_array_equal(drawn["context"], [1, 2])
+    flow = Flow.load("model")
+    flow.columns = None
+    flow.save("nameless")
+    assert say("plot", "corner", "nameless", "-o", "corner.png", "-n", 200, "--columns", "2,x0")[0] == 0
+    assert drawn["features"] == [2, "x0"]
+
+
+def test_plot_density(models: Path, say: Say, drawn: dict[str, Any]) -> None:
+    words = ["--context", "1,2", "--levels", "0.5", "--seed", 1]
+    assert say("plot", "density", "conditional", "table.csv", "-o", "density.svg", *words) == (0, "", "")
+    assert "<svg" in Path("density.svg").read_text()
+    assert (drawn["levels"], drawn["seed"]) == ([0.5], 1)
+    np.testing.assert_array_equal(drawn["context"], [1, 2])
+    np.testing.assert_array_equal(drawn["given"][1], values()[:, [1]])
+    assert say("plot", "density", "numbered", "-o", "density.PNG")[0] == 0
+    assert Path("density.PNG").read_bytes().startswith(PNG)
+
+
+def test_plot_calibration_and_history(models: Path, say: Say, drawn: dict[str, Any]) -> None:
+    words = ["--bins", 5, "--level", 0.9, "--weights", "speed"]
+    Path("positive.csv").write_text(csv_text(NAMES, np.abs(values())))
+    assert say("plot", "calibration", "model", "positive.csv", "-o", "calibration.png", *words) == (0, "", "")
+    assert (drawn["bins"], drawn["level"]) == (5, 0.9)
+    np.testing.assert_array_equal(drawn["weights"], np.abs(values()[:, 0]))
+    assert say("plot", "history", "model", "-o", "loss.png") == (0, "", "")
+    assert drawn["given"][0].history == Flow.load("model").history
+    assert Path("loss.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("kind", ["corner", "density", "history", "calibration"])
+def test_help_of_a_picture(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["plot", kind, "--help"])
+    assert end.value.code == 0
+    assert "MODEL" in capsys.readouterr().out
+
+
+# -- convert -----------------------------------------------------------------------------------------------------
+
+
+def test_convert_to_another_precision(models: Path, say: Say) -> None:
+    status, out, err = say("convert", "model", "-o", "double", "--dtype", "float64")
+    assert (status, out) == (0, "")
+    flow, double = Flow.load("model"), Flow.load("double")
+    count = flow.parameters.size
+    assert err == (
+        f"pushforward: model, format 2 in float32: now format 2, 3 columns, {count:,} parameters in float64; "
+        "saved to double\n"
+    )
+    assert (double.dtype, double.columns, double.history) == ("float64", flow.columns, flow.history)
+    np.testing.assert_array_equal(double.parameters, flow.parameters)
+    assert say("convert", "double", "-o", "double", "--dtype", "float32")[0] == 0
+    assert Path("double").read_bytes() == Path("model").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "golden", sorted((Path(__file__).parent / "golden").glob("format1*.safetensors")), ids=lambda path: path.stem
+)
+def test_convert_to_the_present_format(folder: Path, say: Say, golden: Path) -> None:
+    status, _, err = say("convert", golden, "-o", "new")
+    assert status == 0
+    assert "format 1 in float" in err
+    assert "now format 2" in err
+    old, new = Flow.load(golden), Flow.load("new")
+    np.testing.assert_array_equal(new.parameters, old.parameters)
+    assert repr(new) == repr(old)
+    assert "\nformat      2, " in say("info", "new")[1]
+
+
+THEIRS = {
+    "_transform._transforms.0._permutation": np.array([1, 2, 0]),
+    "_transform._transforms.1.log_scale": np.array([0.0, 0.5, 1.0]),
+    "_transform._transforms.1.shift": np.zeros(3),
+}
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_convert_a_state_dict(folder: Path, say: Say, kind: str) -> None:
+    if kind == "npz":
+        np.savez("theirs.npz", **THEIRS)
+    else:
+        from safetensors.numpy import save_file
+
+        save_file(THEIRS, "theirs.safetensors")
+    status, _, err = say("convert", f"theirs.{kind}", "--from", "nflows", "-o", "model", "--dtype", "float32")
+    assert status == 0
+    assert err.startswith(
+        f"pushforward: theirs.{kind}, 3 arrays of nflows: now format 2, 3 columns, 6 parameters in float32"
+    )
+    expected = convert.from_nflows(THEIRS, dtype="float32")
+    np.testing.assert_array_equal(Flow.load("model").log_prob(values()), expected.log_prob(values()))
+
+
+def test_convert_passes_settings_on(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    def take_over(arrays: object, **options: object) -> Flow:
+        seen.update(options, arrays=arrays)
+        return Flow(1)
+
+    for library, (_, known) in cli.convert._LIBRARIES.items():
+        monkeypatch.setitem(cli.convert._LIBRARIES, library, (take_over, known))
+    np.savez("theirs.npz", a=[1.0])
+    words = "--bound 5 --activation tanh --min-width 0.1 --min-height 0.2 --min-slope 0.3"
+    assert say("convert", "theirs.npz", "-o", "model", "--from", "nflows", *words.split())[0] == 0
+    assert {name: seen.pop(name) for name in ("bound", "activation", "min_width", "min_height", "min_slope")} == {
+        "bound": 5.0, "activation": "tanh", "min_width": 0.1, "min_height": 0.2, "min_slope": 0.3,
+    }  # fmt: skip
+    assert seen == {"dtype": None, "arrays": {"a": [1.0]}}
+    assert say("convert", "theirs.npz", "-o", "model", "--from", "zuko", "--slope", "0.01")[0] == 0
+    assert seen["slope"] == 0.01
+
+
+def test_nothing_in_a_file_is_run(folder: Path, say: Say) -> None:
+    import pickle
+
+    class Trap:
+        def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+            return (Path.touch, (Path("trapped"),))  # type: ignore[return-value]
+
+    Path("theirs.npz").write_bytes(pickle.dumps(Trap()))
+    Path("theirs.pt").write_bytes(pickle.dumps(Trap()))
+    Path("theirs.safetensors").write_bytes(pickle.dumps(Trap()))
+    np.savez("objects.npz", a=np.array([Trap()], dtype=object))
+    for name in ("theirs.npz", "theirs.pt", "theirs.safetensors", "objects.npz"):
+        assert say("convert", name, "-o", "model", "--from", "zuko")[0] == 2
+    assert not Path("trapped").exists()
+    assert not Path("model").exists()
+
+
 # -- info and places ---------------------------------------------------------------------------------------------
 
 
@@ -275,6 +478,7 @@ def test_info(models: Path, say: Say) -> None:
     said = dict(line.split(None, 1) for line in lines[1:])
     assert said["format"] == f"2, written by pushforward {__version__}"
     assert said["features"] == "1 column: mass"
+    assert said["support"] == "any real number"
     assert said["context"] == "2 columns: angle, speed"
     assert said["parameters"].startswith(f"{Flow.load('conditional').parameters.size} in float32, ")
     assert said["training"].startswith("2 epochs, ")
@@ -287,7 +491,7 @@ def test_info(models: Path, say: Say) -> None:
 
 
 def test_places_and_version(say: Say, capsys: pytest.CaptureFixture[str]) -> None:
-    package = Path(cli.__file__).parent
+    package = Path(pushforward.__file__).parent
     assert say("--cmakedir") == (0, f"{package / 'cmake'}\n", "")
     assert say("--includes") == (0, f"{package / 'include'}\n", "")
     with pytest.raises(SystemExit) as end:
@@ -295,7 +499,7 @@ def test_places_and_version(say: Say, capsys: pytest.CaptureFixture[str]) -> Non
     assert (end.value.code, capsys.readouterr().out) == (0, f"{__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["fit", "score", "sample", "info", "demo"])
+@pytest.mark.parametrize("command", ["fit", "check", "plot", "score", "sample", "info", "convert", "demo"])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main([command, "--help"])
@@ -321,6 +525,108 @@ def test_names_with_commas(folder: Path, say: Say) -> None:
     assert say("fit", "table.csv", "-o", "model", "--columns", '"mass, kg",speed', *QUICK)[0] == 0
     assert Flow.load("model").columns == ("mass, kg", "speed")
     assert say("sample", "model", "-n", 0)[1] == '"mass, kg",speed\n'
+
+
+# -- parquet -----------------------------------------------------------------------------------------------------
+
+
+def parquet(path: str, **columns: Any) -> None:
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    write_table(pyarrow.table(columns), path)
+
+
+def test_parquet_in_and_out(models: Path, say: Say) -> None:
+    pytest.importorskip("pyarrow")
+    speed, mass, angle = values().T
+    parquet("table.parquet", angle=angle, text=["a"] * 300, mass=mass, speed=speed)
+    words = ["--columns", "speed,mass,angle", *QUICK]
+    assert say("fit", "table.parquet", "-o", "other", *words)[0] == 0
+    np.testing.assert_array_equal(Flow.load("other").parameters, Flow.load("model").parameters)
+    assert say("score", "model", "table.parquet") == say("score", "model", "table.csv")
+    assert say("score", "model", "table.csv", "-o", "scores.parquet") == (0, "", "")
+    assert say("sample", "model", "-n", 30, "--seed", 1, "-o", "samples.parquet") == (0, "", "")
+    import pandas
+
+    np.testing.assert_array_equal(
+        pandas.read_parquet("scores.parquet")["log_prob"], Flow.load("model").log_prob(values())
+    )
+    samples = pandas.read_parquet("samples.parquet")
+    assert list(samples.columns) == NAMES
+    np.testing.assert_array_equal(samples, Flow.load("model").sample(30, seed=1))
+
+
+def test_parquet_is_written_block_by_block(models: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(cli.sample, "_BLOCK_ROWS", 7)
+    assert say("sample", "model", "-n", 20, "--seed", 1, "-o", "samples.parquet")[0] == 0
+    np.testing.assert_array_equal(pandas.read_parquet("samples.parquet"), Flow.load("model").sample(20, seed=1))
+    assert say("sample", "model", "-n", 0, "-o", "samples.parquet")[0] == 0
+    assert pandas.read_parquet("samples.parquet").shape == (0, 3)
+
+
+def test_kinds_of_parquet_columns(folder: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from decimal import Decimal
+
+    from pushforward import tables
+
+    parquet(
+        "kinds.parquet",
+        single=pyarrow.array([0.1, 0.2, None], pyarrow.float32()),
+        whole=pyarrow.array([1, None, (1 << 60) + 1]),
+        truth=[True, False, None],
+        money=[Decimal("1.25"), Decimal("2.50"), None],
+    )
+    with tables.open_table("kinds.parquet") as table:
+        single, rest = table.read(["single"], ["truth", "whole", "money"], finite=False)
+        assert single.dtype == rest.dtype == np.float64
+        [single] = table.read(["single"], finite=False)
+    assert single.dtype == np.float32
+    np.testing.assert_array_equal(single[:, 0], np.array([0.1, 0.2, np.nan], dtype=np.float32))
+    np.testing.assert_array_equal(rest, [[1, 1, 1.25], [0, np.nan, 2.5], [np.nan, 2.0**60, np.nan]])
+
+
+def test_bad_parquet(models: Path, say: Say) -> None:
+    pytest.importorskip("pyarrow")
+    import datetime
+
+    speed, mass, angle = values().T
+    parquet("table.parquet", speed=speed, mass=mass, angle=angle)
+    Path("cut.parquet").write_bytes(Path("table.parquet").read_bytes()[:-50])
+    whole = Path("table.parquet").read_bytes()
+    Path("flipped.parquet").write_bytes(whole[:4] + bytes(100) + whole[104:])
+    parquet("text.parquet", speed=["a", "b"], mass=[1.0, 2.0], angle=[datetime.datetime(2000, 1, 1)] * 2)
+    mass[[4, 7]] = np.nan, np.inf
+    parquet("nan.parquet", speed=speed, mass=mass, angle=[None, *angle[1:]])
+    for words, message in (
+        ("missing.parquet", "missing.parquet: No such file or directory"),
+        ("cut.parquet", "cut.parquet: not a .parquet file, or a damaged one"),
+        ("flipped.parquet", "flipped.parquet: not a .parquet file, or a damaged one"),
+        ("text.parquet", "text.parquet: column 'speed' holds string; numbers are expected"),
+        ("text.parquet --columns angle", "text.parquet: column 'angle' holds timestamp[us]; numbers are expected"),
+        ("table.parquet --columns mas", "table.parquet: no column 'mas'; did you mean 'mass'?"),
+        (
+            "nan.parquet --columns mass",
+            "nan.parquet: 2 rows with an empty cell, NaN or infinity in column 'mass', first in",
+        ),
+        (
+            "nan.parquet --columns angle",
+            "nan.parquet: 1 row with an empty cell, NaN or infinity in column 'angle', first in row 1",
+        ),
+    ):
+        refused(say("fit", *words.split(), "-o", "other", *QUICK), message)
+    assert say("score", "model", "nan.parquet")[1].splitlines()[1] == "nan"
+    assert not Path("other").exists()
+
+
+def test_parquet_without_pyarrow(models: Path, monkeypatch: pytest.MonkeyPatch, say: Say) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    message = '.parquet needs pyarrow: pip install "pushforward[parquet]"'
+    refused(say("fit", "table.parquet", "-o", "other"), f"table.parquet: {message}")
+    refused(say("score", "model", "table.csv", "-o", "scores.parquet"), f"scores.parquet: {message}")
 
 
 # -- bad input: status 2, and one line ---------------------------------------------------------------------------
@@ -384,7 +690,7 @@ def test_bad_npy(folder: Path, say: Say, make: Callable[[], object], message: st
 
 
 BAD_WORDS: list[tuple[str, str]] = [
-    ("", "a command is needed: fit, score, sample, info or demo"),
+    ("", "a command is needed: fit, check, plot, score, sample, info, convert or demo; see pushforward --help"),
     ("fiit table.csv", "argument COMMAND: invalid choice: 'fiit'"),
     ("fit table.csv", "the following arguments are required: -o/--output; see pushforward fit --help"),
     ("fit table.csv -o model --colums mass", "unrecognized arguments: --colums mass"),
@@ -412,25 +718,90 @@ BAD_WORDS: list[tuple[str, str]] = [
     ("fit table.csv -o .", ".: a folder; a file is expected"),
     ("fit table.csv -o model --plot missing/loss.png", "missing/loss.png: there is no folder "),
     ("fit missing.csv -o model", "missing.csv: No such file or directory"),
-    ("fit table.txt -o model", "table.txt: the name of a table must end in .csv or .npy"),
+    ("fit table.txt -o model", "table.txt: the name of a table must end in .csv, .parquet or .npy"),
     ("score missing table.csv", "missing: No such file or directory"),
     ("score table.csv table.csv", "table.csv: not a safetensors file, or a damaged one"),
     ("score cut table.csv", "cut: not a safetensors file, or a damaged one"),
     ("score model narrow.npy", "narrow.npy: 2 columns; the model needs 3 columns: speed, mass, angle"),
     ("score conditional narrow.npy", "narrow.npy: 2 columns; the model needs 1 column: mass and then 2 columns: angle"),
     ("score conditional narrow.csv", "narrow.csv: no column 'angle'; they are 'speed', 'mass'"),
-    ("score model table.csv -o scores.txt", "scores.txt: the name of a table must end in .csv or .npy"),
+    ("score model table.csv -o scores.txt", "scores.txt: the name of a table must end in .csv, .parquet or .npy"),
     ("score model table.csv -o missing/scores.csv", "missing/scores.csv: No such file or directory"),
     ("sample model", "-n is needed: the number of rows to draw"),
     ("sample model -n=-1", "argument -n: '-1' is not an integer of at least 0"),
     ("sample model -n 5 --seed x", "argument --seed: 'x' is not an integer of at least 0"),
     ("sample model -n 5 --context 1", "the model is not conditional: leave --context and --context-table out"),
-    ("sample model -n 5 -o samples.txt", "samples.txt: the name of a table must end in .csv or .npy"),
+    ("sample model -n 5 -o samples.txt", "samples.txt: the name of a table must end in .csv, .parquet or .npy"),
     ("sample conditional -n 5", "the model is conditional on 2 columns: angle, speed; give --context or"),
     ("sample conditional -n 5 --context 1", "--context: 1 given; the model needs 2 columns: angle, speed"),
     ("sample conditional -n 5 --context 1,nan", "argument --context: 'nan' is not a number"),
     ("sample conditional --context-table narrow.csv", "narrow.csv: no column 'angle'; they are 'speed', 'mass'"),
     ("sample conditional --context 1,2 --context-table x.csv", "argument --context-table: not allowed with argument"),
+    (
+        "fit table.csv -o model --support mass",
+        "argument --support: 'mass' is not NAME=real, NAME=positive, NAME=interval",
+    ),
+    ("fit table.csv -o model --support mass=circle", "argument --support: 'mass=circle' is not NAME=real"),
+    ("fit table.csv -o model --support mass=positive:1", "argument --support: 'mass=positive:1' is not NAME=real"),
+    (
+        "fit table.csv -o model --support mass=circle:0:x",
+        "argument --support: 'mass=circle:0:x': 'x' is not a number, nor",
+    ),
+    (
+        "fit table.csv -o model --support mass=circle:1:0",
+        "argument --support: 'mass=circle:1:0': Circle needs low < high",
+    ),
+    ("fit table.csv -o model --support mas=positive", "table.csv: no column 'mas'; did you mean 'mass'?"),
+    ("fit table.csv -o model --support mass=real --support mass=real", "--support: column 'mass' is given twice"),
+    ("fit table.csv -o model --context mass --support mass=real", "--support: column 'mass' is not modelled"),
+    ("fit table.csv -o model --support mass=interval:-99:3", "table.csv: column 'mass' has "),
+    ("fit table.npy -o model --support 1=interval:-99:3", "table.npy: x has "),
+    ("check model", "the following arguments are required: TABLE; see pushforward check --help"),
+    ("check model narrow.csv", "narrow.csv: no column 'angle'; they are 'speed', 'mass'"),
+    ("check model table.csv --weights angel", "table.csv: no column 'angel'; did you mean 'angle'?"),
+    ("check model table.csv --weights speed", "table.csv: weights must not be negative"),
+    ("plot", "the following arguments are required: KIND; see pushforward plot --help"),
+    ("plot pie model -o pie.png", "argument KIND: invalid choice: 'pie'"),
+    ("plot corner model", "the following arguments are required: -o/--output; see pushforward plot corner --help"),
+    ("plot corner model -o corner", "corner: the name of a picture must end in .png, .pdf, .svg or another of"),
+    ("plot corner model -o missing/corner.png", "missing/corner.png: there is no folder "),
+    ("plot corner missing -o corner.png", "missing: No such file or directory"),
+    ("plot corner model narrow.csv -o corner.png", "narrow.csv: no column 'angle'; they are 'speed', 'mass'"),
+    (
+        "plot corner model -o corner.png --columns mas",
+        "model: feature is 'mas'; the features are 'speed', 'mass', 'angle'",
+    ),
+    ("plot corner model -o corner.png --weights mass", "--weights and --bins are of a table's rows; give a TABLE too"),
+    ("plot corner model -o corner.png --levels 1", "argument --levels: '1' is not a number above 0 and below 1"),
+    ("plot corner model -o corner.png -n 5", "argument -n: '5' is not an integer of at least 100"),
+    ("plot corner model -o corner.png --context 1", "--context: the model is not conditional"),
+    ("plot corner conditional -o corner.png", "the model is conditional on 2 columns: angle, speed; give --context"),
+    ("plot corner conditional table.csv -o corner.png --context 1,2", "--context is for a picture without a TABLE"),
+    ("plot density model -o density.png", "model: density draws one or two features, and this flow has dim=3"),
+    ("plot calibration model -o calibration.png", "the following arguments are required: TABLE"),
+    ("plot calibration model table.csv -o c.png --bins 1", "table.csv: bins must be at least 2, not 1"),
+    ("plot history unfitted -o loss.png", "unfitted: this flow has no history: fit it first"),
+    ("plot history model table.csv -o loss.png", "unrecognized arguments: table.csv"),
+    ("convert model", "the following arguments are required: -o/--output"),
+    ("convert table.csv -o other", "table.csv: not a safetensors file, or a damaged one"),
+    (
+        "convert foreign.safetensors -o other",
+        "foreign.safetensors: a safetensors file, but not one of pushforward's; a state",
+    ),
+    ("convert arrays.npz -o other", "arrays.npz: arrays; say whose they are with --from nflows or --from zuko"),
+    ("convert model -o other --bound 3 --slope 1", "--bound, --slope go with --from nflows or --from zuko"),
+    (
+        "convert arrays.npz -o other --from nflows --slope 1",
+        "--slope is no setting of nflows; those are --bound, --activation",
+    ),
+    ("convert arrays.npz -o other --from zuko", "arrays.npz: "),
+    (
+        "convert cut -o other --from zuko",
+        "cut: a state dict comes as .npz or .safetensors. Files of torch.save are pickles",
+    ),
+    ("convert table.npz -o other --from zuko", "table.npz: not a .npz file of numbers, or a damaged one"),
+    ("convert cut.safetensors -o other --from zuko", "cut.safetensors: not a .safetensors file of NumPy's types, or a"),
+    ("convert model -o missing/model", "missing/model: there is no folder "),
     ("info missing", "missing: No such file or directory"),
     ("demo --output missing/demo.png", "missing/demo.png: there is no folder "),
 ]
@@ -447,6 +818,11 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, options in (("model", []), ("conditional", ["--context", "angle,speed"])):
         assert cli.main(["fit", str(folder / "table.csv"), "-o", str(folder / name), *options, *QUICK]) == 0
     (folder / "cut").write_bytes((folder / "model").read_bytes()[:-100])
+    (folder / "cut.safetensors").write_bytes((folder / "cut").read_bytes())
+    (folder / "table.npz").write_bytes((folder / "table.npy").read_bytes())
+    np.savez(folder / "arrays.npz", a=[1.0])
+    (folder / "foreign.safetensors").write_bytes(safetensors.numpy.save({"a": np.ones(1)}))
+    Flow(2).save(folder / "unfitted")
     return folder
 
 

@@ -58,14 +58,6 @@ def test_demo_without_scipy_and_matplotlib(
     assert not list(tmp_path.iterdir())
 
 
-def test_gaussian_is_that_of_scipy() -> None:
-    from scipy.stats import multivariate_normal
-
-    rows = demo.rows()[:200].astype(np.float64)
-    expected = multivariate_normal(rows.mean(axis=0), np.cov(rows.T)).logpdf(rows[:50])
-    np.testing.assert_allclose(demo._gaussian(rows, rows[:50]), expected, rtol=1e-9)
-
-
 def test_data_is_what_it_says() -> None:
     rows = demo.rows()
     assert (rows.shape, rows.dtype) == ((5000, 6), np.float32)
@@ -89,56 +81,9 @@ def test_data_is_made_as_its_page_says(tmp_path: Path, monkeypatch: pytest.Monke
     np.testing.assert_array_equal(np.load("power.npy"), demo.rows())
 
 
-# -- History.plot ------------------------------------------------------------------------------------------------
-
-
 def history(validation: list[float], best: int) -> History:
     epochs = [Epoch(i, i, float(i), 10.0 / i, loss, 1e-3, 1.0) for i, loss in enumerate(validation, 1)]
     return History(epochs, best_epoch=best, stopped="epochs")
-
-
-def curves(ax: Any) -> dict[str, list[list[float]]]:
-    return {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
-
-
-def test_plot_draws_both_curves_and_marks_the_best() -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure()
-    ax = figure.subplots()
-    assert history([3.0, 2.0, 2.5], 2).plot(ax) is figure
-    drawn = curves(ax)
-    assert drawn["validation"] == [[1, 3], [2, 2], [3, 2.5]]
-    assert drawn["training"] == [[1, 10], [2, 5], [3, 10 / 3]]
-    assert drawn["best: 2.0000 at epoch 2"] == [[2, 2]]
-    assert ax.get_xlabel() == "epoch"
-    assert "nats" in ax.get_ylabel()
-
-
-@pytest.mark.parametrize("best", [0, 2])
-def test_plot_without_validation(best: int) -> None:
-    from matplotlib.figure import Figure
-
-    ax = Figure().subplots()
-    history([np.nan, np.nan], best).plot(ax)
-    assert list(curves(ax)) == ["training"]
-
-
-def test_plot_makes_a_figure_of_pyplot() -> None:
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure = history([np.inf, 1.0, 1.0], 2).plot()
-    assert figure is pyplot.gcf()
-    pyplot.close(figure)
-    pyplot.close(History().plot())
-
-
-def test_plot_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.ticker", None)
-    with pytest.raises(ImportError, match=re.escape('pip install "pushforward[plot]"')):
-        history([1.0], 1).plot()
 
 
 def test_a_history_says_what_it_has() -> None:

@@ -18,16 +18,18 @@ import pytest
 from pages import DOCS, PAGES, Block, blocks, path_of
 
 MODULES = [
-    name for _, name, _ in pkgutil.iter_modules(pushforward.__path__) if not name.startswith(("_core", "__main"))
+    name
+    for _, name, _ in pkgutil.walk_packages(pushforward.__path__, "pushforward.")
+    if not name.startswith(("pushforward._core", "pushforward.__main"))
 ]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    if name == "sklearn":
+    if name == "pushforward.sklearn":
         pytest.importorskip("sklearn")
-    module = importlib.import_module(f"pushforward.{name}")
+    module = importlib.import_module(name)
     public = {name: getattr(pushforward, name) for name in pushforward.__all__}
     result = doctest.testmod(module, extraglobs=public, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
@@ -93,4 +95,4 @@ def test_importing_brings_only_numpy() -> None:
     program = "import numpy, sys; before = set(sys.modules); import pushforward; print(*set(sys.modules) - before)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     packages = {name.split(".")[0] for name in run.stdout.split()}
-    assert not packages & {"tqdm", "safetensors", "matplotlib", "scipy", "pandas", "sklearn"}
+    assert not packages & {"tqdm", "safetensors", "matplotlib", "scipy", "pandas", "sklearn", "pyarrow"}

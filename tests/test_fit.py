@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pushforward import ActNorm, Adam, Affine, Coupling, Epoch, Flow, History, TrainingDivergedError, realnvp, start
+from pushforward import (
+    ActNorm,
+    Adam,
+    Affine,
+    Coupling,
+    Epoch,
+    Flow,
+    History,
+    TrainingDivergedError,
+    realnvp,
+    start,
+    training,
+)
 from scipy import stats
 
 both_precisions = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -354,7 +368,67 @@ def test_progress_goes_to_standard_error(progress: bool | None, shown: bool, cap
     out, err = capsys.readouterr()
     assert out == ""
     assert bool(err) == shown
-    assert not shown or ("3/3 epochs" in err and "validation" in err)
+    last = r"\rfit: 100%\|.*\| \[00:0\d<00:00, epoch 3/3, loss -?\d+\.\d{4}, validation -?\d+\.\d{4}\]\n$"
+    assert not shown or re.search(last, err)
+
+
+@pytest.fixture
+def moves(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
+    """What the progress bar is told, and where it starts."""
+    told: list[tuple[float, str]] = []
+
+    @contextlib.contextmanager
+    def bar(done: float) -> Iterator[Callable[[float, str], None]]:
+        told.append((done, ""))
+        yield lambda done, text: told.append((done, text))
+
+    monkeypatch.setattr(training, "bar", bar)
+    return told
+
+
+def test_the_bar_moves_with_each_step(moves: list[tuple[float, str]]) -> None:
+    history = small(2).fit(table(100), epochs=3, batch_size=15, validation=0.1, progress=True, seed=0).history
+    steps = 6
+    assert len(moves) == 1 + 3 * (steps + 1)
+    done = [share for share, _ in moves]
+    ends = [epoch + step / steps for epoch in range(3) for step in (*range(1, steps + 1), steps)]
+    assert done == pytest.approx([0.0, *(end / 3 for end in ends)])
+    first, end_of_first, fourth_of_second = (moves[i][1] for i in (1, 7, 11))
+    assert re.fullmatch(r"epoch 1/3, loss \d+\.\d{4}", first)
+    assert (
+        end_of_first
+        == f"epoch 1/3, loss {history['train_loss'][0]:.4f}, validation {history['validation_loss'][0]:.4f}"
+    )
+    loss = re.fullmatch(rf"epoch 2/3, loss (.*), validation {history['validation_loss'][0]:.4f}", fourth_of_second)
+    assert loss
+    assert loss[1] != f"{history['train_loss'][0]:.4f}"
+    assert moves[-1][1].startswith(f"epoch 3/3, loss {history['train_loss'][2]:.4f}, ")
+
+
+def test_the_bar_goes_by_time_where_that_ends_the_fit(moves: list[tuple[float, str]]) -> None:
+    small(2).fit(table(100), max_time=0.05, patience=None, progress=True, seed=0)
+    done = [share for share, _ in moves]
+    assert done == sorted(done)
+    assert done[-1] == 1.0
+    assert 0 < done[1] < 1
+    assert re.match(r"epoch 1, loss", moves[1][1])
+
+
+def test_the_bar_goes_on_where_a_checkpoint_was(moves: list[tuple[float, str]], tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    options = {"epochs": 4, "progress": True, "validation": None, "seed": 0}
+
+    def stop(_: Flow, epoch: Epoch) -> None:
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small(2).fit(table(100), **options, batch_size=25, checkpoint=kept, checkpoint_every=6, callback=stop)
+    moves.clear()
+    small(2).fit(table(100), **options, batch_size=25, resume=kept)
+    assert moves[0] == (0.375, "")
+    assert moves[1][0] == pytest.approx(7 / 16)
+    assert re.fullmatch(r"epoch 2/4, loss -?\d+\.\d{4}", moves[1][1])
 
 
 @pytest.mark.parametrize("validation", [0.2, None])

@@ -22,6 +22,7 @@ from pushforward.layers import (
 )
 from pushforward.optimizer import Adam
 from pushforward.presets import maf, neural_spline, nice, realnvp
+from pushforward.report import Report
 from pushforward.supports import Circle, Interval, Positive, Real
 
 __version__: str = core.version
@@ -48,6 +49,7 @@ __all__ = [
     "Positive",
     "RationalQuadratic",
     "Real",
+    "Report",
     "ResNet",
     "StudentT",
     "TrainingDivergedError",

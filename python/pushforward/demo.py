@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pushforward.checks import Array
+from pushforward.diagnostics import gaussian_log_prob
 from pushforward.flow import Flow
 from pushforward.history import NEEDS_MATPLOTLIB
 
@@ -55,7 +56,7 @@ def run(output: str) -> None:
     flow = Flow(dim, seed=_SEED, num_threads=1).fit(train, seed=_SEED, progress=False)
     _line("flow (neural splines)", flow.log_prob(test), start)
     start = time.perf_counter()
-    _line("Gaussian", _gaussian(train, test), start)
+    _line("Gaussian", gaussian_log_prob(train, test), start)
     try:
         from scipy.stats import gaussian_kde
     except ImportError:
@@ -78,15 +79,6 @@ def _line(name: str, log_prob: Array, start: float) -> None:
     seconds = time.perf_counter() - start
     error = log_prob.std(ddof=1) / math.sqrt(len(log_prob))
     print(f"{name:<25} {f'{log_prob.mean():.2f} +- {error:.2f}':>29} {seconds:>9.2f} s", flush=True)
-
-
-def _gaussian(train: Array, test: Array) -> Array:
-    """Return the log density of a Gaussian with the mean and covariance of the training rows."""
-    mean = train.mean(axis=0, dtype=np.float64)
-    root = np.linalg.cholesky(np.cov(train.T, dtype=np.float64))
-    z = np.linalg.solve(root, (test - mean).T)
-    density: Array = -0.5 * (z**2).sum(axis=0) - np.log(np.diag(root)).sum() - 0.5 * len(mean) * np.log(2 * np.pi)
-    return density
 
 
 def _draw(data: Array, samples: Array, output: str) -> None:

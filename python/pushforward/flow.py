@@ -17,6 +17,7 @@ from pushforward.supports import Support
 if TYPE_CHECKING:
     from pushforward.history import Epoch, History
     from pushforward.optimizer import Adam
+    from pushforward.report import Report
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Seed = int | np.random.Generator | None
@@ -403,6 +404,10 @@ class Flow:
         if hasattr(context, "columns"):
             self.context_columns = tuple(map(str, context.columns))
 
+    def _names(self) -> tuple[str, ...]:
+        """Return the names of the features, x0, x1, ... where there are none."""
+        return self.columns or tuple(f"x{i}" for i in range(self._dim))
+
     # -- densities and samples -----------------------------------------------------------------------------------
 
     def log_prob(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None, *, out: Floats | None = None) -> Floats:
@@ -496,6 +501,53 @@ class Flow:
         key = int(np.random.default_rng(seed).integers(2**64, dtype=np.uint64))
         is_double = self._data_dtype != np.float32
         return self._core.sample(key, n, condition, is_double, with_log_prob, self.num_threads)
+
+    def check(
+        self,
+        x: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        weights: npt.ArrayLike | None = None,
+        seed: Seed = None,
+    ) -> Report:
+        """Compare the flow with rows that it was not fitted to.
+
+        The rows are scored, carried to the latent side and back, tested there for the base density, and set against
+        samples: by a classifier, if scikit-learn is installed (a few seconds). Of more than 100,000 rows all are
+        scored, and the rest is done on so many drawn at random; the classifier gets 5,000.
+
+        Parameters
+        ----------
+        x : (n, dim) array
+            Rows held out of the fit, at least 2; hundreds tell more.
+        context : (n, context) or (context,) array, optional
+            Conditions of each row or of all.
+        weights : (n,) array, optional
+            Non-negative weights of the rows; the scale does not matter.
+        seed : int or numpy.random.Generator, optional
+            Fixes the parts for cross-validation and the samples.
+
+        Returns
+        -------
+        Report
+            The numbers, and in ``report.next`` what to try next. It prints as a few lines.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before any work, if an array has the wrong shape or type, or holds NaN or infinity or a value outside its
+            support.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(1200, 2))
+        >>> flow = Flow(2, layers=[]).initialize(x[:1000])  # a Gaussian, as these rows are
+        >>> flow.check(x[1000:], seed=0).next
+        'Nothing to mend that shows in 200 rows.'
+        """
+        from pushforward import diagnostics
+
+        return diagnostics.check(self, x, context, weights, seed)
 
     # -- the map and its derivatives -----------------------------------------------------------------------------
 
@@ -766,6 +818,38 @@ class Flow:
         flow = cls.__new__(cls)
         files.load(flow, path)
         return flow
+
+    def astype(self, dtype: npt.DTypeLike) -> Flow:
+        """Return a copy whose parameters, and the arithmetic inside, have another precision.
+
+        Parameters
+        ----------
+        dtype : {"float32", "float64"}
+            The precision.
+
+        Returns
+        -------
+        Flow
+            The same density, to what rounding in the coarser precision comes to.
+
+        Raises
+        ------
+        ValueError
+            If `dtype` is none of those.
+
+        Examples
+        --------
+        >>> Flow(2, seed=0).astype("float64").dtype
+        dtype('float64')
+        """
+        content, tensors = files.content_of(self)
+        model = {**content["model"], "dtype": _precision(dtype)}
+        parameters = {name: values.astype(model["dtype"]) for name, values in self.named_parameters().items()}
+        copy = type(self).__new__(type(self))
+        copy.__setstate__(
+            {"content": {**content, "model": model}, "tensors": {**tensors, **parameters}, "threads": self._threads}
+        )
+        return copy
 
     def __getstate__(self) -> dict[str, Any]:
         content, tensors = files.content_of(self)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
 NEEDS_MATPLOTLIB = 'drawing needs matplotlib: pip install "pushforward[plot]"'
 
@@ -89,13 +89,13 @@ class History:
             f"{len(self.epochs)} epochs, {last.steps} steps, {last.seconds:.1f} s, stopped by {self.stopped}; {result}"
         )
 
-    def plot(self, ax: Axes | None = None) -> Figure | SubFigure:
-        """Draw the training and validation loss of each epoch, and mark the best epoch.
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw the losses: what `pushforward.plot.history` does.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Where to draw; by default in a new figure of pyplot.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
@@ -112,31 +112,6 @@ class History:
         >>> history = History([Epoch(i, 10 * i, 0.5 * i, 2 / i, 2.5 / i, 1e-3, 1.0) for i in (1, 2, 3)], best_epoch=3)
         >>> history.plot().savefig("loss.png")
         """
-        try:
-            from matplotlib.ticker import MaxNLocator
-        except ImportError:
-            raise ImportError(NEEDS_MATPLOTLIB) from None
-        if ax is None:
-            from matplotlib import pyplot
+        from pushforward import plot
 
-            ax = pyplot.subplots(layout="constrained")[1]
-        # Vermilion and blue of Okabe and Ito's palette, which every colour vision tells apart.
-        curves = {"validation": (self["validation_loss"], "#D55E00"), "training": (self["train_loss"], "#0072B2")}
-        for label, (losses, colour) in curves.items():
-            if np.isfinite(losses).any():
-                ax.plot(self["epoch"], losses, color=colour, label=label)
-        best = self["validation_loss"][self.best_epoch - 1] if self.best_epoch else np.nan
-        if np.isfinite(best):
-            label = f"best: {best:.4f} at epoch {self.best_epoch}"
-            ax.plot(self.best_epoch, best, "o", color="black", zorder=3, label=label)
-        losses = np.concatenate([losses[np.isfinite(losses)] for losses, _ in curves.values()])
-        if len(losses):
-            # The first epochs, and spikes, may be far above all others; how the curves end is what matters.
-            low, high = losses.min(), np.quantile(losses, 0.9)
-            margin = max(high - low, 1e-3)
-            ax.set_ylim(low - 0.1 * margin, high + 0.4 * margin)
-            ax.legend()
-        ax.set(xlabel="epoch", ylabel="negative log-likelihood (nats per row)")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.grid(alpha=0.3)
-        return ax.figure
+        return plot.history(self, ax=ax)

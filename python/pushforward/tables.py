@@ -1,7 +1,8 @@
-"""Tables in files and pipes: .npy and .csv, in and out, with columns that are chosen by name.
+"""Tables in files and pipes: .csv, .parquet and .npy, in and out, with columns that are chosen by name.
 
-The columns of a .csv table have the names in its first line, those of a .npy table are x0, x1, and so on, or simply
-0, 1. Whatever is wrong with a table raises a ValueError that says in which file, line and column.
+The columns of a .csv table have the names in its first line, those of a .parquet table their own, and those of a .npy
+table are x0, x1, and so on, or simply 0, 1. Whatever is wrong with a table raises a ValueError that says in which file,
+line and column.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import difflib
+import importlib.util
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NoReturn, TextIO, TypeAlias
+from typing import BinaryIO, Literal, NoReturn, TextIO, TypeAlias
 
 import numpy as np
 
@@ -22,14 +24,18 @@ from pushforward.checks import Array
 _ENCODING = "utf-8"
 
 
-def file_format(path: str) -> Literal["csv", "npy"]:
+def file_format(path: str) -> Literal["csv", "npy", "parquet"]:
     """Return what a table's file holds, by its name; ``-``, standard input or output, is CSV."""
     suffix = Path(path).suffix.lower()
     if path == "-" or suffix == ".csv":
         return "csv"
     if suffix == ".npy":
         return "npy"
-    raise ValueError(f"{path}: the name of a table must end in .csv or .npy, or be - for CSV in a pipe")
+    if suffix == ".parquet":
+        if importlib.util.find_spec("pyarrow") is None:
+            raise ImportError(f'{path}: .parquet needs pyarrow: pip install "pushforward[parquet]"')
+        return "parquet"
+    raise ValueError(f"{path}: the name of a table must end in .csv, .parquet or .npy, or be - for CSV in a pipe")
 
 
 def split_names(text: str) -> list[str]:
@@ -138,14 +144,7 @@ class CsvTable:
 
     def find(self, name: str) -> str:
         """Return `name`, if it is that of one column."""
-        count = self.columns.count(name)
-        if count == 1:
-            return name
-        if count:
-            raise _TableError(f"{self.name}: {count} columns are named {name!r}")
-        near = difflib.get_close_matches(name, self.columns, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(map(repr, self.columns))}"
-        raise _TableError(f"{self.name}: no column {name!r}; {hint}")
+        return _find(self.name, self.columns, name)
 
     def read(self, *parts: Sequence[str], finite: bool) -> list[Array]:
         """Return the columns of each part as an (n, k) array of float64; this can be done once.
@@ -193,6 +192,17 @@ class CsvTable:
         raise _TableError(f"{self.name}: {some}, first in line {line}, column {column!r}")
 
 
+def _find(table: str, columns: Sequence[str], name: str) -> str:
+    count = columns.count(name)
+    if count == 1:
+        return name
+    if count:
+        raise _TableError(f"{table}: {count} columns are named {name!r}")
+    near = difflib.get_close_matches(name, columns, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(map(repr, columns))}"
+    raise _TableError(f"{table}: no column {name!r}; {hint}")
+
+
 def _is_number(cell: str) -> bool:
     try:
         float(cell)
@@ -201,14 +211,70 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-Table: TypeAlias = NpyTable | CsvTable
+class ParquetTable:
+    """A table in .parquet. Only columns that are read have to be numbers; empty cells are NaN."""
+
+    named = True
+
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+
+        self.name = name
+        try:
+            self._file = ParquetFile(file)
+        except (ArrowException, OSError):
+            raise ValueError(f"{name}: not a .parquet file, or a damaged one") from None
+        self.columns: tuple[str, ...] = tuple(self._file.schema_arrow.names)
+
+    def find(self, name: str) -> str:
+        """Return `name`, if it is that of one column."""
+        return _find(self.name, self.columns, name)
+
+    def read(self, *parts: Sequence[str], finite: bool) -> list[Array]:
+        """Return the columns of each part as an (n, k) array: of float32 if all of them are, else of float64.
+
+        With `finite`, NaN, infinity and empty cells are refused.
+        """
+        import pyarrow
+        from pyarrow import types
+
+        names = [name for part in parts for name in part]
+        kinds = [self._file.schema_arrow.field(name).type for name in names]
+        for name, kind in zip(names, kinds, strict=True):
+            numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
+            if not any(holds(kind) for holds in numbers):
+                raise ValueError(f"{self.name}: column {name!r} holds {kind}; numbers are expected")
+        single = bool(kinds) and all(kind == pyarrow.float32() for kind in kinds)
+        try:
+            content = self._file.read(columns=names)
+        except (pyarrow.ArrowException, OSError):
+            raise ValueError(f"{self.name}: not a .parquet file, or a damaged one") from None
+        table: Array = np.empty((content.num_rows, len(names)), np.float32 if single else np.float64)
+        for i, name in enumerate(names):
+            column = content.column(name).cast(pyarrow.float32() if single else pyarrow.float64(), safe=False)
+            table[:, i] = column.to_numpy()
+            bad = ~np.isfinite(table[:, i])
+            if finite and bad.any():
+                count = int(bad.sum())
+                some = f"{count} row{'s' * (count > 1)} with an empty cell, NaN or infinity"
+                raise ValueError(f"{self.name}: {some} in column {name!r}, first in row {bad.argmax() + 1}")
+        ends = list(itertools.accumulate(map(len, parts), initial=0))
+        return [table[:, start:end] for start, end in itertools.pairwise(ends)]
+
+
+Table: TypeAlias = NpyTable | CsvTable | ParquetTable
 
 
 @contextlib.contextmanager
 def open_table(path: str) -> Iterator[Table]:
     """Open a table, by its name."""
-    if file_format(path) == "npy":
+    kind = file_format(path)
+    if kind == "npy":
         yield NpyTable(path)
+    elif kind == "parquet":
+        with open(path, "rb") as file:
+            yield ParquetTable(path, file)
     elif path == "-":
         yield CsvTable("standard input", sys.stdin)
     else:
@@ -217,8 +283,12 @@ def open_table(path: str) -> Iterator[Table]:
 
 
 def write(path: str, columns: Sequence[str], blocks: Iterable[Array]) -> None:
-    """Write blocks of rows to a .npy file, or as CSV with every digit that tells a value from its neighbours."""
-    if file_format(path) == "npy":
+    """Write blocks of rows to a .npy or .parquet file, or as CSV with every digit that tells a value from the next."""
+    kind = file_format(path)
+    if kind == "parquet":
+        _write_parquet(path, columns, blocks)
+        return
+    if kind == "npy":
         rows = np.concatenate(list(blocks))
         with open(path, "wb") as file:  # np.save would add .npy to a name that ends in .NPY
             np.save(file, rows)
@@ -232,3 +302,18 @@ def write(path: str, columns: Sequence[str], blocks: Iterable[Array]) -> None:
             digits = "%.9g" if block.dtype == np.float32 else "%r"
             row = ",".join([digits] * len(columns)) + "\n"
             stream.writelines([row % tuple(values) for values in block.reshape(-1, len(columns)).tolist()])
+
+
+def _write_parquet(path: str, columns: Sequence[str], blocks: Iterable[Array]) -> None:
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    with contextlib.ExitStack() as stack:
+        writer = None
+        for block in blocks:
+            rows = block.reshape(-1, len(columns))
+            part = pyarrow.table([pyarrow.array(column) for column in rows.T], names=list(columns))
+            if writer is None:
+                file = stack.enter_context(open(path, "wb"))
+                writer = stack.enter_context(ParquetWriter(file, part.schema))
+            writer.write_table(part)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,6 +18,7 @@ from pushforward import checkpoint, checks, files, start
 from pushforward.errors import TrainingDivergedError
 from pushforward.history import Epoch, History
 from pushforward.optimizer import Adam
+from pushforward.progress import Show, bar, in_view
 from pushforward.rows import Rows
 
 if TYPE_CHECKING:
@@ -82,18 +83,12 @@ class Options:
             patience=None if patience is None else checks.integer("patience", patience, 1),
             clip_norm=None if clip_norm is None else checks.number("clip_norm", clip_norm, 0.0, closed="right"),
             seed=seed,
-            progress=_in_view() if progress is None else progress,
+            progress=in_view() if progress is None else progress,
             callback=callback,
             checkpoint=None if checkpoint is None else checks.path("checkpoint", checkpoint),
             checkpoint_every=checks.integer("checkpoint_every", checkpoint_every, 1),
             resume=None if resume is None else checks.path("resume", resume),
         )
-
-
-def _in_view() -> bool:
-    """Whether somebody looks at standard error: a terminal, or a notebook."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return type(shell).__name__ == "ZMQInteractiveShell" or bool(sys.stderr and sys.stderr.isatty())
 
 
 def fit(flow: Flow, rows: Rows, validation: object, options: Options) -> None:
@@ -189,7 +184,9 @@ class _Fit:
         self.epochs: float = options.epochs or math.inf
         if options.epochs is None and options.max_time is None:
             self.epochs = min(100, max(1, 100_000 // steps))
+        self.steps_an_epoch = steps
         self.total_steps = self.epochs * steps
+        self.show: Show | None = None
         self.started = time.perf_counter()
         self.rng_of_split = rng_of_split
         self.dropout_seed = int(_generator(rng_of_split).integers(1 << 62))
@@ -205,11 +202,9 @@ class _Fit:
         reason = self.history.stopped
         self.history.stopped = "interrupted"
         try:
-            with _Bar(self.options, self.epochs) as bar:
+            with bar(self.done()) if self.options.progress else contextlib.nullcontext() as self.show:
                 while not reason:
-                    epoch = self.epoch()
-                    bar.show(epoch)
-                    reason = self.why_stop(epoch)
+                    reason = self.why_stop(self.epoch())
             self.history.stopped = reason
             if self.options.checkpoint is not None:
                 self.save_checkpoint()
@@ -225,6 +220,23 @@ class _Fit:
 
     def out_of_time(self) -> bool:
         return self.options.max_time is not None and self.elapsed() >= self.options.max_time
+
+    def done(self) -> float:
+        """Return the share of the fit that is done, by steps or by time, whichever is more."""
+        epochs = len(self.history) + min(self.position / self.steps_an_epoch, 1.0)
+        by_time = 0.0 if self.options.max_time is None else self.elapsed() / self.options.max_time
+        return min(max(epochs / self.epochs, by_time), 1.0)
+
+    def report(self) -> None:
+        """Move the bar: after each step with the loss of the epoch so far, and at its end."""
+        if self.show is None or not (self.rows_done or self.history):
+            return
+        last = self.history.epochs[-1] if self.history else None
+        number = len(self.history) + (self.position > 0)
+        of = "" if math.isinf(self.epochs) else f"/{self.epochs:.0f}"
+        loss = self.losses / self.rows_done if self.rows_done or last is None else last.train_loss
+        held = "" if last is None or self.held is None else f", validation {last.validation_loss:.4f}"
+        self.show(self.done(), f"epoch {number}{of}, loss {loss:.4f}{held}")
 
     def why_stop(self, epoch: Epoch) -> str:
         if self.options.callback is not None and self.options.callback(self.flow, epoch):
@@ -276,6 +288,7 @@ class _Fit:
             self.norms += norm
             self.rows_done += len(batch.index)
             self.steps_done += 1
+            self.report()
             if self.options.checkpoint is not None and self.steps % self.options.checkpoint_every == 0:
                 self.save_checkpoint()
             if self.options.max_time is not None and self.out_of_time():
@@ -299,6 +312,7 @@ class _Fit:
                 self.best, self.best_loss = self.good, validation
                 self.history.best_epoch = epoch.epoch
         self.begin_epoch()
+        self.report()
         return epoch
 
     def roll_back(self) -> None:
@@ -384,31 +398,3 @@ class _Fit:
         self.losses, self.norms, self.rate = float(state["losses"]), float(state["norms"]), float(state["rate"])
         self.rows_done, self.steps_done = int(state["rows_done"]), int(state["steps_done"])
         self.started = time.perf_counter() - float(state["elapsed"])
-
-
-class _Bar:
-    """The progress bar: epochs, or seconds where only the time is limited."""
-
-    def __init__(self, options: Options, epochs: float) -> None:
-        self.by_time = math.isinf(epochs)
-        self.total = options.max_time if self.by_time else epochs
-        self.shown = options.progress
-        self.bar: Any = None
-
-    def __enter__(self) -> _Bar:
-        if self.shown:
-            from tqdm.auto import tqdm  # 15 ms to import
-
-            layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}{postfix}]"
-            self.bar = tqdm(total=self.total, desc="fit", unit="s" if self.by_time else "epochs", bar_format=layout)
-        return self
-
-    def show(self, epoch: Epoch) -> None:
-        if self.bar is not None:
-            done = min(epoch.seconds, self.total or 0.0) if self.by_time else epoch.epoch
-            self.bar.update(done - self.bar.n)
-            self.bar.set_postfix_str(f"loss {epoch.train_loss:.4f}, validation {epoch.validation_loss:.4f}")
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()

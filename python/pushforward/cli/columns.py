@@ -1,0 +1,87 @@
+"""A model's columns in a table, and its conditions."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from pushforward import tables
+from pushforward.checks import Array
+from pushforward.flow import Flow
+
+Part: TypeAlias = tuple[tuple[str, ...] | None, int]
+"""Names, if there are any, and how many columns."""
+
+
+def features(flow: Flow) -> Part:
+    """Return what a flow models."""
+    return flow.columns, flow.dim
+
+
+def conditions(flow: Flow) -> Part:
+    """Return what a flow is conditional on."""
+    return flow.context_columns, flow.context
+
+
+def named(names: Sequence[str] | None, count: int) -> str:
+    """Return columns in words."""
+    return f"{count} column{'s' * (count > 1)}" + (f": {', '.join(names)}" if names else "")
+
+
+def find(table: tables.Table, *parts: Part, besides: Sequence[str] = ()) -> list[list[str]]:
+    """Find parts of a model's columns in a table.
+
+    They go by name where the model and the table have names, a .npy table those of numbers; else by position, where the
+    columns `besides` do not count.
+    """
+    names = [name for part, _ in parts for name in part or ()]
+    widths = [width for _, width in parts]
+    if len(names) == sum(widths) and (table.named or set(names) <= set(table.columns)):
+        return [[table.find(name) for name in part or ()] for part, _ in parts]
+    others = [column for column in table.columns if column not in besides]
+    if len(others) != sum(widths):
+        expected = " and then ".join(named(*part) for part in parts if part[1])
+        raise ValueError(f"{table.name}: {named(None, len(others))}; the model needs {expected}")
+    ends = list(itertools.accumulate(widths, initial=0))
+    return [others[start:stop] for start, stop in itertools.pairwise(ends)]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table for a model."""
+
+    x: Array
+    context: Array | None
+    weights: Array | None
+
+
+def read(flow: Flow, path: str, weights: str | None = None, *, with_context: bool = True, finite: bool = True) -> Rows:
+    """Read a model's columns, and one of weights."""
+    with tables.open_table(path) as table:
+        chosen = [] if weights is None else [table.find(weights)]
+        parts = [features(flow), conditions(flow)] if with_context else [features(flow), (None, 0)]
+        x, context, w = table.read(*find(table, *parts, besides=chosen), chosen, finite=finite)
+    return Rows(x, context if with_context and flow.context else None, w[:, 0] if chosen else None)
+
+
+def one_condition(flow: Flow, values: Sequence[float]) -> Array:
+    """Return the values of ``--context``, if they are as many as the model needs."""
+    if not flow.context:
+        raise ValueError("--context: the model is not conditional")
+    if len(values) != flow.context:
+        raise ValueError(f"--context: {len(values)} given; the model needs {named(*conditions(flow))}")
+    return np.array(values)
+
+
+@contextlib.contextmanager
+def told_with(path: str) -> Iterator[None]:
+    """Tell what is wrong with rows together with the table they are from."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None

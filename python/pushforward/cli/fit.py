@@ -1,0 +1,248 @@
+"""``pushforward fit``: a density fitted to a table, and saved."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from typing import Any
+
+from pushforward import supports, tables
+from pushforward.checks import Array
+from pushforward.cli import columns, values
+from pushforward.cli.command import TABLE, Command, check_writable, end, given
+from pushforward.errors import TrainingDivergedError
+from pushforward.flow import Flow
+from pushforward.history import NEEDS_MATPLOTLIB
+from pushforward.optimizer import Adam
+from pushforward.presets import PRESETS
+from pushforward.supports import Real, Support
+
+
+def _add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("table", metavar="TABLE", help="rows to fit")
+    command.add_argument("-o", "--output", metavar="MODEL", required=True, help="file to save the model to")
+    command.add_argument("--plot", metavar="PNG", help="draw the loss of each epoch to a file (needs Matplotlib)")
+
+    chosen = command.add_argument_group("columns")
+    chosen.add_argument(
+        "--columns",
+        metavar="A,B,...",
+        type=tables.split_names,
+        default=[],
+        help="columns to model (default: all others)",
+    )
+    chosen.add_argument(
+        "--context", metavar="C,D,...", type=tables.split_names, default=[], help="columns to condition on"
+    )
+    chosen.add_argument("--weights", metavar="COLUMN", help="column of the rows' weights")
+    chosen.add_argument(
+        "--support",
+        metavar="NAME=KIND",
+        type=values.support,
+        action="append",
+        default=[],
+        help="what values a column may take: positive, interval:LOW:HIGH or circle:LOW:HIGH, whose ends are numbers or "
+        "multiples of pi such as 2pi; once for each such column (default: real, any)",
+    )
+
+    flow = command.add_argument_group("flow")
+    flow.add_argument(
+        "--preset", choices=PRESETS, default=next(iter(PRESETS)), help="kind of flow (default: %(default)s)"
+    )
+    flow.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (default: float32)")
+
+    training = command.add_argument_group("training")
+    training.add_argument("--learning-rate", metavar="RATE", type=values.number(0), help="of Adam (default: 3e-3)")
+    training.add_argument(
+        "--weight-decay",
+        metavar="DECAY",
+        type=values.number(0, closed=True),
+        help="of Adam (default: 5,000 by the number of rows, at most 1; 0 with --learning-rate)",
+    )
+    training.add_argument("--seed", metavar="N", type=values.integer(0), help="fixes every random choice")
+    training.add_argument("--threads", metavar="N", type=values.integer(1), help="threads (default: all cores)")
+    training.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, help="show a progress bar (default: in a terminal)"
+    )
+
+    def option(group: argparse._ArgumentGroup, name: str, help_text: str, **kind: Any) -> None:
+        """Add an option whose default is that of the package's own function."""
+        group.add_argument(name, default=argparse.SUPPRESS, help=help_text, **kind)
+
+    count, size = values.integer(1), values.number(0)
+    option(flow, "--depth", "couplings or other layers (default: the preset's)", metavar="N", type=count)
+    option(
+        flow,
+        "--hidden",
+        "widths of each network's hidden layers; one of neural_spline's makes it a residual network (default: the "
+        "preset's)",
+        metavar="N,N,...",
+        type=values.widths,
+    )
+    option(
+        flow,
+        "--activation",
+        "what follows a hidden layer (default: the preset's)",
+        metavar="NAME",
+        type=values.activation,
+    )
+    option(training, "--epochs", "passes over the rows (default: 100, or 100,000 steps)", metavar="N", type=count)
+    option(training, "--batch-size", "rows of a step (default: 256 or 512)", metavar="N", type=count)
+    option(training, "--schedule", "of the learning rate (default: cosine)", choices=("cosine", "constant"))
+    option(training, "--max-time", "when to stop (default: never)", metavar="SECONDS", type=size)
+    option(
+        training, "--patience", "stop after N epochs without a better validation loss, or none (default: 30)",
+        metavar="N", type=values.or_none(count),
+    )  # fmt: skip
+    option(training, "--clip-norm", "longest gradient, or none (default: 5)", metavar="NORM", type=values.or_none(size))
+    option(
+        training, "--validation", "fraction of rows to hold out, or a table of its own (default: 0.1)",
+        metavar="FRACTION|TABLE", type=values.validation,
+    )  # fmt: skip
+    option(training, "--checkpoint", "keep the fit in a file from which it can go on", metavar="FILE")
+    option(training, "--checkpoint-every", "steps between writings (default: 1000)", metavar="N", type=count)
+    option(training, "--resume", "go on from a checkpoint, with the same rows and options", metavar="FILE")
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.plot is not None and importlib.util.find_spec("matplotlib") is None:
+        raise ImportError(NEEDS_MATPLOTLIB)
+    for path in (args.output, args.plot):
+        if path is not None:
+            check_writable(path)
+    with tables.open_table(args.table) as table:
+        context = [table.find(name) for name in args.context]
+        weights = [] if args.weights is None else [table.find(args.weights)]
+        others = [name for name in table.columns if name not in {*context, *weights}]
+        modelled = [table.find(name) for name in args.columns or others]
+        _check_choice(table, modelled, context, weights)
+        support = _support(args, table, modelled)
+        x, conditions, row_weights = table.read(modelled, context, weights, finite=True)
+    _check_rows(table, modelled, support, x)
+
+    flow = _new_flow(args, modelled, context, support)
+    validation = _validation(args, flow)
+    try:
+        with columns.told_with(table.name):
+            flow.fit(
+                x,
+                context=conditions if context else None,
+                weights=row_weights[:, 0] if weights else None,
+                optimizer=_optimizer(args),
+                seed=args.seed,
+                progress=args.progress,
+                **given(args, "epochs", "batch_size", "schedule", "max_time", "patience", "clip_norm"),
+                **given(args, "checkpoint", "checkpoint_every", "resume"),
+                **validation,
+            )
+    except KeyboardInterrupt:
+        if not flow.history:
+            return end(f"interrupted in the first epoch; {args.output} was not written", 130)
+        _save(flow, args)
+        return end(
+            f"interrupted after {len(flow.history)} epochs; the state after epoch {flow.history.best_epoch}, the best, "
+            f"is saved to {args.output}",
+            130,
+        )
+    except TrainingDivergedError:
+        raise ValueError(
+            f"the loss kept becoming non-finite, and {args.output} was not written: look for extreme rows in "
+            f"{table.name}, or lower the --learning-rate"
+        ) from None
+    _save(flow, args)
+    said = columns.named(None, len(modelled))
+    return end(f"fitted {len(x)} rows of {said}: {flow.history}; saved to {args.output}", 0)
+
+
+def _check_choice(table: tables.Table, modelled: list[str], context: list[str], weights: list[str]) -> None:
+    names = [*modelled, *context, *weights]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{table.name}: column {name!r} is chosen twice")
+    if not modelled:
+        raise ValueError(f"{table.name}: no column is left to model")
+
+
+def _support(args: argparse.Namespace, table: tables.Table, modelled: list[str]) -> list[Support]:
+    """Return the support of each column that is modelled."""
+    found: dict[str, Support] = {}
+    for given_name, support in args.support:
+        name = table.find(given_name)
+        if name not in modelled:
+            raise ValueError(f"--support: column {name!r} is not modelled")
+        if name in found:
+            raise ValueError(f"--support: column {name!r} is given twice")
+        found[name] = support
+    return [found.get(name, Real()) for name in modelled]
+
+
+def _check_rows(table: tables.Table, modelled: list[str], support: list[Support], x: Array) -> None:
+    if not len(x):
+        raise ValueError(f"{table.name}: no rows")
+    if not table.named:  # the flow refuses the same, by numbers
+        return
+    beyond = supports.outside(support, x)
+    for name, entry, column, outside in zip(modelled, support, x.T, beyond.T, strict=True):
+        if outside.any():
+            count, first = int(outside.sum()), int(outside.argmax())
+            raise ValueError(
+                f"{table.name}: column {name!r} has {count} value{'s' * (count > 1)} outside {entry!r}, the first "
+                f"{column[first]!s} in row {first + 1}"
+            )
+        if column.min() == column.max():
+            raise ValueError(f"{table.name}: column {name!r} is constant; leave it out with --columns")
+
+
+def _new_flow(args: argparse.Namespace, modelled: list[str], context: list[str], support: list[Support]) -> Flow:
+    options = given(args, "depth", "hidden", "activation")
+    if args.preset == "neural_spline" and len(options.get("hidden", ())) == 1:
+        (options["hidden"],) = options["hidden"]
+    flow = Flow(
+        len(modelled),
+        layers=PRESETS[args.preset](len(modelled), **options),
+        support=support,
+        context=len(context),
+        dtype=args.dtype,
+        seed=args.seed,
+        num_threads=args.threads,
+    )
+    flow.columns, flow.context_columns = tuple(modelled), tuple(context) or None
+    return flow
+
+
+def _optimizer(args: argparse.Namespace) -> Adam | None:
+    if args.learning_rate is None and args.weight_decay is None:
+        return None
+    return Adam(args.learning_rate or 3e-3, weight_decay=args.weight_decay or 0.0)
+
+
+def _validation(args: argparse.Namespace, flow: Flow) -> dict[str, Any]:
+    if not isinstance(getattr(args, "validation", None), str):
+        return given(args, "validation")
+    rows = columns.read(flow, args.validation)
+    return {"validation": (rows.x, rows.context) if flow.context else rows.x}
+
+
+def _save(flow: Flow, args: argparse.Namespace) -> None:
+    flow.save(args.output)
+    if args.plot is not None:
+        from pushforward import plot
+
+        plot.history(flow).savefig(args.plot, format="png", dpi=150)
+
+
+COMMAND = Command(
+    "fit",
+    "fit a density to the rows of a table, and save the model",
+    f"""\
+The model is the best one by the rows held out for validation. Ctrl-C ends the
+fit early, and still saves it.
+
+{TABLE}""",
+    """\
+  pushforward fit power.csv -o power.safetensors
+  pushforward fit power.csv -o model.safetensors --columns power,voltage --context hour
+  pushforward fit sky.csv -o sky.safetensors --support mass=positive --support ra=circle:0:2pi""",
+    _add_arguments,
+    _run,
+)

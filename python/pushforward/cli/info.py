@@ -1,0 +1,41 @@
+"""``pushforward info``: what a file holds."""
+
+from __future__ import annotations
+
+import argparse
+
+from pushforward import files
+from pushforward.cli import columns
+from pushforward.cli.command import Command
+from pushforward.flow import Flow
+from pushforward.supports import Real
+
+
+def _add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help="file of the model")
+
+
+def _run(args: argparse.Namespace) -> int:
+    flow = Flow.load(args.model)
+    content, _ = files.read(args.model)
+    count = flow.parameters.size
+    bounded = [
+        f"{name} {support}" for name, support in zip(flow._names(), flow.support, strict=True) if support != Real()
+    ]
+    print(args.model)
+    for label, value in (
+        ("format", f"{content['format']}, written by pushforward {content['version']}"),
+        ("features", columns.named(*columns.features(flow))),
+        ("support", ", ".join(bounded) or "any real number"),
+        ("context", columns.named(*columns.conditions(flow)) if flow.context else "none"),
+        ("parameters", f"{count:,} in {flow.dtype}, {count * flow.dtype.itemsize / 1e6:.2f} MB"),
+        ("training", flow.history or "none recorded"),
+        ("base", flow.base),
+        ("layers", f"{len(flow.layers)}, from the base to the data"),
+        *((f"{i:>4}", layer) for i, layer in enumerate(flow.layers, 1)),
+    ):
+        print(f"{label:<11} {value}")
+    return 0
+
+
+COMMAND = Command("info", "describe a model", "", "  pushforward info power.safetensors", _add_arguments, _run)

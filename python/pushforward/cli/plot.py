@@ -1,0 +1,138 @@
+"""``pushforward plot``: pictures of a model, of its rows and of its fit."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pushforward import tables
+from pushforward.checks import Array
+from pushforward.cli import columns, values
+from pushforward.cli.command import TABLE, Command, check_writable, given
+from pushforward.flow import Flow
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def _add_arguments(command: argparse.ArgumentParser) -> None:
+    kinds = command.add_subparsers(title="pictures", metavar="KIND", dest="kind", required=True)
+
+    def kind(name: str, what: str) -> argparse.ArgumentParser:
+        parser = kinds.add_parser(name, help=what, description=f"Draw {what}.", allow_abbrev=False)
+        parser.add_argument("model", metavar="MODEL", help="file of the model")
+        parser.add_argument("-o", "--output", metavar="FILE", required=True, help="picture to write: .png, .pdf, .svg")
+        return parser
+
+    def option(parser: argparse.ArgumentParser, name: str, help_text: str, **kind: Any) -> None:
+        """Add an option whose default is that of the package's own function."""
+        parser.add_argument(name, default=argparse.SUPPRESS, help=help_text, **kind)
+
+    corner = kind("corner", "every pair of features: rows of a table as areas, samples of the model as lines")
+    density = kind("density", "the density of one or two features")
+    kind("history", "the losses of the fit")
+    calibration = kind("calibration", "rows held out of the fit on the latent side, where histograms should be flat")
+    for parser in (corner, density):
+        parser.add_argument("table", metavar="TABLE", nargs="?", help="rows to draw too")
+        parser.add_argument("--context", metavar="C,D,...", type=values.numbers, help="condition of the model")
+        rims = "shares of the regions whose rims are drawn (default: 0.5,0.9)"
+        option(parser, "--levels", rims, metavar="S,S", type=values.shares)
+        parser.add_argument("--seed", metavar="N", type=values.integer(0), help="fixes the samples")
+    calibration.add_argument("table", metavar="TABLE", help="rows held out of the fit")
+    for parser in (corner, calibration):
+        parser.add_argument("--weights", metavar="COLUMN", help="column of the rows' weights")
+        bins = "of the histograms (default: by the number of rows)"
+        option(parser, "--bins", bins, metavar="N", type=values.integer(1))
+    corner.add_argument("--columns", metavar="A,B,...", type=tables.split_names, help="columns to draw (default: all)")
+    option(corner, "-n", "samples (default: 50,000)", metavar="N", type=values.integer(100))
+    held = "how often a model without fault is in the band (default: 0.95)"
+    option(calibration, "--level", held, metavar="S", type=values.number(0, 1))
+
+
+def _run(args: argparse.Namespace) -> int:
+    from pushforward import plot
+
+    _check_picture(args.output)
+    flow = Flow.load(args.model)
+    if args.kind == "history":
+        with columns.told_with(args.model):
+            figure = plot.history(flow)
+    elif args.kind == "density":
+        figure = _density(args, flow)
+    elif args.kind == "corner":
+        figure = _corner(args, flow)
+    else:
+        rows = columns.read(flow, args.table, args.weights)
+        with columns.told_with(args.table):
+            figure = plot.calibration(
+                flow, rows.x, context=rows.context, weights=rows.weights, **given(args, "bins", "level")
+            )
+    figure.savefig(args.output, dpi=150)
+    return 0
+
+
+def _check_picture(path: str) -> None:
+    from matplotlib.figure import Figure
+
+    known = Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix.lower().removeprefix(".") not in known:
+        raise ValueError(f"{path}: the name of a picture must end in .png, .pdf, .svg or another of Matplotlib's kinds")
+    check_writable(path)
+
+
+def _density(args: argparse.Namespace, flow: Flow) -> Figure:
+    from pushforward import plot
+
+    condition = _condition(args, flow)
+    x = None if args.table is None else columns.read(flow, args.table, with_context=False).x
+    with columns.told_with(args.table or args.model):
+        return plot.density(flow, x, context=condition, seed=args.seed, **given(args, "levels"))
+
+
+def _corner(args: argparse.Namespace, flow: Flow) -> Figure:
+    from pushforward import plot
+
+    features = None if args.columns is None else [_feature(flow, name) for name in args.columns]
+    options = {"features": features, "seed": args.seed, **given(args, "n", "levels", "bins")}
+    if args.table is None:
+        if args.weights is not None or "bins" in options:
+            raise ValueError("--weights and --bins are of a table's rows; give a TABLE too")
+        condition = _condition(args, flow)
+        with columns.told_with(args.model):
+            return plot.corner(flow, context=condition, **options)
+    if args.context is not None:
+        raise ValueError("--context is for a picture without a TABLE: the samples are drawn under the rows' conditions")
+    rows = columns.read(flow, args.table, args.weights)
+    with columns.told_with(args.table):
+        return plot.corner(flow, rows.x, context=rows.context, weights=rows.weights, **options)
+
+
+def _feature(flow: Flow, name: str) -> str | int:
+    """Return a feature's own name, or its number in a model without names."""
+    return int(name) if flow.columns is None and name.isdecimal() else name
+
+
+def _condition(args: argparse.Namespace, flow: Flow) -> Array | None:
+    if args.context is not None:
+        return columns.one_condition(flow, args.context)
+    if flow.context:
+        raise ValueError(f"the model is conditional on {columns.named(*columns.conditions(flow))}; give --context")
+    return None
+
+
+COMMAND = Command(
+    "plot",
+    "draw a model, its rows or its fit (needs Matplotlib)",
+    f"""\
+The columns are found as in score. pushforward plot KIND --help tells the
+options of a picture.
+
+{TABLE}""",
+    """\
+  pushforward plot corner power.safetensors power.csv -o corner.png
+  pushforward plot calibration power.safetensors held_out.csv -o calibration.pdf
+  pushforward plot history power.safetensors -o loss.svg""",
+    _add_arguments,
+    _run,
+)

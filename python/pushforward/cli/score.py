@@ -1,0 +1,40 @@
+"""``pushforward score``: the log density of each row."""
+
+from __future__ import annotations
+
+import argparse
+
+from pushforward import tables
+from pushforward.cli import columns
+from pushforward.cli.command import TABLE, Command
+from pushforward.flow import Flow
+
+
+def _add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help="file of the model")
+    command.add_argument("table", metavar="TABLE", help="rows to score")
+    command.add_argument("-o", "--output", metavar="FILE", default="-", help="table to write (default: -)")
+
+
+def _run(args: argparse.Namespace) -> int:
+    tables.file_format(args.output)
+    flow = Flow.load(args.model)
+    rows = columns.read(flow, args.table, finite=False)
+    log_prob = flow.log_prob(rows.x, rows.context)
+    tables.write(args.output, ["log_prob"], [log_prob])
+    return 0
+
+
+COMMAND = Command(
+    "score",
+    "write the log density of each row of a table, in nats",
+    f"""\
+The model's columns are found by name and in any order, if it has names and the
+table has them; else the table has all of them in the order of the fit, and then
+those of the context. A row with NaN or infinity scores nan.
+
+{TABLE}""",
+    "  pushforward score power.safetensors power.csv -o scores.csv",
+    _add_arguments,
+    _run,
+)

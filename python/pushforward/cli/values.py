@@ -1,0 +1,109 @@
+"""Types of values: what raises ArgumentTypeError is told with the option's name."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from pushforward.layers import MLP
+from pushforward.supports import Circle, Interval, Positive, Real, Support
+
+T = TypeVar("T")
+
+
+def integer(least: int) -> Callable[[str], int]:
+    """Integers of at least `least`."""
+
+    def parse(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if int(text) >= least:
+                return int(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}")
+
+    return parse
+
+
+def number(low: float, high: float = math.inf, *, closed: bool = False) -> Callable[[str], float]:
+    """Numbers between `low` and `high`, with `low` itself if `closed`."""
+    ends = f"{'of at least' if closed else 'above'} {low:g}" + (f" and below {high:g}" if math.isfinite(high) else "")
+
+    def parse(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            value = float(text)
+            if low < value < high or (closed and value == low):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number {ends}")
+
+    return parse
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers between commas."""
+    return [number(-math.inf)(part) for part in text.split(",")]
+
+
+def shares(text: str) -> list[float]:
+    """Numbers above 0 and below 1, between commas."""
+    return [number(0, 1)(part) for part in text.split(",")]
+
+
+def or_none(kind: Callable[[str], T]) -> Callable[[str], T | None]:
+    """Values of a kind, or none."""
+    return lambda text: None if text == "none" else kind(text)
+
+
+def widths(text: str) -> list[int]:
+    """Widths of layers between commas, perhaps of no layer."""
+    return [integer(1)(part) for part in text.split(",")] if text else []
+
+
+def activation(text: str) -> str:
+    """Names of activations."""
+    try:
+        return MLP(activation=text).activation
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def validation(text: str) -> float | str:
+    """Fractions, or names of tables."""
+    try:
+        float(text)
+    except ValueError:
+        return text
+    return number(0.0, 1.0, closed=True)(text)
+
+
+def support(text: str) -> tuple[str, Support]:
+    """Columns and what values they may take: ``NAME=KIND``."""
+    name, equals, kind = text.rpartition("=")
+    word, *ends = kind.split(":")
+    try:
+        if equals and word == "real" and not ends:
+            return name, Real()
+        if equals and word == "positive" and not ends:
+            return name, Positive()
+        if equals and word in ("interval", "circle") and len(ends) == 2:
+            low, high = map(_end, ends)
+            return name, Interval(low, high) if word == "interval" else Circle(low, high)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not NAME=real, NAME=positive, NAME=interval:LOW:HIGH or NAME=circle:LOW:HIGH"
+    )
+
+
+def _end(text: str) -> float:
+    """Read a number, or a multiple of pi such as ``-0.5pi``: rounded by hand, a turn would not close."""
+    factor = re.fullmatch(r"([+-]?)(\d*\.?\d*)pi", text)
+    if factor is None:
+        try:
+            return float(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a number, nor one of pi such as 2pi") from None
+    sign, digits = factor.groups()
+    return float(f"{sign}{digits or 1}") * math.pi

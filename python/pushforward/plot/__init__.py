@@ -1,0 +1,20 @@
+"""Pictures of flows, with Matplotlib, which the extra ``plot`` installs: ``pip install "pushforward[plot]"``.
+
+Data are blue and flows vermilion, of the palette of Okabe and Ito (2008), which every colour vision tells apart; they
+differ in form too, areas and dots for data, lines for flows. Every function returns a Figure, which a notebook shows
+and ``savefig`` saves; pyplot and its current figure are left alone.
+"""
+
+from pushforward.history import NEEDS_MATPLOTLIB
+
+try:
+    import matplotlib  # noqa: F401
+except ImportError:
+    raise ImportError(NEEDS_MATPLOTLIB) from None
+
+from pushforward.plot._calibration import calibration
+from pushforward.plot._corner import corner
+from pushforward.plot._density import density
+from pushforward.plot._history import history
+
+__all__ = ["calibration", "corner", "density", "history"]

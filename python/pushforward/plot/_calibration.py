@@ -1,0 +1,142 @@
+"""Whether rows are distributed on the latent side as the base is."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from pushforward import checks, diagnostics, distributions
+from pushforward.plot._common import (
+    BLUE,
+    VERMILION,
+    NotebookFigure,
+    check_flow,
+    table,
+)
+
+if TYPE_CHECKING:
+    from pushforward.flow import Flow
+
+Floats = npt.NDArray[np.float64]
+
+_MOST_PANELS = 24
+_ROWS_IN_A_BIN = 25
+
+
+def calibration(
+    flow: Flow,
+    data: npt.ArrayLike,
+    *,
+    context: npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | None = None,
+    bins: int | None = None,
+    level: float = 0.95,
+    figure: Figure | SubFigure | None = None,
+) -> Figure:
+    """Draw histograms of probability integral transforms on the latent side: flat, if the flow is the data's density.
+
+    One panel shows each latent feature, taken to [0, 1] by the base's distribution function, and the last the radius:
+    the sum of the squared features, each taken to a standard normal. Layers mix the features, so that a latent one, z0,
+    z1, ..., is none of the data's. A histogram that is high in the middle tells of a flow that is too wide there, one
+    that is high at the ends of one that is too narrow; the radius tells it of all features together.
+
+    The grey band holds the whole histogram of a flow without fault as often as `level` says; what is beyond it is
+    vermilion.
+
+    Parameters
+    ----------
+    flow : Flow
+        The flow.
+    data : (n, dim) array
+        Rows held out of the fit.
+    context : (n, context) or (context,) array, optional
+        Conditions of each row or of all.
+    weights : (n,) array, optional
+        Non-negative weights of the rows.
+    bins : int, optional
+        Bins of a histogram, at least 2; by default 5 to 25, by the number of rows.
+    level : float
+        How often a panel without fault stays within its band, in (0, 1).
+    figure : matplotlib Figure or SubFigure, optional
+        An empty one to draw in.
+
+    Returns
+    -------
+    matplotlib Figure
+        The figure drawn in. Of more than 23 latent features the 23 farthest from uniform are drawn.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Before any work, if an array has the wrong shape or type, holds NaN or infinity or values outside the support,
+        or an option is out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(1000, 2))
+    >>> flow = Flow(2, seed=0).fit(x[:500], epochs=2, seed=0)
+    >>> calibration(flow, x[500:]).savefig("calibration.png")
+    """
+    flow = check_flow(flow)
+    level = checks.number("level", level, 0, 1, closed="neither")
+    x, condition = table(flow, data, context)
+    w = checks.row_weights(weights, len(x))
+    rows = float(len(x)) if w is None else distributions.effective_number(w)
+    if bins is None:
+        bins = int(np.clip(rows // _ROWS_IN_A_BIN, 5, 25))
+    bins = checks.integer("bins", bins, 2)
+    u, radius = diagnostics.latent_pit(flow, x, condition)
+    panels = [(f"z{i}", column, distributions.uniformity(column, w)) for i, column in enumerate(u.T)]
+    if len(panels) >= _MOST_PANELS:
+        far = sorted(range(len(panels)), key=lambda i: -panels[i][2].distance)[: _MOST_PANELS - 1]
+        panels = [panels[i] for i in sorted(far)]
+    panels.append(("radius", radius, distributions.uniformity(radius, w)))
+    # One bar leaves its band less often by so much that all of them together do as rarely as asked.
+    low, high = distributions.binomial_band(rows, 1 / bins, 1 - (1 - level) / bins)
+
+    across = min(math.ceil(math.sqrt(len(panels))), 6)
+    down = -(-len(panels) // across)
+    size = (2.1 * across + 0.5, 1.9 * down + 0.4)
+    part = NotebookFigure(figsize=size, layout="constrained") if figure is None else figure
+    grid = part.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    flat = bins / rows
+    for ax, (name, column, found) in zip(grid.flat, panels, strict=False):
+        counts, edges = np.histogram(column, np.linspace(0, 1, bins + 1), weights=w)
+        share = counts / (len(x) if w is None else w.sum()) * rows
+        _panel(ax, edges, share * flat, (low * flat, high * flat))
+        p = f"p = {found.p_value:.2g}" if found.p_value >= 0.001 else "p < 0.001"
+        ax.set_title(f"{name}: KS {found.distance:.3f}, {p}", fontsize=9)
+    _frame(part, grid, len(panels))
+    return part.figure
+
+
+def _panel(ax: Axes, edges: Floats, heights: Floats, band: tuple[float, float]) -> None:
+    ax.axhspan(*band, color="#dddddd", linewidth=0)
+    ax.axhline(1, color="#888888", linewidth=0.8)
+    ax.stairs(heights, edges, color=BLUE, linewidth=1.2, baseline=None)
+    # From the rim of the band to the bar; rounding keeps no bar out that is as high as the rim.
+    rim = np.clip(heights, *band)
+    beyond = np.abs(heights - rim) > 1e-9
+    left, width, excess = edges[:-1], np.diff(edges), heights - rim
+    ax.bar(left[beyond], excess[beyond], width[beyond], rim[beyond], align="edge", color=VERMILION)
+
+
+def _frame(figure: Figure | SubFigure, grid: npt.NDArray[np.object_], panels: int) -> None:
+    """Label the whole, set the ticks, and take away panels that are left over."""
+    figure.supxlabel("distribution function of the base", fontsize=9)
+    figure.supylabel("density of the rows", fontsize=9)
+    across = grid.shape[1]
+    for number, ax in enumerate(grid.flat):
+        if number >= panels:
+            ax.remove()
+            continue
+        ax.tick_params(labelsize=8, labelbottom=number + across >= panels)
+        ax.set_xlim(0, 1)
+        ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    grid[0, 0].set_ylim(0, 1.05 * grid[0, 0].get_ylim()[1])

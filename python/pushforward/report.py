@@ -1,0 +1,188 @@
+"""What `Flow.check` returns: numbers that print as a few lines, and what to try next."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pushforward.distributions import Uniformity
+
+LEAST_CLASSIFIED = 100
+"""Rows from which on a classifier can tell anything: one of its leaves takes 20."""
+
+# From where on something is worth mending. A p-value by itself is not: with rows enough it is small for any flow.
+_SHARE_OF_A_VALUE = 0.02
+_SHARE_OUTSIDE = 0.02  # by feature
+_DEVIATIONS_OFF = 0.01
+_BETTER_THAN_CHANCE = 0.03
+_KS_DISTANCE = 0.03
+_NATS_A_FEATURE = 0.02
+_ERRORS = 3.0  # standard errors
+
+
+class Estimate(NamedTuple):
+    """A mean and its standard error."""
+
+    value: float
+    error: float
+
+    def __str__(self) -> str:
+        known = self.error > 0 and math.isfinite(self.error)
+        digits = min(max(1 - math.floor(math.log10(self.error)), 0), 6) if known else 4
+        return f"{self.value:.{digits}f} +- {self.error:.{digits}f}"
+
+    @property
+    def clearly_above_0(self) -> bool:
+        """Whether it is more than three standard errors above 0."""
+        return self.value > _ERRORS * self.error
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """What `Flow.check` found; it prints as a few lines, and the last says what to try next.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(600, 2))
+    >>> report = Flow(2, layers=[]).initialize(x[:500]).check(x[500:], seed=0)
+    >>> report.rows
+    100
+    >>> report.round_trip < 1e-4
+    True
+    >>> report.pit[0].p_value > 0.01
+    True
+    """
+
+    rows: int
+    log_likelihood: Estimate
+    """Mean log density of the rows, in nats."""
+    above_gaussian: Estimate | None
+    """How much more than under Gaussians that are each fitted to four fifths of the rows and score the others: of the
+    values behind the support (the logarithm of `Positive`), and given a context with means linear in it. None where
+    rows are too few, or depend linearly on each other."""
+    above_training: float | None
+    """How much more than the training rows of the fit in its best epoch, as its history has it; None without one."""
+    round_trip: float
+    """How far rows come back from the latent side, at most: in standard deviations of the feature."""
+    pit: tuple[Uniformity, ...]
+    """Whether the base's distribution function makes each latent feature uniform, as it should."""
+    pit_radius: Uniformity
+    """The same of the distance from the middle, all latent features taken as normal scores."""
+    classifier: Estimate | None
+    """How often boosted trees tell the rows from samples, by cross-validation: 0.5 is by chance. None without
+    scikit-learn, or for less than 100 rows."""
+    outside_splines: float | None
+    """Share of rows with a standardised feature beyond the narrowest spline's bound; None without splines."""
+    repeated: float
+    """Share of rows that have the same value in a feature, the largest there is."""
+    repeated_feature: str
+    """That feature."""
+
+    @property
+    def next(self) -> str:
+        """What to try next, in a sentence."""
+        return next(sentence(self) for applies, sentence in _NEXT if applies(self))
+
+    def __repr__(self) -> str:
+        gaussian = "rows too few, or features too alike, for a Gaussian"
+        if self.above_gaussian is not None:
+            gaussian = f"{_signed(self.above_gaussian)} a Gaussian"
+        training = ""
+        if self.above_training is not None:
+            training = f"; {abs(self.above_training):.2f} {_side(self.above_training)} the training rows"
+        worst = max(range(len(self.pit)), key=lambda i: self.pit[i].distance)
+        classifier = "left out: pip install scikit-learn"
+        if self.classifier is not None:
+            percent = Estimate(100 * self.classifier.value, 100 * self.classifier.error)
+            classifier = f"a classifier tells rows from samples in {percent} % (50: it cannot)"
+        elif self.rows < LEAST_CLASSIFIED:
+            classifier = f"left out: less than {LEAST_CLASSIFIED} rows"
+        lines = [
+            ("rows", f"{self.rows:,}, {len(self.pit)} feature{'s' * (len(self.pit) > 1)}"),
+            ("log-likelihood", f"{self.log_likelihood} nats a row; {gaussian}{training}"),
+            ("round trip", f"{self.round_trip:.1e} standard deviations off, at most"),
+            ("latent side", f"KS distance from uniform {_of(self.pit[worst])} in z{worst}, the worst"),
+            ("its radius", f"KS distance {_of(self.pit_radius)}"),
+            ("two samples", classifier),
+        ]
+        if self.outside_splines is not None:
+            lines.append(("splines", f"{100 * self.outside_splines:.2g} % of the rows outside their range"))
+        lines.append(("next", self.next))
+        return "\n".join(
+            textwrap.fill(f"{label:<14}  {text}", 110, subsequent_indent=" " * 16, break_on_hyphens=False)
+            for label, text in lines
+        )
+
+    def _fault(self) -> str:
+        """Say what is wrong with the density, if anything is."""
+        gaussian = self.above_gaussian
+        if gaussian is not None and Estimate(-gaussian.value, gaussian.error).clearly_above_0:
+            return "a Gaussian does better"
+        better = None if self.classifier is None else Estimate(self.classifier.value - 0.5, self.classifier.error)
+        if better is not None and better.value > _BETTER_THAN_CHANCE and better.clearly_above_0:
+            return f"a classifier is right about {0.5 + better.value:.0%} of the rows and samples"
+        worst = min((*self.pit, self.pit_radius), key=lambda found: found.p_value)
+        if worst.p_value * (len(self.pit) + 1) < 0.01 and worst.distance > _KS_DISTANCE:
+            return f"the latent side is off the base by {worst.distance:.1%} of the rows"
+        return ""
+
+    def _overfitted(self) -> bool:
+        below = -(self.above_training or 0.0)
+        return below > _NATS_A_FEATURE * len(self.pit) and Estimate(below, self.log_likelihood.error).clearly_above_0
+
+
+# The first that applies is what to try next.
+_NEXT: tuple[tuple[Callable[[Report], bool], Callable[[Report], str]], ...] = (
+    (
+        lambda report: report.repeated > _SHARE_OF_A_VALUE,
+        lambda report: (
+            f"Add uniform noise of one step to {report.repeated_feature!r} if it is counted or rounded, else model "
+            f"such rows apart: {report.repeated:.0%} of the rows have one value there, which has no density."
+        ),
+    ),
+    (
+        lambda report: bool(report._fault()) and report._overfitted(),
+        lambda report: (
+            "Fit more rows, or hold the flow back with dropout, a larger weight_decay or a smaller network: "
+            f"{report._fault()}, and the training rows score better by {-(report.above_training or 0):.2f} nats."
+        ),
+    ),
+    (
+        lambda report: bool(report._fault()) and (report.outside_splines or 0) > _SHARE_OUTSIDE * len(report.pit),
+        lambda report: (
+            "Try support=Positive(), base=StudentT(4.0) or splines with a larger bound, for features with heavy tails: "
+            f"{report._fault()}, and {report.outside_splines:.0%} of the rows are where the splines do not bend."
+        ),
+    ),
+    (
+        lambda report: report.round_trip > _DEVIATIONS_OFF,
+        lambda report: (
+            'Use dtype="float64", or flow.astype("float64"): rows come back from the latent side up to '
+            f"{report.round_trip:.1g} standard deviations off."
+        ),
+    ),
+    (
+        lambda report: bool(report._fault()),
+        lambda report: f"Fit for more epochs, and then with more layers or wider networks: {report._fault()}.",
+    ),
+    (
+        lambda report: True,
+        lambda report: f"Nothing to mend that shows in {report.rows:,} rows.",
+    ),
+)
+
+
+def _side(difference: float) -> str:
+    return "above" if difference >= 0 else "below"
+
+
+def _signed(difference: Estimate) -> str:
+    return f"{Estimate(abs(difference.value), difference.error)} {_side(difference.value)}"
+
+
+def _of(found: Uniformity) -> str:
+    return f"{found.distance:.3f} (p = {found.p_value:.2g})"
