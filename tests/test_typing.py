@@ -65,14 +65,17 @@ def test_a_users_script_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_users_script_makes_every_call() -> None:
+    pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")
+    from pushforward import plot
     from pushforward.sklearn import ConditionalFlow, FlowDensity
 
     tree = ast.parse((SCRIPTS / "user.py").read_text())
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    wanted = {*pushforward.__all__, *convert.__all__}
-    for kind in (pushforward.Flow, pushforward.History, pushforward.Epoch, FlowKDE, FlowDensity, ConditionalFlow):
+    wanted = {*pushforward.__all__, *convert.__all__, *plot.__all__}
+    results = (pushforward.History, pushforward.Epoch, pushforward.Report)
+    for kind in (pushforward.Flow, *results, FlowKDE, FlowDensity, ConditionalFlow):
         wanted |= {name for name in (*vars(kind), *inspect.get_annotations(kind)) if not name.startswith("_")}
     theirs = {name for name in wanted if re.fullmatch(r"set_\w+_request", name)}  # scikit-learn's own, for pipelines
     assert wanted - theirs <= used

@@ -32,6 +32,7 @@ from pushforward import (
     Positive,
     RationalQuadratic,
     Real,
+    Report,
     ResNet,
     StudentT,
     TrainingDivergedError,
@@ -40,6 +41,7 @@ from pushforward import (
     maf,
     neural_spline,
     nice,
+    plot,
     realnvp,
 )
 from pushforward.kde import Estimate, FlowKDE
@@ -180,6 +182,25 @@ def other_libraries() -> None:
         print(error)
 
 
+def pictures(flow: Flow) -> None:
+    plot.corner(flow, x, context=condition, weights=weights, features=["a", "b"], n=1000, seed=0).savefig("corner.png")
+    plot.calibration(flow, x, context=condition, weights=weights, bins=10, level=0.9).savefig("calibration.png")
+    plot.density(flow, x, context=[0.5], levels=(0.5,), points=50, seed=0).savefig("density.png")
+    plot.history(flow).savefig("history.png")
+
+
+def checking(flow: Flow) -> None:
+    report: Report = flow.astype("float64").check(x, condition, weights, seed=0)
+    rows: int = report.rows
+    mean: float = report.log_likelihood.value
+    gain: float | None = None if report.above_gaussian is None else report.above_gaussian.error
+    told: float | None = None if report.classifier is None else report.classifier.value
+    distances: list[float] = [found.distance for found in (*report.pit, report.pit_radius)]
+    shares: tuple[float, float | None, str] = (report.repeated, report.outside_splines, report.repeated_feature)
+    advice: str = report.next
+    print(report, rows, mean, gain, told, distances, shares, advice, report.above_training, report.round_trip)
+
+
 def like_scipy() -> None:
     kde = FlowKDE(x.T, weights=weights, flow=Flow(2, layers=nice(2, depth=1)), seed=0, epochs=1)
     log_density: Floats = kde.logpdf(x.T)
@@ -224,6 +245,8 @@ densities(flow)
 maps(flow)
 loop_by_hand(flow)
 copies(flow)
+pictures(flow)
+checking(flow)
 other_libraries()
 like_scipy()
 like_scikit_learn()
