@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-import pushforward
 import pytest
-from programs import PATH, cmake, compiler, run
+from programs import PATH, compiler, core_programs, run
 
 TESTS = Path(__file__).parent
 FULL = os.environ.get("PUSHFORWARD_FULL") == "1"
@@ -23,23 +20,13 @@ def build(folder: Path, sanitizers: str, name: str, *targets: str) -> Path:
     probe = [name, flag, str(source), "-o", str(folder / "empty")]
     if subprocess.run(probe, capture_output=True, check=False, env=os.environ | {"PATH": PATH}).returncode != 0:
         pytest.skip(f"{name} has no {flag}")
-    third_party = Path(pushforward.__file__).parent / "include" / "third_party"
-    if not third_party.exists() and find_spec("eigency") is None:
-        pytest.skip("Eigen's headers come with the installed package or with eigency; neither is installed")
-    options = {
-        "CMAKE_CXX_COMPILER": name,
-        "Python_EXECUTABLE": sys.executable,
-        "PUSHFORWARD_SANITIZE": sanitizers,
-        "PUSHFORWARD_EIGEN_DIR": third_party / "eigen",
-        "PUSHFORWARD_JSON_DIR": third_party / "nlohmann_json",
-    }
-    cmake(TESTS, folder / "build", *(f"-D{key}={value}" for key, value in options.items()), targets=targets)
-    return folder / "build"
+    return core_programs(folder, *targets, compiler=name, PUSHFORWARD_SANITIZE=sanitizers)
 
 
 def test_address_and_undefined(tmp_path):
-    programs = build(tmp_path, "address,undefined", compiler(), "core_test", "drive_load")
+    programs = build(tmp_path, "address,undefined", compiler(), "core_test", "numbers_test", "drive_load")
     run(programs / "core_test")
+    run(programs / "numbers_test")
     # No file of the corpus, nor a mutation of one, is worth more memory than this.
     limit = "max_allocation_size_mb=16"
     run(programs / "drive_load", TESTS / "fuzz" / "corpus", 200_000 if FULL else 20_000, ASAN_OPTIONS=limit)

@@ -1,12 +1,12 @@
 // The laws of the core without Python, for the sanitizers to watch: round trips, adjoints, equal bits for any number of
 // threads, rows that are not finite, calls from several threads at once. Prints what fails and returns 1.
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <random>
 #include <thread>
 
+#include "expect.hpp"
 #include "pushforward/pushforward.hpp"
 
 namespace {
@@ -15,16 +15,6 @@ using namespace pushforward;
 
 template <class Scalar>
 using Values = std::vector<Scalar>;
-
-int failures = 0;
-int checks = 0;
-
-void expect(bool holds, const std::string& where, const char* law) {
-  ++checks;
-  if (holds) return;
-  ++failures;
-  std::printf("%s: %s\n", where.c_str(), law);
-}
 
 // The same numbers with every standard library, which std::normal_distribution does not promise.
 class Random {
@@ -469,6 +459,5 @@ int main() {
   box();
   adam();
   wrong_calls();
-  std::printf("%d checks, %d failures\n", checks, failures);
-  return failures == 0 ? 0 : 1;
+  return report();
 }

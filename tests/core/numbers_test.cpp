@@ -1,0 +1,257 @@
+// The functions that kernels are made of, against references: exp and log of a register, what moves its lanes, random
+// words and what is drawn from them. Prints what fails and returns 1.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "expect.hpp"
+#include "pushforward/noise.hpp"
+
+namespace {
+
+using namespace pushforward;
+
+template <class Scalar>
+constexpr const char* kName = std::is_same_v<Scalar, float> ? "float" : "double";
+template <class Scalar>
+constexpr Scalar kEps = std::numeric_limits<Scalar>::epsilon();
+
+template <class Scalar, class F>
+Scalar lane(F&& f, Scalar x) {
+  alignas(64) Scalar values[Vec<Scalar>::kWidth];
+  f(Vec<Scalar>(x)).store(values);
+  return values[0];
+}
+
+// Calls f(x) over numbers from low to high, equally far apart, and then each one's neighbours.
+template <class Scalar, class F>
+void for_range(Scalar low, Scalar high, F&& f) {
+  constexpr int kCount = 50'000;
+  for (int i = 0; i <= kCount; ++i) {
+    const Scalar share = static_cast<Scalar>(i) / kCount;
+    f(std::clamp((1 - share) * low + share * high, low, high));
+  }
+}
+
+template <class Scalar>
+void exponential() {
+  const std::string where = std::string("exp, ") + kName<Scalar>;
+  const auto of = [](Scalar x) { return lane<Scalar>([](Vec<Scalar> v) { return exp(v); }, x); };
+  constexpr bool kFloat = std::is_same_v<Scalar, float>;
+  constexpr Scalar kLow = kFloat ? Scalar(-87.3) : Scalar(-708.3), kHigh = kFloat ? Scalar(88.3) : Scalar(709.0);
+  long double worst = 0;
+  const auto compare = [&](Scalar x) {
+    const long double want = std::exp(static_cast<long double>(x));
+    worst = std::max(worst, std::abs(of(x) - want) / want);
+  };
+  for_range(kLow, kHigh, compare);
+  for_range(Scalar(-1), Scalar(1), compare);
+  for (Scalar x = 1; x > std::numeric_limits<Scalar>::min(); x /= 3) compare(x), compare(-x);
+  // Where the rounding of x / log 2 turns.
+  for (int n = static_cast<int>(kLow); n < static_cast<int>(kHigh * 1.4); ++n) {
+    auto x = static_cast<Scalar>((n + 0.5L) * 0.693147180559945309417232121458L);
+    if (x > kLow && x < kHigh) compare(std::nextafter(x, kLow)), compare(x), compare(std::nextafter(x, kHigh));
+  }
+  std::printf("%s: %.3Lf eps\n", where.c_str(), worst / kEps<Scalar>);
+  expect(worst <= kEps<Scalar>, where, "is off by more than 1 eps");
+
+  constexpr Scalar kInfinity = std::numeric_limits<Scalar>::infinity(), kMost = std::numeric_limits<Scalar>::max();
+  for (const Scalar x : {std::nextafter(kHigh, kMost), 2 * kHigh, kMost, kInfinity}) {
+    expect(of(x) == of(kHigh), where, "does not stay at its largest number");
+    expect(of(-x) == of(kLow), where, "does not stay at its smallest number");
+  }
+  expect(std::isnormal(of(kHigh)) && std::isnormal(of(kLow)), where, "ends in a number that is not normal");
+  expect(of(0) == 1, where, "of 0 is not 1");
+  expect(std::isnan(of(std::numeric_limits<Scalar>::quiet_NaN())), where, "of NaN is a number");
+}
+
+template <class Scalar>
+void logarithm() {
+  const std::string where = std::string("log, ") + kName<Scalar>;
+  const auto of = [](Scalar x) { return lane<Scalar>([](Vec<Scalar> v) { return log(v); }, x); };
+  constexpr Scalar kLeast = std::numeric_limits<Scalar>::min(), kMost = std::numeric_limits<Scalar>::max();
+  long double worst = 0;
+  const auto compare = [&](Scalar x) {
+    const long double want = std::log(static_cast<long double>(x));
+    if (x != 1) worst = std::max(worst, std::abs(of(x) - want) / std::abs(want));
+  };
+  for_range(Scalar(0.1), Scalar(10), compare);
+  for_range(Scalar(0.99), Scalar(1.01), compare);
+  for (Scalar step = 1; step > kEps<Scalar>; step /= 2) compare(1 + step), compare(1 - step / 2);
+  // Every exponent, with both ends of the significand and where it is halved.
+  for (int n = std::numeric_limits<Scalar>::min_exponent; n < std::numeric_limits<Scalar>::max_exponent; ++n)
+    for (const double m : {0.5, 0.6, 0.70710678, 0.70710679, 0.8, 1 - 1e-7}) compare(std::ldexp(Scalar(m), n));
+  compare(kLeast);
+  compare(kMost);
+  std::printf("%s: %.3Lf eps\n", where.c_str(), worst / kEps<Scalar>);
+  expect(worst <= kEps<Scalar>, where, "is off by more than 1 eps");
+  expect(of(1) == 0, where, "of 1 is not 0");
+}
+
+template <class Scalar>
+void trigonometry() {
+  const std::string where = std::string("cos_sin, ") + kName<Scalar>;
+  long double worst = 0;
+  for_range(static_cast<Scalar>(-kPi / 4), static_cast<Scalar>(kPi / 4), [&](Scalar angle) {
+    Vec<Scalar> cosine, sine;
+    detail::cos_sin(Vec<Scalar>(angle), cosine, sine);
+    const Scalar c = lane<Scalar>([&](Vec<Scalar>) { return cosine; }, 0);
+    const Scalar s = lane<Scalar>([&](Vec<Scalar>) { return sine; }, 0);
+    worst = std::max({worst, std::abs(c - std::cos(static_cast<long double>(angle))),
+                      std::abs(s - std::sin(static_cast<long double>(angle)))});
+  });
+  std::printf("%s: %.3Lf eps\n", where.c_str(), worst / kEps<Scalar>);
+  expect(worst <= kEps<Scalar>, where, "is off by more than 1 eps");
+}
+
+// A lane's result does not depend on the others.
+template <class Scalar>
+void lanes_alone() {
+  using V = Vec<Scalar>;
+  alignas(64) Scalar mixed[V::kWidth], logs[V::kWidth], exps[V::kWidth];
+  for (int i = 0; i < V::kWidth; ++i) mixed[i] = Scalar(0.3) * static_cast<Scalar>(i + 1);
+  log(V::load(mixed)).store(logs);
+  exp(V::load(mixed)).store(exps);
+  bool same = true;
+  for (int i = 0; i < V::kWidth; ++i)
+    same &= logs[i] == lane<Scalar>([](V v) { return log(v); }, mixed[i]) &&
+            exps[i] == lane<Scalar>([](V v) { return exp(v); }, mixed[i]);
+  expect(same, std::string("exp and log, ") + kName<Scalar>, "a lane depends on its place");
+}
+
+template <class Scalar>
+void compare_and_select() {
+  using V = Vec<Scalar>;
+  const std::string where = std::string("select, ") + kName<Scalar>;
+  constexpr Scalar kNan = std::numeric_limits<Scalar>::quiet_NaN();
+  const std::array<Scalar, 6> values{-1, 0, Scalar(-0.0), 2, std::numeric_limits<Scalar>::infinity(), kNan};
+  for (const Scalar a : values)
+    for (const Scalar b : values) {
+      const auto chosen = [&](auto mask) {
+        return lane<Scalar>([&](V) { return V::select(mask, V(3), V(4)); }, 0) == 3;
+      };
+      const V x = a, y = b;
+      expect(chosen(x < y) == (a < b) && chosen(x <= y) == (a <= b) && chosen(x == y) == (a == b) &&
+                 chosen(x > y) == (a > b) && chosen(x >= y) == (a >= b),
+             where, "a comparison chooses the other");
+    }
+  alignas(64) Scalar ramp[V::kWidth], taken[V::kWidth];
+  for (int i = 0; i < V::kWidth; ++i) ramp[i] = static_cast<Scalar>(i);
+  V::select(V::load(ramp) < V(1), V(-1), V::load(ramp)).store(taken);
+  bool right = taken[0] == -1;
+  for (int i = 1; i < V::kWidth; ++i) right &= taken[i] == ramp[i];
+  expect(right, where, "lanes are not chosen one by one");
+  const auto least = [&](Scalar a, Scalar b) { return lane<Scalar>([&](V) { return min(V(a), V(b)); }, 0); };
+  const auto most = [&](Scalar a, Scalar b) { return lane<Scalar>([&](V) { return max(V(a), V(b)); }, 0); };
+  expect(std::isnan(least(kNan, 1)) && std::isnan(most(kNan, 1)) && least(1, kNan) == 1 && most(1, kNan) == 1, where,
+         "min and max do not give their first argument of a NaN and a number");
+}
+
+template <class Scalar>
+void transpose() {
+  using V = Vec<Scalar>;
+  constexpr int kWidth = V::kWidth;
+  alignas(64) Scalar numbers[kWidth * kWidth];
+  for (int i = 0; i < kWidth * kWidth; ++i) numbers[i] = static_cast<Scalar>(i);
+  V square[kWidth];
+  for (int i = 0; i < kWidth; ++i) square[i] = V::load(numbers + i * kWidth);
+  V::transpose(square);
+  for (int i = 0; i < kWidth; ++i) square[i].store(numbers + i * kWidth);
+  bool right = true;
+  for (int i = 0; i < kWidth; ++i)
+    for (int j = 0; j < kWidth; ++j) right &= numbers[i * kWidth + j] == static_cast<Scalar>(j * kWidth + i);
+  expect(right, std::string("transpose, ") + kName<Scalar>, "a number stands elsewhere");
+}
+
+template <class Scalar>
+void add_to() {
+  using V = Vec<Scalar>;
+  for (Index count = 0; count <= V::kWidth + 2; ++count) {
+    // One past an aligned address, in memory that ends with the last number that may be written.
+    std::vector<Scalar> to(static_cast<std::size_t>(1 + std::min<Index>(count, V::kWidth)), Scalar(5));
+    V(2).add_to(to.data() + 1, count);
+    const bool added = std::all_of(to.begin() + 1, to.end(), [](Scalar value) { return value == 7; });
+    expect(added && to[0] == 5, std::string("add_to, ") + kName<Scalar>, "adds something else");
+  }
+}
+
+using Quad = std::array<std::uint32_t, 4>;
+
+// Philox4x32-10 as it is published (Salmon et al. 2011, figure 2), a step at a time.
+Quad philox(Quad c, std::uint32_t k0, std::uint32_t k1) {
+  for (int round = 0; round < 10; ++round) {
+    if (round > 0) {
+      k0 += 0x9E3779B9u;
+      k1 += 0xBB67AE85u;
+    }
+    const std::uint64_t p0 = std::uint64_t(c[0]) * 0xD2511F53u, p1 = std::uint64_t(c[2]) * 0xCD9E8D57u;
+    const auto high = [](std::uint64_t p) { return static_cast<std::uint32_t>(p >> 32); };
+    const auto low = [](std::uint64_t p) { return static_cast<std::uint32_t>(p & 0xFFFFFFFFu); };
+    c = {high(p1) ^ c[1] ^ k0, low(p1), high(p0) ^ c[3] ^ k1, low(p0)};
+  }
+  return c;
+}
+
+void random_words() {
+  // The known answers that come with Random123. A last word of the counter other than 0, as in two of them, is for the
+  // reference alone.
+  const std::uint32_t ones = 0xFFFFFFFFu;
+  expect(philox({0, 0, 0, 0}, 0, 0) == Quad{0x6627E8D5u, 0xE169C58Du, 0xBC57AC4Cu, 0x9B00DBD8u}, "Philox",
+         "the reference gives another first answer");
+  expect(philox({ones, ones, ones, ones}, ones, ones) == Quad{0x408F276Du, 0x41C83B0Eu, 0xA20BC7C6u, 0x6D5451FDu},
+         "Philox", "the reference gives another second answer");
+  expect(philox({0x243F6A88u, 0x85A308D3u, 0x13198A2Eu, 0x03707344u}, 0xA4093822u, 0x299F31D0u) ==
+             Quad{0xD16CFE09u, 0x94FDCCEBu, 0x5001E420u, 0x24126EA1u},
+         "Philox", "the reference gives another third answer");
+  for (const std::uint64_t key : {std::uint64_t(0), ~std::uint64_t(0), std::uint64_t(0x299F31D0A4093822u)})
+    // Rows on both sides of 2^32.
+    for (const Index first : {Index(0), (Index(1) << 32) - 20, Index(0x05A308D3243F6A88)})
+      for (const std::uint32_t stream : {0u, 1u, 1u << 31, 0x13198A2Eu, ones}) {
+        const detail::Words words({key, first}, stream, kTileRows);
+        bool same = true;
+        for (Index row = 0; row < kTileRows; ++row) {
+          const auto number = static_cast<std::uint64_t>(first + row);
+          const Quad want =
+              philox({static_cast<std::uint32_t>(number & ones), static_cast<std::uint32_t>(number >> 32), stream, 0},
+                     static_cast<std::uint32_t>(key & ones), static_cast<std::uint32_t>(key >> 32));
+          for (std::size_t i = 0; i < 4; ++i) same &= words.word[i][row] == want[i];
+        }
+        expect(same, "Philox", "other words than the reference's");
+      }
+}
+
+// Words at both ends, which no test draws by chance.
+template <class Scalar>
+void uniform_ends() {
+  const std::string where = std::string("uniform, ") + kName<Scalar>;
+  detail::Words words({0, 0}, 0, kLanes);
+  for (auto& word : words.word) std::fill_n(word, 1, 0u), std::fill_n(word + 1, kLanes - 1, 0xFFFFFFFFu);
+  alignas(64) Scalar u[kLanes];
+  words.uniform(kLanes, 0, u);
+  expect(u[0] > 0 && std::isnormal(u[0]), where, "is 0");
+  expect(u[1] <= 1, where, "is above 1");
+}
+
+template <class Scalar>
+void run() {
+  exponential<Scalar>();
+  logarithm<Scalar>();
+  trigonometry<Scalar>();
+  lanes_alone<Scalar>();
+  compare_and_select<Scalar>();
+  transpose<Scalar>();
+  add_to<Scalar>();
+  uniform_ends<Scalar>();
+}
+
+}  // namespace
+
+int main() {
+  run<float>();
+  run<double>();
+  random_words();
+  return report();
+}
