@@ -50,11 +50,12 @@ def is_run(block: Block) -> bool:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(map(is_run, blocks(page)))], ids=path_of)
 def test_page_examples(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page's Python, in one namespace, and its shell commands, one after the other, in a folder with a table."""
+    """A page's Python, in one namespace, and its shell commands, one after the other, in a folder with two tables."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    table = np.random.default_rng(0).normal(size=(300, 3))
-    np.savetxt("table.csv", table, delimiter=",", header="speed,mass,angle", comments="")
+    rng = np.random.default_rng(0)
+    for name in ("table.csv", "held_out.csv"):
+        np.savetxt(name, rng.normal(size=(300, 3)), delimiter=",", header="speed,mass,angle", comments="")
     namespace: dict[str, object] = {}
     missing = set()
     for block in blocks(page):
