@@ -123,16 +123,16 @@ class FlowBindings {
     return result;
   }
 
-  // Drawn rows, float64 or float32, and their log densities when they are asked for.
-  static py::tuple sample(const F& flow, std::uint64_t key, Index rows, const MaybeArray& context, bool is_double,
-                          bool with_log_prob, int threads) {
+  // The rows of a key from first on, float64 or float32, and their log densities when they are asked for.
+  static py::tuple sample(const F& flow, std::uint64_t key, Index first, Index rows, const MaybeArray& context,
+                          bool is_double, bool with_log_prob, int threads) {
     const Table conditions = context_table(flow, context, rows);
     auto points = empty_table(is_double, rows, flow.dim());
     Vector density(with_log_prob ? rows : 0);
     typename F::Results results{output(points), nullptr, with_log_prob ? density.mutable_data() : nullptr};
     {
       const py::gil_scoped_release release;
-      flow.sample(key, rows, &conditions, results, threads);
+      flow.sample({key, first}, rows, &conditions, results, threads);
     }
     return py::make_tuple(points, density);
   }

@@ -70,10 +70,10 @@ class Flow {
 
   // Points drawn from the density, and log p of each; log_prob may be null. A key and the number of a row determine the
   // row, whatever else is drawn.
-  void sample(std::uint64_t key, Index rows, Scalar* x, double* log_prob = nullptr, const Scalar* context = nullptr,
+  void sample(const Draws& draws, Index rows, Scalar* x, double* log_prob = nullptr, const Scalar* context = nullptr,
               int threads = default_threads()) const {
     const Table conditions = context_rows(context, rows, threads);
-    sample(key, rows, &conditions, {{x, kIsDouble}, nullptr, log_prob}, threads);
+    sample(draws, rows, &conditions, {{x, kIsDouble}, nullptr, log_prob}, threads);
   }
 
   // x -> z and log|det dz/dx|.
@@ -188,9 +188,10 @@ class Flow {
   }
 
   // forward of points drawn from the base.
-  void sample(std::uint64_t key, Index rows, const Table* context, const Results& results, int threads) const {
+  void sample(const Draws& draws, Index rows, const Table* context, const Results& results, int threads) const {
     pass(Direction::forward, rows, context, results, threads, [&](Index first, Index count, Workspace<Scalar>& work) {
-      base_->sample(parameters_.data() + base_offset_, {key, first}, whole_lanes(count), work.state);
+      base_->sample(parameters_.data() + base_offset_, {draws.key, draws.first_row + first}, whole_lanes(count),
+                    work.state);
       data_side_.start_forward_log_det(work.log_det);
     });
   }

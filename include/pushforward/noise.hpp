@@ -10,10 +10,10 @@
 
 namespace pushforward {
 
-// The rows of a tile that draw: key, and the number of the first row.
+// Which rows are drawn: those of a key, from a number on.
 struct Draws {
   std::uint64_t key;
-  Index first_row;
+  Index first_row = 0;
 };
 
 namespace detail {

@@ -74,7 +74,15 @@ class _Flow:
     def inverse(self, x: _Floats, context: _Floats | None, threads: int, /) -> tuple[_Floats, _Doubles]: ...
     def log_prob(self, x: _Floats, context: _Floats | None, index: _Indices | None, threads: int, /) -> _Doubles: ...
     def sample(
-        self, key: int, rows: int, context: _Floats | None, is_double: bool, with_log_prob: bool, threads: int, /
+        self,
+        key: int,
+        first: int,
+        rows: int,
+        context: _Floats | None,
+        is_double: bool,
+        with_log_prob: bool,
+        threads: int,
+        /,
     ) -> tuple[_Floats, _Doubles]: ...
     def log_prob_and_grad(self, x: _Floats, context: _Floats | None, threads: int, /) -> tuple[_Doubles, _Floats]: ...
     def loss_and_grad(

@@ -479,7 +479,7 @@ class Flow:
         TypeError, ValueError
             If `n` is not such an integer, or the context has the wrong shape or type.
         """
-        return self._draw(n, context, seed, False)[0]
+        return self._draw(sample_key(seed), 0, n, context, False)[0]
 
     def sample_and_log_prob(
         self, n: int, context: npt.ArrayLike | None = None, seed: Seed = None
@@ -493,14 +493,16 @@ class Flow:
         (n, dim) array, (n,) array of float64
             The rows, and log p of each in nats.
         """
-        return self._draw(n, context, seed, True)
+        return self._draw(sample_key(seed), 0, n, context, True)
 
-    def _draw(self, n: int, context: object, seed: Seed, with_log_prob: bool) -> tuple[Floats, npt.NDArray[np.float64]]:
+    def _draw(
+        self, key: int, first: int, n: int, context: object, with_log_prob: bool
+    ) -> tuple[Floats, npt.NDArray[np.float64]]:
+        """Draw the `n` rows of a key from row `first` on, whatever else is drawn with it."""
         n = checks.integer("n", n)
         condition = checks.condition(context, self._context, n)
-        key = int(np.random.default_rng(seed).integers(2**64, dtype=np.uint64))
         is_double = self._data_dtype != np.float32
-        return self._core.sample(key, n, condition, is_double, with_log_prob, self.num_threads)
+        return self._core.sample(key, first, n, condition, is_double, with_log_prob, self.num_threads)
 
     def check(
         self,
@@ -879,3 +881,8 @@ def _precision(dtype: npt.DTypeLike) -> str:
     except TypeError:
         name = str(dtype)
     return checks.choice("dtype", name, ("float32", "float64"))
+
+
+def sample_key(seed: Seed) -> int:
+    """Return what names the rows of one sample."""
+    return int(np.random.default_rng(seed).integers(2**64, dtype=np.uint64))

@@ -43,7 +43,7 @@ class Adam:
     >>> from pushforward import Adam, Flow
     >>> x = np.random.default_rng(0).normal(size=(256, 2)) * [1, 3]
     >>> flow = Flow(2, seed=0)
-    >>> adam = Adam(learning_rate=1e-2)
+    >>> adam = Adam(learning_rate=1e-3)
     >>> losses = []
     >>> for _ in range(20):
     ...     loss, grad = flow.loss_and_grad(x)

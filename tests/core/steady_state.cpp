@@ -70,7 +70,7 @@ class Caller {
         gradient_(size(flow_.parameter_count())),
         mean_(gradient_),
         square_(gradient_) {
-    flow_.sample(1, most, x_.data(), nullptr, conditions(), 1);
+    flow_.sample({1}, most, x_.data(), nullptr, conditions(), 1);
   }
 
   void log_prob(Index rows, int threads) { flow_.log_prob(x_.data(), rows, values_.data(), conditions(), threads); }
@@ -80,7 +80,9 @@ class Caller {
   void forward(Index rows, int threads) {
     flow_.forward(x_.data(), rows, moved_.data(), values_.data(), conditions(), threads);
   }
-  void sample(Index rows, int threads) { flow_.sample(2, rows, moved_.data(), values_.data(), conditions(), threads); }
+  void sample(Index rows, int threads) {
+    flow_.sample({2}, rows, moved_.data(), values_.data(), conditions(), threads);
+  }
   void loss_and_grad(Index rows, int threads) {
     flow_.loss_and_grad(x_.data(), rows, gradient_.data(), conditions(), threads);
     norm(flow_.parameter_count(), gradient_.data(), threads);

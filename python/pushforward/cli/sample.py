@@ -11,7 +11,7 @@ from pushforward import tables
 from pushforward.checks import Array
 from pushforward.cli import columns, values
 from pushforward.cli.command import TABLE, Command
-from pushforward.flow import Flow
+from pushforward.flow import Flow, sample_key
 
 # Samples are drawn and written this many rows at a time: a pipe gets its first rows at once.
 _BLOCK_ROWS = 1 << 16
@@ -64,13 +64,13 @@ def _condition(args: argparse.Namespace, flow: Flow) -> Array | None:
 
 def _samples(flow: Flow, n: int, context: Array | None, seed: int | None) -> Iterator[Array]:
     """Draw the rows of ``flow.sample(n, seed=seed)`` block by block; a table's conditions come equally often each."""
-    rng = np.random.default_rng(seed)
+    key = sample_key(seed)
     for first in range(0, max(n, 1), _BLOCK_ROWS):
         rows = np.arange(first, min(first + _BLOCK_ROWS, n))
         block = context
         if context is not None and context.ndim == 2:
             block = context[rows * len(context) // max(n, 1)]
-        yield flow.sample(len(rows), block, rng)
+        yield flow._draw(key, first, len(rows), block, False)[0]
 
 
 COMMAND = Command(
