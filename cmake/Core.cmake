@@ -10,6 +10,10 @@ find_package(Threads REQUIRED)
 target_link_libraries(pushforward_core INTERFACE Eigen3::Eigen nlohmann_json::nlohmann_json Threads::Threads)
 # Eigen's own threads would nest inside ours; its products run within one tile.
 target_compile_definitions(pushforward_core INTERFACE EIGEN_DONT_PARALLELIZE)
+# The team's threads run its code until the process ends: it must not be unloaded before.
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  target_link_options(pushforward_core INTERFACE LINKER:-z,nodelete)
+endif()
 if(PUSHFORWARD_OPENMP)
   find_package(OpenMP COMPONENTS CXX)
   if(OpenMP_CXX_FOUND)

@@ -1,13 +1,40 @@
 # One extension module per instruction set, from the same sources; the package imports the best the machine can run.
 # Separate modules, because objects built with different flags in one module would merge their inline symbols.
 
-# -ffp-contract=off: where the compiler may fuse a product and a sum as it likes, the same expression rounds
-# differently from one inlining to the next, and results would depend on a row's place. The matrix kernel asks for
-# fused operations by name.
-set(PUSHFORWARD_COMPILE_OPTIONS -O3 -ffp-contract=off)
-set(PUSHFORWARD_WARNINGS -Wall -Wextra -Wshadow -Wconversion -Wpedantic)
+# Where the compiler may fuse a product and a sum as it likes, the same expression rounds differently from one inlining
+# to the next, and results would depend on a row's place. The matrix kernel asks for fused operations by name.
+if(MSVC)
+  if(MSVC_VERSION LESS 1930)
+    message(FATAL_ERROR "pushforward needs Visual Studio 2022 or newer: older compilers fuse products and sums")
+  endif()
+  set(PUSHFORWARD_COMPILE_OPTIONS /fp:precise)
+  # 4068: pragmas of GCC and Clang
+  set(PUSHFORWARD_WARNINGS /W3 /wd4068)
+  set(warnings_as_errors /WX)
+  # There is no option between SSE2, which is always on, and AVX.
+  set(flags_of_v2)
+  set(flags_of_v3 /arch:AVX2)
+  set(flags_of_v4 /arch:AVX512)
+else()
+  set(PUSHFORWARD_COMPILE_OPTIONS -O3 -ffp-contract=off)
+  set(PUSHFORWARD_WARNINGS -Wall -Wextra -Wshadow -Wconversion -Wpedantic)
+  set(warnings_as_errors -Werror)
+  foreach(level v2 v3 v4)
+    set(flags_of_${level} -march=x86-64-${level})
+  endforeach()
+endif()
 if(PUSHFORWARD_WARNINGS_AS_ERRORS)
-  list(APPEND PUSHFORWARD_WARNINGS -Werror)
+  list(APPEND PUSHFORWARD_WARNINGS ${warnings_as_errors})
+endif()
+
+# The architecture to build for; on macOS it need not be that of the machine.
+set(architecture "${CMAKE_SYSTEM_PROCESSOR}")
+if(APPLE AND CMAKE_OSX_ARCHITECTURES)
+  set(architecture "${CMAKE_OSX_ARCHITECTURES}")
+  if(architecture MATCHES ";")
+    message(FATAL_ERROR "pushforward is built for one architecture at a time, not for ${architecture}: "
+                        "its modules differ from one to the other")
+  endif()
 endif()
 
 function(pushforward_add_module name)
@@ -27,9 +54,9 @@ function(pushforward_add_level level)
             PUSHFORWARD_COMPILER="${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}")
 endfunction()
 
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+if(architecture MATCHES "x86_64|AMD64" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
   foreach(level v2 v3 v4)
-    pushforward_add_level(${level} -march=x86-64-${level})
+    pushforward_add_level(${level} ${flags_of_${level}})
   endforeach()
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     # GCC's own AVX-512 header warns about the registers it leaves undefined on purpose (GCC bug 105593).

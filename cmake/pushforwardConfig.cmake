@@ -48,3 +48,7 @@ target_link_libraries(pushforward::core INTERFACE ${_pushforward_libraries})
 target_compile_features(pushforward::core INTERFACE cxx_std_17)
 # Eigen's own threads would nest inside pushforward's; its products run within one tile.
 target_compile_definitions(pushforward::core INTERFACE EIGEN_DONT_PARALLELIZE)
+# The threads run until the process ends: a shared library with them in it must not be unloaded before.
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  target_link_options(pushforward::core INTERFACE LINKER:-z,nodelete)
+endif()

@@ -1,6 +1,7 @@
 // The Adam update for Python, in both precisions.
 #include "arrays.hpp"
 #include "bindings.hpp"
+#include "gil.hpp"
 #include "pushforward/adam.hpp"
 
 namespace pushforward::bindings {
@@ -31,7 +32,7 @@ double step(Flat<Scalar>& parameters, const Flat<Scalar>& gradient, std::optiona
   }
   Scalar *p = parameters.mutable_data(), *m = mean.mutable_data(), *v = square.mutable_data();
   const Scalar* g = gradient.data();
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   const double norm_of_gradient = length ? *length : norm(count, g, threads);
   adam_step(settings, number, count, p, g, norm_of_gradient, m, v, runs, threads);
   return norm_of_gradient;

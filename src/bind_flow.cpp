@@ -2,6 +2,7 @@
 // call.
 #include "arrays.hpp"
 #include "bindings.hpp"
+#include "gil.hpp"
 #include "pushforward/flow.hpp"
 
 namespace pushforward::bindings {
@@ -75,7 +76,7 @@ class FlowBindings {
     const Table rows = table(x, flow.dim(), -1, index);
     py::array_t<double> y({rows.rows, flow.dim()});
     double* to = y.mutable_data();
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     flow.to_line(rows, to, threads);
     return y;
   }
@@ -94,7 +95,7 @@ class FlowBindings {
   static void initialize_from_data(F& flow, const py::array& x, const MaybeArray& context,
                                    const std::optional<Vector>& weights, int threads) {
     const Table rows = table(x, flow.dim()), conditions = context_table(flow, context, rows.rows);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     flow.initialize_from_data(rows, &conditions, data_or_null(weights), threads);
   }
 
@@ -105,7 +106,7 @@ class FlowBindings {
     Vector log_det(rows.rows);
     typename F::Results results{output(points), log_det.mutable_data(), nullptr};
     {
-      const py::gil_scoped_release release;
+      const WithoutGil released;
       flow.map(direction, rows, &conditions, results, threads);
     }
     return py::make_tuple(points, log_det);
@@ -118,7 +119,7 @@ class FlowBindings {
     const Table conditions = context_table(flow, context, rows.rows, index);
     Vector result(rows.rows);
     typename F::Results results{{}, nullptr, result.mutable_data()};
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     flow.map(Direction::inverse, rows, &conditions, results, threads);
     return result;
   }
@@ -131,7 +132,7 @@ class FlowBindings {
     Vector density(with_log_prob ? rows : 0);
     typename F::Results results{output(points), nullptr, with_log_prob ? density.mutable_data() : nullptr};
     {
-      const py::gil_scoped_release release;
+      const WithoutGil released;
       flow.sample({key, first}, rows, &conditions, results, threads);
     }
     return py::make_tuple(points, density);
@@ -145,7 +146,7 @@ class FlowBindings {
     gradients.input = output(gradient);
     gradients.log_prob = density.mutable_data();
     {
-      const py::gil_scoped_release release;
+      const WithoutGil released;
       flow.vjp(Direction::inverse, rows, &conditions, {}, gradients, threads);
     }
     return py::make_tuple(density, gradient);
@@ -169,7 +170,7 @@ class FlowBindings {
     gradients.parameters = gradient.mutable_data();
     double norm = 0;
     gradients.norm = &norm;
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     const double loss = flow.vjp(Direction::inverse, rows, &conditions, seeds, gradients, threads);
     return {loss, norm};
   }
@@ -191,7 +192,7 @@ class FlowBindings {
     gradients.parameters = grad_parameters.mutable_data();
     if (context) gradients.context = output(grad_context);
     {
-      const py::gil_scoped_release release;
+      const WithoutGil released;
       flow.vjp(direction, rows, &conditions, seeds, gradients, threads);
     }
     return py::make_tuple(grad_input, grad_parameters, context ? py::object(grad_context) : py::none());

@@ -167,6 +167,24 @@ python model.py
     np.testing.assert_allclose(np.array(printed[-len(rows) :], float), expected, atol=TOLERANCES["float32"])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the linker has no such option")
+def test_a_plugin_that_is_closed(build):
+    """Its threads go on sleeping in its code, which therefore stays where it is. It knows no OpenMP."""
+    script = """
+import _ctypes, ctypes, os, sys, threading, time
+plugin = ctypes.CDLL(sys.argv[1])
+print(plugin.default_threads())
+worker = threading.Thread(target=lambda: print(plugin.work()))  # a thread that lives on would keep it loaded, too
+worker.start()
+worker.join()
+_ctypes.dlclose(plugin._handle)
+time.sleep(0.1)
+ctypes.CDLL(sys.argv[1], mode=os.RTLD_NOW | os.RTLD_NOLOAD)
+"""
+    plugin = build(ROOT / "tests" / "plugin", "plugin")
+    assert run(sys.executable, "-c", script, plugin, OMP_NUM_THREADS="3").split() == ["3", "100"]
+
+
 def test_entry_point(cmakedir):
     """Where scikit-build-core looks when another project has pushforward among its build requirements."""
     (entry,) = [entry for entry in importlib.metadata.entry_points(group="cmake.root") if entry.name == "pushforward"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import _thread
 import copy
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,9 +68,12 @@ def run(script: str, path: Path | None = None, **env: str) -> str:
 # -- threads -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("num_threads", [1, 2])
-def test_eight_threads_may_call_one_flow(num_threads: int) -> None:
-    """Every call of two flows from all threads at once, on tables of different sizes, is what it is alone."""
+@pytest.mark.parametrize("num_threads", [1, 2, None])
+def test_eight_threads_may_call_one_flow(num_threads: int | None) -> None:
+    """Every call of two flows from all threads at once, on tables of different sizes, is what it is alone.
+
+    None stands for another number of threads at each call.
+    """
     flows = [flow_of("float32", 2), flow_of("float64", 2)]
     for flow in flows:
         flow.num_threads = num_threads
@@ -77,6 +81,8 @@ def test_eight_threads_may_call_one_flow(num_threads: int) -> None:
 
     def bits(item: tuple[str, int, int]) -> list[bytes]:
         name, i, n = item
+        if num_threads is None:
+            flows[i].num_threads = 1 + n % 7  # also while another thread is in a call
         return [array.tobytes() for array in CALLS[name](flows[i], rows_of(n), rows_of(n, 2, seed=3))]
 
     alone = [bits(item) for item in work]
@@ -132,6 +138,15 @@ def test_other_threads_go_on_during_a_call(call: str) -> None:
         thread.join()
 
 
+@pytest.fixture
+def heeds_interrupts() -> Iterator[None]:
+    """Jobs that a shell runs in the background begin with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_an_interrupt_from_the_keyboard_ends_a_fit_at_its_best() -> None:
     flow, x, held = flow_of(), rows_of(500), rows_of(200, seed=2)
     flow.num_threads = 1
@@ -212,7 +227,7 @@ CHILDREN = """
 @needs_fork
 @pytest.mark.parametrize(
     "order",
-    ["child before any thread", "child after threads", "children while another thread computes"],
+    ["child before any thread", "child after threads", "children while other threads compute"],
 )
 def test_a_forked_child_computes(order: str, tmp_path: Path) -> None:
     """Threads do not survive a fork; a child that waited for them would never end."""
@@ -222,19 +237,24 @@ def test_a_forked_child_computes(order: str, tmp_path: Path) -> None:
     script += {
         "child before any thread": "ended_well(child()); result(); ended_well(child())",
         "child after threads": "result(); pids = [child(), child()]; result(); [ended_well(pid) for pid in pids]",
-        "children while another thread computes": textwrap.dedent("""
-            stop = threading.Event()
-            def compute():
+        # Each on another number of threads, and for the first time.
+        "children while other threads compute": textwrap.dedent("""
+            stop, rows = threading.Event(), rows_of(20_000)
+            def compute(num_threads):
+                mine = copy.deepcopy(flow)
+                mine.num_threads = num_threads
                 while not stop.is_set():
-                    flow.log_prob(rows_of(20_000))
-            thread = threading.Thread(target=compute)
-            thread.start()
+                    mine.log_prob(rows)
+            threads = [threading.Thread(target=compute, args=(n,)) for n in (2, 3, 5)]
+            for thread in threads:
+                thread.start()
             try:
-                for _ in range(3):
+                for _ in range(5):
                     ended_well(child())
             finally:
                 stop.set()
-                thread.join()
+                for thread in threads:
+                    thread.join()
         """),
     }[order]
     run(script + "\nassert result() == expected")

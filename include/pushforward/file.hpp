@@ -20,7 +20,9 @@ inline constexpr Index kFileFormat = 2;
 
 namespace detail {
 
+#ifdef __BYTE_ORDER__  // of GCC and Clang; MSVC knows no other order
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are copied out of a file as they are");
+#endif
 
 inline std::string read_file(const std::filesystem::path& path) {
   std::string bytes(std::filesystem::file_size(path), '\0');

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdlib>
 #include <new>
 
 #ifdef _OPENMP
@@ -14,12 +15,17 @@
 namespace pushforward {
 
 // What OpenMP's settings say (OMP_NUM_THREADS, omp_set_num_threads, the processors that this process may run on): the
-// threads themselves are our own.
+// threads themselves are our own. Without OpenMP, OMP_NUM_THREADS as it was at the first call, or all processors.
 inline int default_threads() {
 #ifdef _OPENMP
   return std::max(1, omp_get_max_threads());
 #else
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  static const int threads = [] {
+    const char* wanted = std::getenv("OMP_NUM_THREADS");
+    const int number = wanted ? std::atoi(wanted) : 0;
+    return std::max(1, number > 0 ? number : static_cast<int>(std::thread::hardware_concurrency()));
+  }();
+  return threads;
 #endif
 }
 

@@ -1,5 +1,8 @@
 // The laws of the core without Python, for the sanitizers to watch: round trips, adjoints, equal bits for any number of
-// threads, rows that are not finite, calls from several threads at once. Prints what fails and returns 1.
+// threads, rows that are not finite, calls from several threads at once, the team of threads. Prints what fails and
+// returns 1.
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -333,6 +336,46 @@ void called_at_once(const Trial<Scalar>& trial) {
   for (const bool same : equal) expect(same, trial.where, "calls at once disturb each other");
 }
 
+// More callers than the team takes up at a time, each asking for another number of threads, again and again, with and
+// without pauses in which helpers fall asleep: every item is done once, and nobody is where somebody else is.
+void team() {
+  constexpr int kCallers = 24, kRounds = 200, kMostThreads = 9;
+  std::atomic<int> wrong{0};
+  const auto calls = [&](int caller) {
+    for (int round = 0; round < kRounds; ++round) {
+      const int threads = 1 + (caller + round) % kMostThreads;
+      const Index count = (caller * 7 + round) % 40;
+      std::vector<int> done(static_cast<std::size_t>(count));
+      std::atomic<int> taken[kMostThreads] = {};
+      parallel_for(count, threads, [&](Index item, int seat) {
+        if (seat < 0 || seat >= threads || taken[seat].fetch_add(1) != 0) ++wrong;
+        ++done[static_cast<std::size_t>(item)];
+        if (item % 16 == 3) std::this_thread::yield();
+        taken[seat].fetch_sub(1);
+      });
+      for (const int times : done) wrong += times != 1;
+      if (round % 32 == caller % 32) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  };
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < kCallers; ++caller) callers.emplace_back(calls, caller);
+  for (auto& caller : callers) caller.join();
+  expect(wrong == 0, "team", "an item was not done once, or two threads had one seat");
+
+  // Helpers come when they are asked for, from their sleep too.
+  for (const int threads : {2, kMostThreads, 2, 3, kMostThreads}) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    std::atomic<int> here{0};
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    parallel_for(threads, threads, [&](Index, int) {
+      ++here;
+      // until each thread has an item
+      while (here < threads && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    });
+    expect(std::chrono::steady_clock::now() < deadline, "team", "a helper did not come");
+  }
+}
+
 template <class Scalar>
 void run(const Case& tried, Index dim, Index context) {
   for (const Index rows : {0, 1, 65}) {
@@ -458,6 +501,7 @@ int main() {
   bounds<double>();
   box();
   adam();
+  team();
   wrong_calls();
   return report();
 }
