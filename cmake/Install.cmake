@@ -16,7 +16,7 @@ endif()
 if(PUSHFORWARD_JSON_DIR)
   install(DIRECTORY "${PUSHFORWARD_JSON_DIR}/nlohmann" DESTINATION ${third_party}/nlohmann_json)
   # The Python package carries its packager's license only.
-  install(FILES cmake/licenses/nlohmann_json.txt DESTINATION ${third_party}/nlohmann_json RENAME LICENSE.MIT)
+  install(FILES licenses/nlohmann-json.MIT.txt DESTINATION ${third_party}/nlohmann_json RENAME LICENSE.MIT)
 endif()
 
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/pushforwardConfigVersion.cmake" COMPATIBILITY SameMinorVersion
