@@ -211,35 +211,36 @@ class Flow {
              const Gradients& gradients, int threads) const {
     const WorkspaceShape shape{dim_, context_, cache_sum_, scratch_, true};
     const Index tiles = tile_count(input.rows);
-    const bool slotted = gradients.parameters != nullptr;
-    const Index count = parameter_count();
-    const Index slots = std::min(kGradientSlots, tiles);
-    const auto memory = share_memory(shape, team(tiles, threads), slotted ? std::max<Index>(slots - 1, 0) : 0);
-    double sums[kGradientSlots] = {};
-    const auto slot_of = [&](Index slot) {
-      return slot == 0 ? gradients.parameters : memory.template slot<Scalar>(slot - 1);
-    };
-    if (!slotted) {
+    const int workers = team(tiles, threads);
+    if (!gradients.parameters) {
+      const auto memory = share_memory(shape, workers, 0);
       parallel_for(tiles, threads, [&](Index index, int thread) {
         Workspace<Scalar> work(shape, memory.workspace(thread));
-        vjp_tile(direction, input, context, seeds, gradients, nullptr, index, work);
+        vjp_tile(direction, input, context, seeds, gradients, {}, index, work);
       });
       return 0;
     }
+    const Index count = parameter_count();
+    const SlotPlan plan(tiles, workers);
+    const auto memory = share_memory(shape, workers, std::max<Index>(plan.items() - 1, 0));
+    double sums[kGradientSlots] = {};
+    const auto sum_of = [&](Index item) {
+      return item == 0 ? gradients.parameters : memory.template slot<Scalar>(item - 1);
+    };
     if (tiles == 0) std::fill_n(gradients.parameters, count, Scalar(0));
-    parallel_for(slots, threads, [&](Index slot, int thread) {
+    parallel_for(plan.items(), threads, [&](Index item, int thread) {
       Workspace<Scalar> work(shape, memory.workspace(thread));
-      double sum = 0;
-      for (Index index = slot; index < tiles; index += kGradientSlots)
-        sum += vjp_tile(direction, input, context, seeds, gradients, slot_of(slot), index, work);
-      sums[slot] = sum;
+      const Index first = plan.first_tile(item);
+      for (Index index = first; index < plan.end_tile(item); index += plan.stride())
+        sums[index % kGradientSlots] +=
+            vjp_tile(direction, input, context, seeds, gradients, {sum_of(item), index == first}, index, work);
     });
-    if (slots > 1 || gradients.norm) {
-      const double norm = add_slots(count, gradients.parameters, slots, slot_of, memory.norms(), threads);
+    if (plan.items() > 1 || gradients.norm) {
+      const double norm = add_sums(plan, count, gradients.parameters, sum_of, memory.norms(), threads);
       if (gradients.norm) *gradients.norm = norm;
     }
     double total = 0;
-    for (Index slot = 0; slot < slots; ++slot) total += sums[slot];
+    for (const double sum : sums) total += sum;
     return total;
   }
 
@@ -409,17 +410,24 @@ class Flow {
         if (work.outside[row]) to[row] = work.log_prob[row];
   }
 
-  // A slot's part from `first` to `last`, cleared by the slot's first tile when it comes to it: the part stays in cache
-  // for what is then added to it, which the whole slot would not.
-  static Scalar* slot_block(Scalar* slot, Index first, Index last, Index tile) {
-    if (tile < kGradientSlots) std::fill_n(slot + first, last - first, Scalar(0));
-    return slot + first;
-  }
+  // Where a tile's derivatives by the parameters go, if anybody asks; `begins` when nothing is there yet.
+  struct GradientSum {
+    Scalar* data = nullptr;
+    bool begins = false;
+
+    // The part from `first` to `last`, cleared when the first tile comes to it: it stays in cache for what is then
+    // added to it, which the whole sum would not.
+    Scalar* block(Index first, Index last) const {
+      if (!data) return nullptr;
+      if (begins) std::fill_n(data + first, last - first, Scalar(0));
+      return data + first;
+    }
+  };
 
   Index block_end(std::size_t layer) const { return layer + 1 < offsets_.size() ? offsets_[layer + 1] : base_offset_; }
 
   double vjp_tile(Direction direction, const Table& input, const Table* context, const Seeds& seeds,
-                  const Gradients& gradients, Scalar* parameters, Index index, Workspace<Scalar>& work) const {
+                  const Gradients& gradients, GradientSum parameters, Index index, Workspace<Scalar>& work) const {
     Tile<Scalar> tile = load(direction, input, context, index, work);
     const Index first = index * kTileRows;
     const Dropout dropout{seeds.dropout, first};
@@ -433,8 +441,8 @@ class Flow {
 
     double sum = 0;
     std::fill_n(work.grad_log_det, kTileRows, Scalar(0));
+    Scalar* dbase = parameters.block(base_offset_, parameter_count());
     if (seeds.output) {
-      if (parameters) slot_block(parameters, base_offset_, parameter_count(), index);
       if (direction == Direction::forward)
         data_side_.read_grad(*seeds.output, seeds.log_det, input.is_double, first, tile.rows, data_columns_.data(),
                              tile.state, work.grad_state, work.bad);
@@ -457,21 +465,18 @@ class Flow {
         sum += (work.outside[row] ? weight / seeds.normalizer : share) * work.log_prob[row];
         work.grad_log_det[row] = static_cast<Scalar>(share);
       }
-      base_->vjp(parameters_.data() + base_offset_, tile.padded, tile.state, work.grad_log_det, work.grad_state,
-                 parameters ? slot_block(parameters, base_offset_, parameter_count(), index) : nullptr);
+      base_->vjp(parameters_.data() + base_offset_, tile.padded, tile.state, work.grad_log_det, work.grad_state, dbase);
       if (gradients.log_prob) copy_density(work, tile.rows, gradients.log_prob + first);
     }
 
     const bool wants_context = gradients.context.data != nullptr;
     if (wants_context) std::fill_n(work.grad_context, context_ * kTileRows, Scalar(0));
-    const TileGrad<Scalar> grad{work.grad_state, wants_context ? work.grad_context : nullptr, work.grad_log_det,
-                                nullptr};
+    TileGrad<Scalar> grad{work.grad_state, wants_context ? work.grad_context : nullptr, work.grad_log_det, nullptr};
     for (std::size_t i = layers_.size(); i-- > 0;) {
       const std::size_t k = in_order(direction, i);
       cache -= layers_[k]->cache_columns() * kTileRows;
-      TileGrad<Scalar> here = grad;
-      if (parameters) here.parameters = slot_block(parameters, offsets_[k], block_end(k), index);
-      layers_[k]->vjp(direction, parameters_.data() + offsets_[k], tile, cache, here, work.scratch);
+      grad.parameters = parameters.block(offsets_[k], block_end(k));
+      layers_[k]->vjp(direction, parameters_.data() + offsets_[k], tile, cache, grad, work.scratch);
     }
 
     if (gradients.input.data) {

@@ -7,10 +7,33 @@
 
 namespace pushforward {
 
-// Gradients of one loss are summed in this many slots: tile t goes to slot t mod kGradientSlots, and slots are added in
-// order, so that the sum is the same for any number of threads. It bounds the threads that one gradient can use; each
-// slot costs one parameter vector of memory and of traffic.
+// Gradients of one loss are summed in this many slots: tile t goes to slot t mod kGradientSlots; then slots 2 i and
+// 2 i + 1 are added, and these pairs in order. So the sum is the same for any number of threads. It bounds the threads
+// that one gradient can use; each slot costs one parameter vector of memory and of traffic.
 inline constexpr Index kGradientSlots = 8;
+
+// The items of work that a gradient is made of, each with a sum of its own. An item is a slot, or a pair of slots of
+// one tile each that one thread takes: with every parameter added to once a tile, these come to the same bits in one sum
+// as in two, with half the traffic.
+class SlotPlan {
+ public:
+  SlotPlan(Index tiles, int threads) : tiles_(tiles), one_each_(tiles <= kGradientSlots) {
+    // As many pairs as the threads can share evenly.
+    if (one_each_) pairs_ = tiles / 2 / threads * threads;
+  }
+
+  Index items() const { return std::min(kGradientSlots, tiles_) - pairs_; }
+  bool is_pair(Index item) const { return item < pairs_; }
+
+  // Its tiles are first_tile, first_tile + stride, ... < end_tile.
+  Index first_tile(Index item) const { return is_pair(item) ? 2 * item : item + pairs_; }
+  Index end_tile(Index item) const { return one_each_ ? first_tile(item + 1) : tiles_; }
+  Index stride() const { return one_each_ ? 1 : kGradientSlots; }
+
+ private:
+  Index tiles_, pairs_ = 0;
+  bool one_each_;
+};
 
 // Pieces of this many parameters are the unit of threads and of the norm's partial sums, which are added in order: the
 // result does not depend on the number of threads.
@@ -52,13 +75,21 @@ double norm(Index count, const Scalar* gradient, int threads) {
       count, partial, threads, [&](Index first, Index size) { return detail::sum_of_squares(size, gradient + first); });
 }
 
-// Adds slot(1) ... slot(slots - 1) to the gradient, and returns its norm. partial: (parameter_pieces(count),).
-template <class Scalar, class Slot>
-double add_slots(Index count, Scalar* gradient, Index slots, Slot&& slot, double* partial, int threads) {
+// Adds the items' sums to the gradient, which is the first of them, and returns its norm. partial:
+// (parameter_pieces(count),).
+template <class Scalar, class SumOf>
+double add_sums(const SlotPlan& plan, Index count, Scalar* gradient, SumOf&& sum_of, double* partial, int threads) {
   using Vector = Eigen::Array<Scalar, Eigen::Dynamic, 1>;
   return detail::norm_of_pieces(count, partial, threads, [&](Index first, Index size) {
     Eigen::Map<Vector> total(gradient + first, size);
-    for (Index i = 1; i < slots; ++i) total += Eigen::Map<const Vector>(slot(i) + first, size);
+    const auto sum = [&](Index item) { return Eigen::Map<const Vector>(sum_of(item) + first, size); };
+    for (Index item = 0; item < plan.items();) {
+      const bool whole = plan.is_pair(item) || item + 1 == plan.items();  // or half a pair
+      if (item == 0 && !whole) total += sum(1);
+      if (item > 0 && whole) total += sum(item);
+      if (item > 0 && !whole) total += sum(item) + sum(item + 1);
+      item += whole ? 1 : 2;
+    }
     return detail::sum_of_squares(size, gradient + first);
   });
 }

@@ -15,7 +15,7 @@ class Householder final : public Layer<Scalar> {
 
   // v . y of each reflection, and the state after the last
   Index cache_columns() const override { return count_ + dim(); }
-  Index scratch_columns() const override { return dim(); }
+  Index scratch_columns() const override { return dim() + dim() / kTileRows + 1; }
 
   void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache) const override {
     for (Index i = 0; i < count_; ++i) {
@@ -41,7 +41,8 @@ class Householder final : public Layer<Scalar> {
     for (Index i = count_; i-- > 0;) {
       const Scalar* v = vector(parameters, direction, i);
       const Scalar factor = factor_of(v);
-      Scalar* dv = grad.parameters ? grad.parameters + (v - parameters) : nullptr;
+      Scalar* dv = grad.parameters ? scratch + dim() * kTileRows : nullptr;
+      if (dv) std::fill_n(dv, dim(), Scalar(0));
       Lanes<Scalar> both = Lanes<Scalar>::Zero();
       for (Index row = 0; row < tile.padded; row += kLanes) {
         const Lanes<Scalar> along = lanes(cache + i * kTileRows + row), dalong = dot(v, grad.state, row);
@@ -54,7 +55,7 @@ class Householder final : public Layer<Scalar> {
       }
       if (!dv) continue;
       const Scalar total = factor * factor * both.sum();
-      for (Index j = 0; j < dim(); ++j) dv[j] += total * v[j];
+      for (Index j = 0; j < dim(); ++j) grad.parameters[v - parameters + j] += dv[j] + total * v[j];
     }
   }
 

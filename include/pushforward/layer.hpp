@@ -26,7 +26,7 @@ struct TileGrad {
   Scalar* state;          // (kTileRows, dim): on entry of the layer's output, on return of its input
   Scalar* context;        // (kTileRows, context), added to; null when nobody asks
   const Scalar* log_det;  // (kTileRows,), zero in padded rows
-  Scalar* parameters;     // (parameters,), added to; null when nobody asks
+  Scalar* parameters;     // (parameters,), each is added to once; null when nobody asks
 };
 
 template <class Scalar>
