@@ -13,8 +13,8 @@ namespace pushforward {
 inline constexpr Index kGradientSlots = 8;
 
 // The items of work that a gradient is made of, each with a sum of its own. An item is a slot, or a pair of slots of
-// one tile each that one thread takes: with every parameter added to once a tile, these come to the same bits in one sum
-// as in two, with half the traffic.
+// one tile each that one thread takes: with every parameter added to once a tile, these come to the same bits in one
+// sum as in two, with half the traffic.
 class SlotPlan {
  public:
   SlotPlan(Index tiles, int threads) : tiles_(tiles), one_each_(tiles <= kGradientSlots) {

@@ -113,9 +113,10 @@ inline void add_column_sums(Index padded, Index columns, const Scalar* from, Sca
   for (Index column = 0; column < columns; column += V::kWidth) {
     V square[V::kWidth];
     for (int i = 0; i < V::kWidth; ++i) {
-      square[i] = 0;
+      V sum = 0;
       if (column + i < columns)
-        for (Index row = 0; row < padded; row += V::kWidth) square[i] += V::load(from + (column + i) * kTileRows + row);
+        for (Index row = 0; row < padded; row += V::kWidth) sum += V::load(from + (column + i) * kTileRows + row);
+      square[i] = sum;
     }
     V::transpose(square);
     V sum = square[0];
