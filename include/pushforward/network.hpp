@@ -103,11 +103,20 @@ class Network {
       const Scalar* residual = stage.residual ? column(cache, *stage.residual) : nullptr;
       Scalar* rectified = stage.rectified ? column(cache, *stage.rectified) : nullptr;
       const V leak = leak_of(activation_);
-      dense(stage.shape, groups, parameters + stage.offset, padded, column(cache, stage.values), [=](Index at, V sum) {
-        if (residual) sum += V::load(residual + at);
-        if (rectified != target) sum.store(target + at);
-        if (rectified) max(sum, sum * leak).store(rectified + at);
-      });
+      const auto compute = [&](auto store) {
+        dense(stage.shape, groups, parameters + stage.offset, padded, column(cache, stage.values), store);
+      };
+      // The first two are the layers of a rectified perceptron: with nothing to decide at each register.
+      if (!residual && rectified == target)
+        compute([=](Index at, V sum) { max(sum, sum * leak).store(target + at); });
+      else if (!residual && !rectified)
+        compute([=](Index at, V sum) { sum.store(target + at); });
+      else
+        compute([=](Index at, V sum) {
+          if (residual) sum += V::load(residual + at);
+          if (rectified != target) sum.store(target + at);
+          if (rectified) max(sum, sum * leak).store(rectified + at);
+        });
     }
   }
 
@@ -219,12 +228,20 @@ class Network {
     }
     const Scalar* dsum = stage.skipped_to ? column(static_cast<const Scalar*>(gradient), *stage.skipped_to) : nullptr;
     const V leak = leak_of(activation_);
-    dense_vjp_input(stage.shape, groups, parameters + stage.offset, padded, dtarget, [=](Index at, V sum) {
-      if (slopes) sum = sum * V::load(slopes + at);
-      if (values) sum = V::select(V::load(values + at) > V(0), sum, sum * leak);
-      if (dsum) sum += V::load(dsum + at);
-      sum.store(dsource + at);
-    });
+    const auto compute = [&](auto store) {
+      dense_vjp_input(stage.shape, groups, parameters + stage.offset, padded, dtarget, store);
+    };
+    if (!slopes && !values && !dsum)
+      compute([=](Index at, V sum) { sum.store(dsource + at); });
+    else if (values && !dsum)
+      compute([=](Index at, V sum) { V::select(V::load(values + at) > V(0), sum, sum * leak).store(dsource + at); });
+    else
+      compute([=](Index at, V sum) {
+        if (slopes) sum = sum * V::load(slopes + at);
+        if (values) sum = V::select(V::load(values + at) > V(0), sum, sum * leak);
+        if (dsum) sum += V::load(dsum + at);
+        sum.store(dsource + at);
+      });
     // What no output sees has no derivative.
     if (groups.last == stage.shape.groups())
       for (Index input = stage.shape.inputs_end.back(); input < stage.shape.inputs; ++input)
