@@ -10,14 +10,15 @@
 namespace pushforward::panel {
 
 // Accumulators are a block of kHeight packets by kColumns columns: 16 of 32 registers on AVX-512 and arm64, 8 of 16
-// elsewhere. Larger blocks spill, smaller ones wait for the adder's latency (measured: 4 x 4 reaches 235 GFLOP/s
-// and 1 x 12 167 on the same core).
-#if defined(__AVX512F__) || defined(__aarch64__)
-inline constexpr int kHeight = 4;
-#else
+// elsewhere. Larger blocks spill, smaller ones wait for the adder's latency (measured: 2 x 8 and 4 x 4 reach 230
+// GFLOP/s, 1 x 12 reaches 167 on the same core). Low blocks keep more of a wide layer's rows in the first level of the
+// cache: steps of (256, 256) networks take 6 % less with 2 x 8 than with 4 x 4.
 inline constexpr int kHeight = 2;
-#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+inline constexpr int kColumns = 8;
+#else
 inline constexpr int kColumns = 4;
+#endif
 // With one packet of height, columns alone must hide the latency.
 inline constexpr int kColumnsOfOne = 8;
 
