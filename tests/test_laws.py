@@ -248,9 +248,10 @@ def results(flow: Flow, case: Case, size: int, threads: int) -> list[np.ndarray]
 @both_precisions
 def test_threads_do_not_change_a_bit(case: Case, dtype: str) -> None:
     flow = case.flow(dtype)
-    once = results(flow, case, 700, 1)
-    for threads in (1, 2, 3, 8):
-        assert all(map(same_bits, results(flow, case, 700, threads), once))
+    for size in (350, 700):  # six tiles and eleven: gradients sum those of few rows another way
+        once = results(flow, case, size, 1)
+        for threads in (1, 2, 3, 8):
+            assert all(map(same_bits, results(flow, case, size, threads), once))
 
 
 @every_case
