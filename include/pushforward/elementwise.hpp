@@ -35,8 +35,9 @@ class Elementwise {
   void map(Direction direction, Features features, const Tile<Scalar>& tile, Scalar* cache) const {
     for (Index j = features.first; j < features.last; ++j) {
       const auto i = static_cast<std::size_t>(j);
-      transform_->map(direction, domains_[i], tile.padded, cache_of(i, cache), tile.state + columns_[i] * kTileRows,
-                      tile.log_det);
+      Cache<Scalar> here = cache_of(i, cache);
+      if (!tile.keeps) here.saved = nullptr;
+      transform_->map(direction, domains_[i], tile.padded, here, tile.state + columns_[i] * kTileRows, tile.log_det);
     }
   }
 

@@ -429,6 +429,7 @@ class Flow {
   double vjp_tile(Direction direction, const Table& input, const Table* context, const Seeds& seeds,
                   const Gradients& gradients, GradientSum parameters, Index index, Workspace<Scalar>& work) const {
     Tile<Scalar> tile = load(direction, input, context, index, work);
+    tile.keeps = true;
     const Index first = index * kTileRows;
     const Dropout dropout{seeds.dropout, first};
     Scalar* cache = work.cache;

@@ -18,6 +18,7 @@ struct Tile {
   const Scalar* context;  // (kTileRows, context)
   double* log_det;        // (kTileRows,), each layer adds its own
   Dropout dropout = {};   // of this layer, in training
+  bool keeps = false;     // what an adjoint needs, in the cache
 };
 
 // The adjoint of a tile: derivatives of one scalar, d-prefixed quantities of the derivations.

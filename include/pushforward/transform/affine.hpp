@@ -21,8 +21,10 @@ class Affine {
     const V t = V::load(cache.theta + kTileRows);
     log_det = log_scale(cache);
     const V factor = exp(log_det);
-    factor.store(cache.theta + kTileRows);
-    z.store(cache.saved);
+    if (cache.saved) {
+      factor.store(cache.theta + kTileRows);
+      z.store(cache.saved);
+    }
     return z * factor + t;
   }
 
@@ -31,8 +33,10 @@ class Affine {
     log_det = -log_scale(cache);
     const V factor = exp(log_det);
     const V z = (x - t) * factor;
-    factor.store(cache.theta + kTileRows);
-    z.store(cache.saved);
+    if (cache.saved) {
+      factor.store(cache.theta + kTileRows);
+      z.store(cache.saved);
+    }
     return z;
   }
 

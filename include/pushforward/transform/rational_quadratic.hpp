@@ -63,7 +63,7 @@ class SplineKernel {
     const V turn = rotation(cache.theta);
     share_out(cache);
     const Bin bin = find(cache.theta, x, Side::x);
-    Place at = place(bin);
+    Place at = place(bin, cache.saved != nullptr);
     at.xi = within((x - bin.x) * at.per_width);
     const Curve curve(at);
     const V z = fma(at.height, curve.n * curve.per_q, bin.z);
@@ -86,7 +86,7 @@ class SplineKernel {
     share_out(cache);
     const V y = kDomain == Domain::circle ? wrap(z - turn) : z;
     const Bin bin = find(cache.theta, y, Side::z);
-    Place at = place(bin);
+    Place at = place(bin, cache.saved != nullptr);
     at.xi = root(at, within((y - bin.z) / bin.height));
     const V x = fma(at.xi, bin.width, bin.x);
     log_det = -log(Curve(at).slope());
@@ -204,6 +204,7 @@ class SplineKernel {
   }
 
   void save(const Place& at, Cache<Scalar> cache) const {
+    if (!cache.saved) return;
     const V values[] = {at.bin, at.xi, at.per_width, at.height, at.left, at.right, at.left_slope, at.right_slope};
     for (Index i = 0; i < kPlaceColumns; ++i) values[i].store(place_column(cache, i));
   }
@@ -219,7 +220,7 @@ class SplineKernel {
       for (Index k = 0; k < 2 * bins(); ++k) {
         const V u = V::load(cache.theta + k * kTileRows), shrink = V(1) / fma(abs(u), 2 * inverse_clip_, V(1));
         (u * shrink).store(cache.theta + k * kTileRows);
-        (shrink * shrink).store(clip_slope(cache.saved, k));
+        if (cache.saved) (shrink * shrink).store(clip_slope(cache.saved, k));
       }
     softmax(cache.theta, rest(least_width_));
     softmax(cache.theta + bins() * kTileRows, rest(least_height_));
@@ -264,28 +265,28 @@ class SplineKernel {
     return bin;
   }
 
-  // All but xi.
-  Place place(const Bin& bin) const {
+  // All but xi; the slopes' slopes only where they are kept.
+  Place place(const Bin& bin, bool keeps) const {
     Place at;
     at.bin = bin.number;
     at.per_width = V(1) / bin.width;
     at.height = bin.height;
-    at.left = slope(bin.raw_left, at.left_slope);
-    at.right = slope(bin.raw_right, at.right_slope);
+    at.left = slope(bin.raw_left, keeps ? &at.left_slope : nullptr);
+    at.right = slope(bin.raw_right, keeps ? &at.right_slope : nullptr);
     return at;
   }
 
   // The slope at a knot, and its slope by the parameter.
-  V slope(V raw, V& by_raw) const {
+  V slope(V raw, V* by_raw) const {
     if (clips_) {
       const V shrink = V(1) / fma(abs(raw), inverse_clip_, V(1));
       const V slope = exp(raw * shrink);
-      by_raw = slope * shrink * shrink;
+      if (by_raw) *by_raw = slope * shrink * shrink;
       return slope;
     }
     // softplus(u) = max(u, 0) + log(1 + e) with e = exp(-|u|), and its slope 1 / (1 + e) or e / (1 + e)
     const V u = raw + slope_offset_, e = exp(-abs(u)), sum = e + 1;
-    by_raw = V::select(u < V(0), e, V(1)) / sum;
+    if (by_raw) *by_raw = V::select(u < V(0), e, V(1)) / sum;
     return (max(u, 0) + min_slope_) + log(sum);
   }
 

@@ -11,12 +11,12 @@
 namespace pushforward {
 
 // A map finds a feature's parameters in theta, (kTileRows, parameter_count). What its adjoint takes up it leaves there
-// and in (kTileRows, saved_columns) more.
+// and in (kTileRows, saved_columns) more; saved is null where no adjoint follows.
 template <class T>
 struct Cache {
   T *theta, *saved;
 
-  Cache at(Index row) const { return {theta + row, saved + row}; }
+  Cache at(Index row) const { return {theta + row, saved ? saved + row : nullptr}; }
   operator Cache<const T>() const { return {theta, saved}; }
 };
 
