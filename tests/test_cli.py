@@ -885,7 +885,9 @@ def test_interrupting_a_fit_saves_its_best_state(folder: Path) -> None:
         assert run.stderr is not None
         said = b""
         while b"validation" not in said:  # the bar after the first epoch
-            said += run.stderr.read(1)
+            letter = run.stderr.read(1)
+            assert letter, said.decode()
+            said += letter
         run.send_signal(signal.SIGINT)
         last = run.stderr.read().decode().splitlines()[-1]
     assert run.returncode == 130
