@@ -6,6 +6,7 @@
 // nowhere else.
 #pragma once
 
+#include <array>
 #include <limits>
 
 #include "pushforward/tile.hpp"
@@ -98,9 +99,9 @@ struct Vec {
     x = max(min(x, kFloat ? 88.3 : 709.0), kFloat ? -87.3 : -708.3);
     const Vec n = packets::print((x * (1 / (kLog2High + kLog2Low))).packet);
     const Vec r = fma(n, -kLog2Low, fma(n, -kLog2High, x));
-    Vec sum = 1 / factorial(kDegree);
+    Vec sum = kInverseFactorial[kDegree];
 #pragma GCC unroll 16
-    for (int k = kDegree - 1; k >= 0; --k) sum = fma(sum, r, 1 / factorial(k));
+    for (int k = kDegree - 1; k >= 0; --k) sum = fma(sum, r, kInverseFactorial[k]);
 #ifdef EIGEN_VECTORIZE_AVX512
     if constexpr (kFloat)
       return _mm512_scalef_ps(sum.packet, n.packet);
@@ -161,7 +162,12 @@ struct Vec {
   // log 2 in two parts, of which the first has so few digits that its products with exponents are exact.
   static constexpr double kLog2High = kFloat ? 0.693359375 : 0.693145751953125;
   static constexpr double kLog2Low = kFloat ? -2.1219444005469058277e-4 : 1.4286068203094172321e-6;
-  static constexpr double factorial(int n) { return n < 2 ? 1.0 : n * factorial(n - 1); }
+  static constexpr auto kInverseFactorial = [] {
+    std::array<double, 14> inverse{};
+    double factorial = 1;
+    for (int n = 0; n < 14; factorial *= ++n) inverse[static_cast<std::size_t>(n)] = 1 / factorial;
+    return inverse;
+  }();
 };
 
 }  // namespace pushforward
