@@ -9,13 +9,14 @@
 #include <optional>
 #include <stdexcept>
 
-#include "pushforward/table.hpp"
+#include "pushforward/data/table.hpp"
 
 namespace pushforward::bindings {
 
 namespace py = pybind11;
 using MaybeArray = std::optional<py::array>;
 using MaybeIndex = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
+using MaybeThreads = std::optional<int>;
 using Vector = py::array_t<double, py::array::c_style>;
 
 inline bool holds_double(const py::array& array) {

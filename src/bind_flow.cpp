@@ -15,31 +15,58 @@ class FlowBindings {
   using F = Flow<Scalar>;
 
   static void bind(py::module_& module, const char* name) {
+    using py::arg;
+    // What most calls share. None: no context, every row, the default number of threads.
+    const auto context = arg("context") = py::none(), index = arg("index") = py::none(),
+               weights = arg("weights") = py::none(), threads = arg("threads") = py::none();
+    const py::kw_only kw_only;
     py::class_<F>(module, name, "The compiled flow behind pushforward.Flow.", py::module_local())
-        .def(py::init(&make))
-        .def_property_readonly("parameters", &parameters)
-        .def_property_readonly("parameter_blocks", &parameter_blocks)
-        .def("set_standardization", &F::set_standardization)
-        .def("set_context_standardization", &F::set_context_standardization)
-        .def_property_readonly("domains", &domains)
-        .def_property_readonly("latent_domains", &latent_domains)
-        .def("to_line", &to_line)
-        .def("initialize_from_data", &initialize_from_data)
-        .def("forward", &map<Direction::forward>)
-        .def("inverse", &map<Direction::inverse>)
-        .def("log_prob", &log_prob)
-        .def("sample", &sample)
-        .def("log_prob_and_grad", &log_prob_and_grad)
-        .def("loss_and_grad", &loss_and_grad)
-        .def("forward_vjp", &vjp<Direction::forward>)
-        .def("inverse_vjp", &vjp<Direction::inverse>);
+        .def(py::init(&make), arg("description"), kw_only, arg("most_parameters") = py::none(),
+             "Build the flow of a JSON description, with parameters of zero. ValueError, before they are allocated, "
+             "if there are more than `most_parameters`.")
+        .def_property_readonly("parameters", &parameters, "All parameters, (p,): a writable view.")
+        .def_property_readonly("parameter_blocks", &parameter_blocks,
+                               "Name, shape and bound of the initial values of each block of the parameters.")
+        .def_property_readonly("domains", &domains, "'line', 'box' or 'circle' for each feature of the data side.")
+        .def_property_readonly("latent_domains", &latent_domains, "The same for each feature of the latent side.")
+        .def("set_standardization", &F::set_standardization, arg("shift"), arg("scale"),
+             "Set the data side's maps, (y - shift) / scale, one per feature.")
+        .def("set_context_standardization", &F::set_context_standardization, arg("shift"), arg("scale"),
+             "Set the maps of the context, (value - shift) / scale, one per conditioning feature.")
+        .def("to_line", &to_line, arg("x"), kw_only, index, threads,
+             "Map rows (n, dim) through the inverse of each feature's support, without standardisation: infinite on a "
+             "bound, NaN where a value is not finite or outside.")
+        .def("initialize_from_data", &initialize_from_data, arg("x"), kw_only, context, weights, threads,
+             "Set the parameters of layers that start from data.")
+        .def("forward", &map<Direction::forward>, arg("z"), kw_only, context, threads,
+             "Map z (n, dim) to x; return x and log|det dx/dz| (n,).")
+        .def("inverse", &map<Direction::inverse>, arg("x"), kw_only, context, threads,
+             "Map x (n, dim) to z; return z and log|det dz/dx| (n,).")
+        .def("log_prob", &log_prob, arg("x"), kw_only, context, index, threads,
+             "Return log p (n,) of the rows in `index`, or of all.")
+        .def("sample", &sample, arg("key"), arg("rows"), kw_only, arg("first") = 0, context,
+             arg("is_double") = std::is_same_v<Scalar, double>, arg("with_log_prob") = false, threads,
+             "Draw rows first, first + 1, ... of a key; return them, float64 or float32, and their log p (empty "
+             "unless wanted).")
+        .def("log_prob_and_grad", &log_prob_and_grad, arg("x"), kw_only, context, threads,
+             "Return log p (n,) and its derivative by x (n, dim).")
+        .def("loss_and_grad", &loss_and_grad, arg("x"), arg("gradient").noconvert(), kw_only, context, weights, index,
+             arg("normalizer") = py::none(), arg("dropout") = 0, threads,
+             "Return -sum_i w_i log p(x_i) / normalizer over the rows in `index` (or all) and the norm of its "
+             "gradient, which is written to `gradient` (p,). The normalizer is the number of rows if None; dropout is "
+             "the key of the units to drop, 0 for none.")
+        .def("forward_vjp", &vjp<Direction::forward>, arg("z"), arg("grad_x"), arg("grad_log_det"), kw_only, context,
+             threads, "Return the derivatives of a scalar by z, parameters and context, from those by x and log_det.")
+        .def("inverse_vjp", &vjp<Direction::inverse>, arg("x"), arg("grad_z"), arg("grad_log_det"), kw_only, context,
+             threads, "Return the derivatives of a scalar by x, parameters and context, from those by z and log_det.");
   }
 
  private:
-  // most_parameters below 0: no limit.
-  static F make(const std::string& description, Index most_parameters) {
-    return F(Json::parse(description), most_parameters < 0 ? std::numeric_limits<Index>::max() : most_parameters);
+  static F make(const std::string& description, std::optional<Index> most_parameters) {
+    return F(Json::parse(description), most_parameters.value_or(std::numeric_limits<Index>::max()));
   }
+
+  static int count(MaybeThreads threads) { return threads ? *threads : default_threads(); }
 
   // A writable view on the flow's own vector, which it keeps alive.
   static py::array parameters(py::object self) {
@@ -72,12 +99,12 @@ class FlowBindings {
   }
 
   // Of the rows in `index`, or of all of them without one.
-  static py::array_t<double> to_line(const F& flow, const py::array& x, const MaybeIndex& index, int threads) {
+  static py::array_t<double> to_line(const F& flow, const py::array& x, const MaybeIndex& index, MaybeThreads threads) {
     const Table rows = table(x, flow.dim(), -1, index);
     py::array_t<double> y({rows.rows, flow.dim()});
     double* to = y.mutable_data();
     const WithoutGil released;
-    flow.to_line(rows, to, threads);
+    flow.to_line(rows, to, count(threads));
     return y;
   }
 
@@ -93,52 +120,54 @@ class FlowBindings {
   }
 
   static void initialize_from_data(F& flow, const py::array& x, const MaybeArray& context,
-                                   const std::optional<Vector>& weights, int threads) {
+                                   const std::optional<Vector>& weights, MaybeThreads threads) {
     const Table rows = table(x, flow.dim()), conditions = context_table(flow, context, rows.rows);
+    if (weights && weights->size() != rows.rows) throw std::invalid_argument("weights");
     const WithoutGil released;
-    flow.initialize_from_data(rows, &conditions, data_or_null(weights), threads);
+    flow.initialize_from_data(rows, &conditions, data_or_null(weights), count(threads));
   }
 
   template <Direction direction>
-  static py::tuple map(const F& flow, const py::array& input, const MaybeArray& context, int threads) {
+  static py::tuple map(const F& flow, const py::array& input, const MaybeArray& context, MaybeThreads threads) {
     const Table rows = table(input, flow.dim()), conditions = context_table(flow, context, rows.rows);
     auto points = empty_table(rows.is_double, rows.rows, flow.dim());
     Vector log_det(rows.rows);
     typename F::Results results{output(points), log_det.mutable_data(), nullptr};
     {
       const WithoutGil released;
-      flow.map(direction, rows, &conditions, results, threads);
+      flow.map(direction, rows, &conditions, results, count(threads));
     }
     return py::make_tuple(points, log_det);
   }
 
   // Of the rows in `index`, or of all of them without one.
   static Vector log_prob(const F& flow, const py::array& x, const MaybeArray& context, const MaybeIndex& index,
-                         int threads) {
+                         MaybeThreads threads) {
     const Table rows = table(x, flow.dim(), -1, index);
     const Table conditions = context_table(flow, context, rows.rows, index);
     Vector result(rows.rows);
     typename F::Results results{{}, nullptr, result.mutable_data()};
     const WithoutGil released;
-    flow.map(Direction::inverse, rows, &conditions, results, threads);
+    flow.map(Direction::inverse, rows, &conditions, results, count(threads));
     return result;
   }
 
   // The rows of a key from first on, float64 or float32, and their log densities when they are asked for.
-  static py::tuple sample(const F& flow, std::uint64_t key, Index first, Index rows, const MaybeArray& context,
-                          bool is_double, bool with_log_prob, int threads) {
+  static py::tuple sample(const F& flow, std::uint64_t key, Index rows, Index first, const MaybeArray& context,
+                          bool is_double, bool with_log_prob, MaybeThreads threads) {
     const Table conditions = context_table(flow, context, rows);
     auto points = empty_table(is_double, rows, flow.dim());
     Vector density(with_log_prob ? rows : 0);
     typename F::Results results{output(points), nullptr, with_log_prob ? density.mutable_data() : nullptr};
     {
       const WithoutGil released;
-      flow.sample({key, first}, rows, &conditions, results, threads);
+      flow.sample({key, first}, rows, &conditions, results, count(threads));
     }
     return py::make_tuple(points, density);
   }
 
-  static py::tuple log_prob_and_grad(const F& flow, const py::array& x, const MaybeArray& context, int threads) {
+  static py::tuple log_prob_and_grad(const F& flow, const py::array& x, const MaybeArray& context,
+                                     MaybeThreads threads) {
     const Table rows = table(x, flow.dim()), conditions = context_table(flow, context, rows.rows);
     auto gradient = empty_table(rows.is_double, rows.rows, flow.dim());
     Vector density(rows.rows);
@@ -147,37 +176,36 @@ class FlowBindings {
     gradients.log_prob = density.mutable_data();
     {
       const WithoutGil released;
-      flow.vjp(Direction::inverse, rows, &conditions, {}, gradients, threads);
+      flow.vjp(Direction::inverse, rows, &conditions, {}, gradients, count(threads));
     }
     return py::make_tuple(density, gradient);
   }
 
-  // The loss is -sum_i w_i log p(x_i) / normalizer over the rows in `index` (all of them without one); its gradient is
-  // written to `gradient`, and the gradient's norm comes with it. dropout: the key of the units to drop, 0 for none.
-  static std::pair<double, double> loss_and_grad(const F& flow, const py::array& x, const MaybeArray& context,
-                                                 const std::optional<Vector>& weights, const MaybeIndex& index,
-                                                 double normalizer, py::array_t<Scalar, py::array::c_style>& gradient,
-                                                 std::uint64_t dropout, int threads) {
+  static std::pair<double, double> loss_and_grad(const F& flow, const py::array& x,
+                                                 py::array_t<Scalar, py::array::c_style>& gradient,
+                                                 const MaybeArray& context, const std::optional<Vector>& weights,
+                                                 const MaybeIndex& index, std::optional<double> normalizer,
+                                                 std::uint64_t dropout, MaybeThreads threads) {
     const Table rows = table(x, flow.dim(), -1, index);
     const Table conditions = context_table(flow, context, rows.rows, index);
     if (weights && weights->size() != x.shape(0)) throw std::invalid_argument("weights");
     if (gradient.size() != flow.parameter_count()) throw std::invalid_argument("gradient");
     typename F::Seeds seeds;
     seeds.weights = data_or_null(weights);
-    seeds.normalizer = -normalizer;
+    seeds.normalizer = -normalizer.value_or(static_cast<double>(rows.rows));
     seeds.dropout = dropout;
     typename F::Gradients gradients;
     gradients.parameters = gradient.mutable_data();
     double norm = 0;
     gradients.norm = &norm;
     const WithoutGil released;
-    const double loss = flow.vjp(Direction::inverse, rows, &conditions, seeds, gradients, threads);
+    const double loss = flow.vjp(Direction::inverse, rows, &conditions, seeds, gradients, count(threads));
     return {loss, norm};
   }
 
   template <Direction direction>
   static py::tuple vjp(const F& flow, const py::array& input, const py::array& grad_output, const Vector& grad_log_det,
-                       const MaybeArray& context, int threads) {
+                       const MaybeArray& context, MaybeThreads threads) {
     const Table rows = table(input, flow.dim()), conditions = context_table(flow, context, rows.rows);
     const Table seed = table(grad_output, flow.dim(), rows.rows);
     if (grad_log_det.size() != rows.rows) throw std::invalid_argument("grad_log_det");
@@ -193,7 +221,7 @@ class FlowBindings {
     if (context) gradients.context = output(grad_context);
     {
       const WithoutGil released;
-      flow.vjp(direction, rows, &conditions, seeds, gradients, threads);
+      flow.vjp(direction, rows, &conditions, seeds, gradients, count(threads));
     }
     return py::make_tuple(grad_input, grad_parameters, context ? py::object(grad_context) : py::none());
   }

@@ -2,7 +2,7 @@
 #include <Eigen/Core>
 
 #include "bindings.hpp"
-#include "pushforward/parallel.hpp"
+#include "pushforward/threads/parallel.hpp"
 
 namespace py = pybind11;
 

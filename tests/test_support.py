@@ -651,7 +651,7 @@ def test_actnorm_starts_from_the_rest(weighted: bool) -> None:
 def test_actnorm_takes_far_rows_when_there_are_no_others() -> None:
     flow = Flow(1, layers=[ActNorm()], dtype="float64")
     x = 1000 + np.random.default_rng(0).normal(size=(100, 1))
-    flow._core.initialize_from_data(x, None, None, 1)  # without standardisation every row is far
+    flow._core.initialize_from_data(x, threads=1)  # without standardisation every row is far
     z = flow.inverse(x)[0]
     np.testing.assert_allclose([z.mean(), z.std()], [0, 1], atol=1e-9)
 

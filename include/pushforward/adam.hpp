@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "pushforward/gradient.hpp"
+#include "pushforward/engine/gradient.hpp"
 
 namespace pushforward {
 

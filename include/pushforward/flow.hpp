@@ -5,12 +5,12 @@
 #include <cstring>
 #include <limits>
 
-#include "pushforward/data_side.hpp"
-#include "pushforward/file.hpp"
-#include "pushforward/gradient.hpp"
-#include "pushforward/registry.hpp"
-#include "pushforward/table.hpp"
-#include "pushforward/workspace.hpp"
+#include "pushforward/data/data_side.hpp"
+#include "pushforward/data/table.hpp"
+#include "pushforward/engine/gradient.hpp"
+#include "pushforward/engine/workspace.hpp"
+#include "pushforward/model/file.hpp"
+#include "pushforward/model/registry.hpp"
 
 namespace pushforward {
 

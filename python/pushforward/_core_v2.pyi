@@ -55,7 +55,7 @@ def adam_step(
 ) -> float: ...
 
 class _Flow:
-    def __init__(self, description: str, most_parameters: int, /) -> None: ...
+    def __init__(self, description: str, *, most_parameters: int | None = None) -> None: ...
     @property
     def parameters(self) -> _Floats: ...
     @property
@@ -64,44 +64,74 @@ class _Flow:
     def domains(self) -> list[str]: ...
     @property
     def latent_domains(self) -> list[str]: ...
-    def set_standardization(self, shift: _Vector, scale: _Vector, /) -> None: ...
-    def set_context_standardization(self, shift: _Vector, scale: _Vector, /) -> None: ...
-    def to_line(self, x: _Floats, index: _Indices | None, threads: int, /) -> _Doubles: ...
+    def set_standardization(self, shift: _Vector, scale: _Vector) -> None: ...
+    def set_context_standardization(self, shift: _Vector, scale: _Vector) -> None: ...
+    def to_line(self, x: _Floats, *, index: _Indices | None = None, threads: int | None = None) -> _Doubles: ...
     def initialize_from_data(
-        self, x: _Floats, context: _Floats | None, weights: _Doubles | None, threads: int, /
+        self,
+        x: _Floats,
+        *,
+        context: _Floats | None = None,
+        weights: _Doubles | None = None,
+        threads: int | None = None,
     ) -> None: ...
-    def forward(self, z: _Floats, context: _Floats | None, threads: int, /) -> tuple[_Floats, _Doubles]: ...
-    def inverse(self, x: _Floats, context: _Floats | None, threads: int, /) -> tuple[_Floats, _Doubles]: ...
-    def log_prob(self, x: _Floats, context: _Floats | None, index: _Indices | None, threads: int, /) -> _Doubles: ...
+    def forward(
+        self, z: _Floats, *, context: _Floats | None = None, threads: int | None = None
+    ) -> tuple[_Floats, _Doubles]: ...
+    def inverse(
+        self, x: _Floats, *, context: _Floats | None = None, threads: int | None = None
+    ) -> tuple[_Floats, _Doubles]: ...
+    def log_prob(
+        self,
+        x: _Floats,
+        *,
+        context: _Floats | None = None,
+        index: _Indices | None = None,
+        threads: int | None = None,
+    ) -> _Doubles: ...
     def sample(
         self,
         key: int,
-        first: int,
         rows: int,
-        context: _Floats | None,
-        is_double: bool,
-        with_log_prob: bool,
-        threads: int,
-        /,
+        *,
+        first: int = 0,
+        context: _Floats | None = None,
+        is_double: bool = ...,
+        with_log_prob: bool = False,
+        threads: int | None = None,
     ) -> tuple[_Floats, _Doubles]: ...
-    def log_prob_and_grad(self, x: _Floats, context: _Floats | None, threads: int, /) -> tuple[_Doubles, _Floats]: ...
+    def log_prob_and_grad(
+        self, x: _Floats, *, context: _Floats | None = None, threads: int | None = None
+    ) -> tuple[_Doubles, _Floats]: ...
     def loss_and_grad(
         self,
         x: _Floats,
-        context: _Floats | None,
-        weights: _Doubles | None,
-        index: _Indices | None,
-        normalizer: float,
         gradient: _Floats,
-        dropout: int,
-        threads: int,
-        /,
+        *,
+        context: _Floats | None = None,
+        weights: _Doubles | None = None,
+        index: _Indices | None = None,
+        normalizer: float | None = None,
+        dropout: int = 0,
+        threads: int | None = None,
     ) -> tuple[float, float]: ...
     def forward_vjp(
-        self, z: _Floats, grad_x: _Floats, grad_log_det: _Doubles, context: _Floats | None, threads: int, /
+        self,
+        z: _Floats,
+        grad_x: _Floats,
+        grad_log_det: _Doubles,
+        *,
+        context: _Floats | None = None,
+        threads: int | None = None,
     ) -> tuple[_Floats, _Floats, _Floats | None]: ...
     def inverse_vjp(
-        self, x: _Floats, grad_z: _Floats, grad_log_det: _Doubles, context: _Floats | None, threads: int, /
+        self,
+        x: _Floats,
+        grad_z: _Floats,
+        grad_log_det: _Doubles,
+        *,
+        context: _Floats | None = None,
+        threads: int | None = None,
     ) -> tuple[_Floats, _Floats, _Floats | None]: ...
 
 class FlowFloat32(_Flow): ...

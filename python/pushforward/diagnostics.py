@@ -211,7 +211,7 @@ def _outside_splines(flow: Flow, x: Array) -> float | None:
     if not bounds or not lines.any():
         return None
     shift, scale = flow._standardization
-    standard = (flow._core.to_line(x, None, flow.num_threads) - shift) / scale
+    standard = (flow._core.to_line(x, threads=flow.num_threads) - shift) / scale
     return float((np.abs(standard[:, lines]) > min(bounds)).any(axis=1).mean())
 
 

@@ -118,7 +118,7 @@ class Flow:
         self._base: Base = description.from_json(described["base"])
         self._support = description.support_of(described)
         kind = core.FlowFloat32 if described["dtype"] == "float32" else core.FlowFloat64
-        self._core = kind(json.dumps(described), -1 if most_parameters is None else most_parameters)
+        self._core = kind(json.dumps(described), most_parameters=most_parameters)
         self._bounds = {name: bound for name, _, bound in self._core.parameter_blocks}
         self._standardization = (np.zeros(self._dim), np.ones(self._dim))
         self._context_standardization = (np.zeros(self._context), np.ones(self._context))
@@ -437,10 +437,12 @@ class Flow:
         x = checks.table(x, self._dim, "x")
         context = checks.condition(context, self._context, len(x))
         if out is None and not rows.is_large_map(x):
-            density: Floats = self._core.log_prob(x, context, None, self.num_threads)
+            density: Floats = self._core.log_prob(x, context=context, threads=self.num_threads)
             return density
         out = np.empty(len(x)) if out is None else checks.outputs(out, ((len(x),),))[0]
-        self._in_pieces(lambda x, c: (self._core.log_prob(x, c, None, self.num_threads),), x, context, (out,))
+        self._in_pieces(
+            lambda x, c: (self._core.log_prob(x, context=c, threads=self.num_threads),), x, context, (out,)
+        )
         return out
 
     @staticmethod
@@ -502,7 +504,15 @@ class Flow:
         n = checks.integer("n", n)
         condition = checks.condition(context, self._context, n)
         is_double = self._data_dtype != np.float32
-        return self._core.sample(key, first, n, condition, is_double, with_log_prob, self.num_threads)
+        return self._core.sample(
+            key,
+            n,
+            first=first,
+            context=condition,
+            is_double=is_double,
+            with_log_prob=with_log_prob,
+            threads=self.num_threads,
+        )
 
     def check(
         self,
@@ -624,10 +634,10 @@ class Flow:
         table = checks.table(points, self._dim, name)
         condition = checks.condition(context, self._context, len(table))
         if out is None and not rows.is_large_map(table):
-            return call(table, condition, self.num_threads)
+            return call(table, context=condition, threads=self.num_threads)
         shapes = (table.shape, (len(table),))
         results = (np.empty_like(table), np.empty(len(table))) if out is None else checks.outputs(out, shapes)
-        self._in_pieces(lambda x, c: call(x, c, self.num_threads), table, condition, results)
+        self._in_pieces(lambda x, c: call(x, context=c, threads=self.num_threads), table, condition, results)
         return results[0], results[1]
 
     def log_prob_and_grad(
@@ -644,7 +654,7 @@ class Flow:
         """
         x = checks.table(x, self._dim, "x")
         context = checks.condition(context, self._context, len(x))
-        density, gradient = self._core.log_prob_and_grad(x, context, self.num_threads)
+        density, gradient = self._core.log_prob_and_grad(x, context=context, threads=self.num_threads)
         return density, gradient
 
     def loss_and_grad(
@@ -679,7 +689,9 @@ class Flow:
         w = checks.row_weights(weights, len(x))
         total = float(len(x)) if w is None else float(w.sum())
         gradient = np.empty_like(self.parameters)
-        loss: float = self._core.loss_and_grad(x, context, w, None, total, gradient, 0, self.num_threads)[0]
+        loss: float = self._core.loss_and_grad(
+            x, gradient, context=context, weights=w, normalizer=total, threads=self.num_threads
+        )[0]
         return loss, gradient
 
     def forward_vjp(
@@ -762,7 +774,7 @@ class Flow:
             raise ValueError(f"{grad_name} has {len(seeds)} rows, {point_name} has {len(points)}")
         log_det_seeds = checks.vector(grad_log_det, len(points), "grad_log_det")
         condition = checks.condition(context, self._context, len(points))
-        return call(points, seeds, log_det_seeds, condition, self.num_threads)
+        return call(points, seeds, log_det_seeds, context=condition, threads=self.num_threads)
 
     # -- copies --------------------------------------------------------------------------------------------------
 

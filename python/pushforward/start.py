@@ -200,7 +200,7 @@ def initialize(flow: Flow, rows: Rows) -> None:
         """Return rows as the layers would see them without standardisation; for real features that is x."""
         if supports.are_real(flow.support):
             return x if index is None else x[index]
-        y: Array = flow._core.to_line(x, index, flow.num_threads)
+        y: Array = flow._core.to_line(x, index=index, threads=flow.num_threads)
         return y
 
     data, conditions = _Moments.of(flow.dim), _Moments.of(flow.context)
@@ -230,7 +230,9 @@ def initialize(flow: Flow, rows: Rows) -> None:
     flow._set_standardization((shift, scale), (center, spread))
     flow._data_dtype = rows.x.dtype
     flow._initialized = True
-    flow._core.initialize_from_data(some, some_conditions, some_weights, flow.num_threads)
+    flow._core.initialize_from_data(
+        some, context=some_conditions, weights=some_weights, threads=flow.num_threads
+    )
 
 
 def _some(rows: Rows) -> tuple[Array, Array | None, Array | None]:
@@ -284,7 +286,7 @@ def loss(flow: Flow, rows: Rows) -> float:
     """Return the mean negative log-likelihood of rows."""
     total = weight = 0.0
     for x, context, weights, index in pieces(rows):
-        density = flow._core.log_prob(x, context, index, flow.num_threads)
+        density = flow._core.log_prob(x, context=context, index=index, threads=flow.num_threads)
         if weights is None:
             total, weight = total - float(density.sum()), weight + len(index)
         else:

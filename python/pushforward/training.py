@@ -271,9 +271,15 @@ class _Fit:
         for batch in itertools.islice(self.train.batches(self.batch_size, self.rng), self.position, None):
             self.rate = self.learning_rate()
             loss, norm = self.flow._core.loss_and_grad(
-                batch.x, batch.context, batch.weights, batch.index, len(batch.index) * self.mean_weight,
-                self.gradient, self.dropout_key(), self.flow.num_threads,
-            )  # fmt: skip
+                batch.x,
+                self.gradient,
+                context=batch.context,
+                weights=batch.weights,
+                index=batch.index,
+                normalizer=len(batch.index) * self.mean_weight,
+                dropout=self.dropout_key(),
+                threads=self.flow.num_threads,
+            )
             finite = math.isfinite(loss) and math.isfinite(norm)
             if finite:
                 self.optimizer.update(

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "expect.hpp"
-#include "pushforward/noise.hpp"
+#include "pushforward/base/noise.hpp"
 
 namespace {
 

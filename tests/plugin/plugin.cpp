@@ -1,4 +1,4 @@
-#include "pushforward/parallel.hpp"
+#include "pushforward/threads/parallel.hpp"
 
 extern "C" __attribute__((visibility("default"))) int default_threads() { return pushforward::default_threads(); }
 

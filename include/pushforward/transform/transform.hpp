@@ -4,9 +4,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "pushforward/domain.hpp"
-#include "pushforward/layer.hpp"
-#include "pushforward/simd.hpp"
+#include "pushforward/layer/layer.hpp"
+#include "pushforward/tile/domain.hpp"
+#include "pushforward/tile/vec.hpp"
 
 namespace pushforward {
 

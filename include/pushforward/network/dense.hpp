@@ -8,7 +8,7 @@
 
 #include <vector>
 
-#include "pushforward/panel.hpp"
+#include "pushforward/tile/panel.hpp"
 
 namespace pushforward {
 

@@ -8,8 +8,8 @@
 
 #include <cmath>
 
-#include "pushforward/layer.hpp"
-#include "pushforward/panel.hpp"
+#include "pushforward/layer/layer.hpp"
+#include "pushforward/tile/panel.hpp"
 
 namespace pushforward {
 

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "pushforward/tile.hpp"
+#include "pushforward/tile/tile.hpp"
 
 namespace pushforward {
 

@@ -9,7 +9,7 @@
 #include <array>
 #include <limits>
 
-#include "pushforward/tile.hpp"
+#include "pushforward/tile/tile.hpp"
 
 namespace pushforward {
 

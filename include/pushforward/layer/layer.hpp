@@ -1,8 +1,8 @@
 // One invertible layer of a flow, on a tile.
 #pragma once
 
-#include "pushforward/dropout.hpp"
-#include "pushforward/parameters.hpp"
+#include "pushforward/network/dropout.hpp"
+#include "pushforward/tile/parameters.hpp"
 
 namespace pushforward {
 

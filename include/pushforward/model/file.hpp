@@ -11,7 +11,7 @@
 #include <system_error>
 
 #include "pushforward/error.hpp"
-#include "pushforward/json.hpp"
+#include "pushforward/model/json.hpp"
 
 namespace pushforward {
 

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "pushforward/tile.hpp"
+#include "pushforward/tile/tile.hpp"
 
 namespace pushforward {
 

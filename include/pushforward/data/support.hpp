@@ -6,8 +6,8 @@
 #include <cmath>
 #include <limits>
 
-#include "pushforward/domain.hpp"
-#include "pushforward/json.hpp"
+#include "pushforward/model/json.hpp"
+#include "pushforward/tile/domain.hpp"
 
 namespace pushforward {
 

@@ -5,7 +5,7 @@
 // neither on the other rows nor on its place among them, which a general matrix product does not promise.
 #pragma once
 
-#include "pushforward/simd.hpp"
+#include "pushforward/tile/vec.hpp"
 
 namespace pushforward::panel {
 

@@ -6,9 +6,9 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "pushforward/domain.hpp"
-#include "pushforward/noise.hpp"
-#include "pushforward/parameters.hpp"
+#include "pushforward/base/noise.hpp"
+#include "pushforward/tile/domain.hpp"
+#include "pushforward/tile/parameters.hpp"
 
 namespace pushforward {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "pushforward/tile.hpp"
+#include "pushforward/tile/tile.hpp"
 
 namespace pushforward {
 

@@ -5,13 +5,13 @@
 #include <memory>
 #include <utility>
 
-#include "pushforward/actnorm.hpp"
-#include "pushforward/autoregressive.hpp"
-#include "pushforward/base.hpp"
-#include "pushforward/coupling.hpp"
-#include "pushforward/householder.hpp"
-#include "pushforward/json.hpp"
-#include "pushforward/lu.hpp"
+#include "pushforward/base/base.hpp"
+#include "pushforward/layer/actnorm.hpp"
+#include "pushforward/layer/autoregressive.hpp"
+#include "pushforward/layer/coupling.hpp"
+#include "pushforward/layer/householder.hpp"
+#include "pushforward/layer/lu.hpp"
+#include "pushforward/model/json.hpp"
 #include "pushforward/transform/additive.hpp"
 #include "pushforward/transform/affine.hpp"
 #include "pushforward/transform/rational_quadratic.hpp"

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "pushforward/tile.hpp"
+#include "pushforward/tile/tile.hpp"
 
 namespace pushforward {
 

@@ -10,7 +10,7 @@
 #include <omp.h>
 #endif
 
-#include "pushforward/team.hpp"
+#include "pushforward/threads/team.hpp"
 
 namespace pushforward {
 

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "pushforward/parallel.hpp"
+#include "pushforward/threads/parallel.hpp"
 
 namespace pushforward {
 

@@ -6,8 +6,8 @@
 
 #include <memory>
 
-#include "pushforward/elementwise.hpp"
-#include "pushforward/network.hpp"
+#include "pushforward/layer/elementwise.hpp"
+#include "pushforward/network/network.hpp"
 
 namespace pushforward {
 

@@ -32,7 +32,7 @@
 #include <immintrin.h>
 #endif
 
-#include "pushforward/tile.hpp"
+#include "pushforward/tile/tile.hpp"
 
 namespace pushforward {
 

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "pushforward/domain.hpp"
-#include "pushforward/simd.hpp"
+#include "pushforward/tile/domain.hpp"
+#include "pushforward/tile/vec.hpp"
 
 namespace pushforward {
 

@@ -3,8 +3,8 @@
 // All of it is computed in float64 as rows are read and written; a real feature's map is affine and costs nothing more.
 #pragma once
 
-#include "pushforward/support.hpp"
-#include "pushforward/table.hpp"
+#include "pushforward/data/support.hpp"
+#include "pushforward/data/table.hpp"
 
 namespace pushforward {
 

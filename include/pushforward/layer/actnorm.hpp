@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "pushforward/layer.hpp"
+#include "pushforward/layer/layer.hpp"
 
 namespace pushforward {
 

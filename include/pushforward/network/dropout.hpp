@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "pushforward/tile.hpp"
+#include "pushforward/tile/tile.hpp"
 
 namespace pushforward {
 

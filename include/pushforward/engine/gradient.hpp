@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "pushforward/parallel.hpp"
+#include "pushforward/threads/parallel.hpp"
 
 namespace pushforward {
 

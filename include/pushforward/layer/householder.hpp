@@ -2,7 +2,7 @@
 // with H = I - 2 v v^T / (v^T v). Orthogonal, so that the inverse is the transpose and the log-determinant 0.
 #pragma once
 
-#include "pushforward/layer.hpp"
+#include "pushforward/layer/layer.hpp"
 
 namespace pushforward {
 

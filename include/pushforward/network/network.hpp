@@ -9,10 +9,10 @@
 #include <optional>
 #include <stdexcept>
 
-#include "pushforward/activation.hpp"
-#include "pushforward/dense.hpp"
-#include "pushforward/dropout.hpp"
-#include "pushforward/parameters.hpp"
+#include "pushforward/network/activation.hpp"
+#include "pushforward/network/dense.hpp"
+#include "pushforward/network/dropout.hpp"
+#include "pushforward/tile/parameters.hpp"
 
 namespace pushforward {
 
