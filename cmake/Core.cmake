@@ -4,6 +4,12 @@ option(PUSHFORWARD_OPENMP "Heed OpenMP's settings where the compiler has it" ON)
 
 include("${CMAKE_CURRENT_LIST_DIR}/HeaderLibraries.cmake")
 
+# What a compiled library of the core is made of; see core.hpp.
+set(PUSHFORWARD_SOURCES)
+foreach(name layers_float32 layers_float64 engine)
+  list(APPEND PUSHFORWARD_SOURCES "${CMAKE_CURRENT_LIST_DIR}/../src/core/${name}.cpp")
+endforeach()
+
 add_library(pushforward_core INTERFACE)
 target_include_directories(pushforward_core INTERFACE "${CMAKE_CURRENT_LIST_DIR}/../include")
 find_package(Threads REQUIRED)

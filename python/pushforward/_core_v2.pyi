@@ -17,6 +17,9 @@ simd_in_use: str
 compiler: str
 eigen: str
 openmp: int | None
+file_format: int
+activations: tuple[str, ...]
+limits: dict[str, tuple[int, int] | tuple[float, float]]
 
 def default_threads() -> int: ...
 @overload

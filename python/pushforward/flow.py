@@ -440,9 +440,7 @@ class Flow:
             density: Floats = self._core.log_prob(x, context=context, threads=self.num_threads)
             return density
         out = np.empty(len(x)) if out is None else checks.outputs(out, ((len(x),),))[0]
-        self._in_pieces(
-            lambda x, c: (self._core.log_prob(x, context=c, threads=self.num_threads),), x, context, (out,)
-        )
+        self._in_pieces(lambda x, c: (self._core.log_prob(x, context=c, threads=self.num_threads),), x, context, (out,))
         return out
 
     @staticmethod

@@ -230,9 +230,7 @@ def initialize(flow: Flow, rows: Rows) -> None:
     flow._set_standardization((shift, scale), (center, spread))
     flow._data_dtype = rows.x.dtype
     flow._initialized = True
-    flow._core.initialize_from_data(
-        some, context=some_conditions, weights=some_weights, threads=flow.num_threads
-    )
+    flow._core.initialize_from_data(some, context=some_conditions, weights=some_weights, threads=flow.num_threads)
 
 
 def _some(rows: Rows) -> tuple[Array, Array | None, Array | None]:

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "expect.hpp"
+#include "pushforward/data/supports.hpp"
 #include "pushforward/pushforward.hpp"
 
 namespace {
@@ -159,8 +160,9 @@ struct Trial {
                   {"layers", tried.layers(features)}}) {
     Random random(static_cast<std::uint64_t>(features * 100 + conditions));
     for (Index i = 0; i < flow.parameter_count(); ++i) flow.parameters()[i] = Scalar(random.uniform(-0.4, 0.4));
-    flow.set_standardization(random.uniforms<double>(dim, -1, 1), random.uniforms<double>(dim, 0.5, 3));
-    flow.set_context_standardization(random.uniforms<double>(context, 1, 2), random.uniforms<double>(context, 2, 3));
+    flow.stack().set_standardization(random.uniforms<double>(dim, -1, 1), random.uniforms<double>(dim, 0.5, 3));
+    flow.stack().set_context_standardization(random.uniforms<double>(context, 1, 2),
+                                             random.uniforms<double>(context, 2, 3));
     z = random.uniforms<Scalar>(rows * dim, -2, 2);
     condition = random.uniforms<Scalar>(rows * context, -2, 4);
   }
@@ -276,11 +278,11 @@ void adjoint(Trial<double>& trial, Direction direction) {
   Values<double> grad_input(input.size()), grad_condition(condition.size()), grad_parameters(start.size());
   const Table rows = table(input, trial.dim), conditions = table(condition, trial.context);
   const Table seed = table(seeds, trial.dim);
-  Flow<double>::Gradients gradients;
+  Gradients<double> gradients;
   gradients.input = {grad_input.data(), true};
   gradients.parameters = grad_parameters.data();
   if (trial.context > 0) gradients.context = {grad_condition.data(), true};
-  flow.vjp(direction, rows, &conditions, {&seed, log_det_seeds.data(), nullptr, 1}, gradients, 1);
+  engine::vjp(flow.stack(), direction, rows, &conditions, {&seed, log_det_seeds.data(), nullptr, 1}, gradients, 1);
   double analytical = 0, size = 1;
   const auto add = [&](const Values<double>& gradient, const Values<double>& step) {
     for (std::size_t i = 0; i < gradient.size(); ++i) {
@@ -390,9 +392,53 @@ void run(const Case& tried, Index dim, Index context) {
     }
   }
   // More tiles than gradient slots, the last one short.
-  const Trial<Scalar> trial(tried, dim, context, (kGradientSlots + 1) * kTileRows + 5);
+  const Trial<Scalar> trial(tried, dim, context, (kLeastGradientSlots + 1) * kTileRows + 5);
   bits(trial);
   called_at_once(trial);
+}
+
+// The slots of a gradient grow with the rows, up to what memory allows, and cover every tile once.
+void slots() {
+  constexpr Index kSmall = 1000;
+  static_assert(gradient_slots(1, kSmall) == 8 && gradient_slots(63, kSmall) == 8);
+  static_assert(gradient_slots(64, kSmall) == 16 && gradient_slots(128, kSmall) == 32);
+  static_assert(gradient_slots(256, kSmall) == 64 && gradient_slots(1 << 20, kSmall) == 64);
+  static_assert(gradient_slots(1 << 20, kMostSlotBytes / 16) == 16 && gradient_slots(1 << 20, kMostSlotBytes) == 8);
+  for (const Index tiles : {0, 1, 2, 7, 8, 9, 63, 64, 65, 200, 300})
+    for (const int threads : {1, 2, 3, 8, 64}) {
+      const SlotPlan plan(tiles, kSmall, threads);
+      std::vector<int> taken(static_cast<std::size_t>(tiles));
+      for (Index item = 0; item < plan.items(); ++item)
+        for (Index tile = plan.first_tile(item); tile < plan.end_tile(item); tile += plan.stride())
+          ++taken[static_cast<std::size_t>(tile)];
+      expect(std::all_of(taken.begin(), taken.end(), [](int times) { return times == 1; }), "slots",
+             "a tile is not added once");
+    }
+  // Sixteen slots, of which the last has fewer tiles.
+  bits(Trial<float>(kCases[2], 2, 1, 67 * kTileRows + 3));
+}
+
+// A row of weight 0 is not there, whatever it holds.
+void weights() {
+  Trial<double> trial(kCases[14], 2, 1, 70);  // the first feature is positive
+  auto x = trial.forward(1).values;
+  Values<double> w(trial.count(), 1.0), gradient[2];
+  w[3] = w[68] = 0;
+  double loss[2];
+  for (int i = 0; i < 2; ++i) {
+    gradient[i].resize(static_cast<std::size_t>(trial.flow.parameter_count()));
+    const Table rows = table(x, trial.dim), conditions = table(trial.condition, trial.context);
+    Seeds seeds;
+    seeds.weights = w.data();
+    seeds.normalizer = -68;
+    Gradients<double> gradients;
+    gradients.parameters = gradient[i].data();
+    loss[i] = engine::vjp(trial.flow.stack(), Direction::inverse, rows, &conditions, seeds, gradients, 1);
+    x[6] = -1;  // outside the support
+    x[137] = std::numeric_limits<double>::quiet_NaN();
+  }
+  expect(std::isfinite(loss[0]) && loss[0] == loss[1] && same_bits(gradient[0], gradient[1]), "weights",
+         "a row of weight 0 counts");
 }
 
 void adam() {
@@ -450,7 +496,7 @@ void bounds() {
 // An interval under a uniform base: the box [-1, 1], and its ends.
 void box() {
   const Json interval = {{"kind", "Interval"}, {"low", -3.0}, {"high", 1.0}};
-  const DataSide side({Support(interval)}, true);
+  const DataSide side({make_interval(interval, true)});
   expect(side.domain(0) == Domain::box, "box", "another domain");
   constexpr Index kRows = 5, kColumn = 0;
   alignas(64) double state[kTileRows] = {-1, -0.5, 0, 1, 1.5}, back[kTileRows];
@@ -500,6 +546,8 @@ int main() {
   bounds<float>();
   bounds<double>();
   box();
+  slots();
+  weights();
   adam();
   team();
   wrong_calls();

@@ -16,15 +16,15 @@ class DataSide {
  public:
   DataSide() = default;
 
-  DataSide(std::vector<Support> supports, bool uniform_base) : supports_(std::move(supports)) {
-    uniform_base_ = uniform_base;
+  // One support per feature.
+  explicit DataSide(std::vector<Support> supports) : supports_(std::move(supports)) {
     for (std::size_t i = 0; i < supports_.size(); ++i)
-      if (!supports_[i].is_real()) bounded_.push_back(static_cast<Index>(i));
+      if (supports_[i].bijection) bounded_.push_back(static_cast<Index>(i));
     set_standardization(std::vector<double>(supports_.size(), 0.0), std::vector<double>(supports_.size(), 1.0));
   }
 
   bool is_bounded() const { return !bounded_.empty(); }  // whether any feature is not real
-  Domain domain(Index feature) const { return support(feature).domain(uniform_base_); }
+  Domain domain(Index feature) const { return support(feature).domain; }
 
   // state = (y - shift) / scale, per feature; scale > 0. A box or a circle is none to shift and to scale.
   void set_standardization(const std::vector<double>& shift, const std::vector<double>& scale) {
@@ -45,7 +45,7 @@ class DataSide {
             bool* outside) const {
     pushforward::read(x, first, rows, to_standard_, columns, state, bad);
     std::fill_n(log_det, kTileRows, -log_scale_);
-    for_each_bounded(x.is_double, [&](auto type, Index i, const auto& h, const Support::Range& range) {
+    for_each_bounded(x.is_double, [&](auto type, Index i, const Bijection& h, const Support::Range& range) {
       using T = decltype(type);
       Scalar* to = state + columns[i] * kTileRows;
       for (Index row = 0; row < rows; ++row) {
@@ -55,7 +55,7 @@ class DataSide {
           outside[row] |= !bad[row];
           continue;
         }
-        const Place at = place(i, h, value);
+        const Standing at = stand(i, h, value);
         to[row] = static_cast<Scalar>(at.state);
         log_det[row] -= h.log_slope(at.y);
       }
@@ -66,7 +66,7 @@ class DataSide {
   template <class Scalar>
   void write(const Scalar* state, Index first, Index rows, const Index* columns, const bool* bad, Output to) const {
     pushforward::write(state, first, rows, width(), from_standard_, columns, bad, to);
-    for_each_bounded(to.is_double, [&](auto type, Index i, const auto& h, const Support::Range&) {
+    for_each_bounded(to.is_double, [&](auto type, Index i, const Bijection& h, const Support::Range&) {
       using T = decltype(type);
       const Scalar* from = state + columns[i] * kTileRows;
       const auto range = support(i).template writable<T>();
@@ -82,7 +82,7 @@ class DataSide {
   void start_forward_log_det(double* log_det) const { std::fill_n(log_det, kTileRows, log_scale_); }
   template <class Scalar>
   void add_forward_log_det(const Scalar* state, Index rows, const Index* columns, double* log_det) const {
-    for_each_bounded(true, [&](auto, Index i, const auto& h, const Support::Range&) {
+    for_each_bounded(true, [&](auto, Index i, const Bijection& h, const Support::Range&) {
       const Scalar* from = state + columns[i] * kTileRows;
       for (Index row = 0; row < rows; ++row) log_det[row] += h.log_slope(line(i, from[row]));
     });
@@ -94,7 +94,7 @@ class DataSide {
   void read_grad(const Table& dx, const double* dlog_det, bool is_double, Index first, Index rows, const Index* columns,
                  const Scalar* state, Scalar* dstate, bool* bad) const {
     pushforward::read(dx, first, rows, scale_grad_, columns, dstate, bad);
-    for_each_bounded(is_double, [&](auto type, Index i, const auto& h, const Support::Range&) {
+    for_each_bounded(is_double, [&](auto type, Index i, const Bijection& h, const Support::Range&) {
       const auto range = support(i).template writable<decltype(type)>();
       const double scale = from_standard_.factor[static_cast<std::size_t>(i)];
       for (Index row = 0; row < rows; ++row) {
@@ -113,12 +113,12 @@ class DataSide {
   void write_grad(const Scalar* dstate, const Scalar* dlog_det, const Table& x, Index first, Index rows,
                   const Index* columns, const bool* bad, Output dx) const {
     pushforward::write(dstate, first, rows, width(), unscale_grad_, columns, bad, dx);
-    for_each_bounded(x.is_double, [&](auto type, Index i, const auto& h, const Support::Range&) {
+    for_each_bounded(x.is_double, [&](auto type, Index i, const Bijection& h, const Support::Range&) {
       using T = decltype(type);
       const double factor = to_standard_.factor[static_cast<std::size_t>(i)];
       for (Index row = 0; row < rows; ++row) {
         if (bad[row]) continue;
-        const Place at = place(i, h, x.row<T>(first + row)[i * x.column_stride]);
+        const Standing at = stand(i, h, x.row<T>(first + row)[i * x.column_stride]);
         const double dy = static_cast<double>(dstate[columns[i] * kTileRows + row]) * factor;
         const double value = at.stopped ? 0 : (dy - static_cast<double>(dlog_det[row]) * h.bend(at.y)) / h.slope(at.y);
         const Index entry = (first + row) * width() + i;
@@ -137,30 +137,29 @@ class DataSide {
         const double value = value_of(x, first + row, i);
         y[(first + row) * width() + i] = std::isfinite(value) ? value : NAN;
       }
-    for_each_bounded(x.is_double, [&](auto, Index i, const auto& h, const Support::Range& range) {
+    for_each_bounded(x.is_double, [&](auto, Index i, const Bijection& h, const Support::Range& range) {
       for (Index row = 0; row < rows; ++row) {
         double& value = y[(first + row) * width() + i];
-        value = range.holds(value) ? h.inverse(std::clamp(value, support(i).low(), support(i).high())) : NAN;
+        value = range.holds(value) ? h.inverse(std::clamp(value, support(i).low, support(i).high)) : NAN;
       }
     });
   }
 
  private:
   // Where a value within its support is taken to stand.
-  struct Place {
+  struct Standing {
     double y, state;
     bool stopped;  // at the farthest state
   };
 
-  template <class Bijection>
-  Place place(Index feature, const Bijection& h, double value) const {
+  Standing stand(Index feature, const Bijection& h, double value) const {
     const double shift = from_standard_.shift[static_cast<std::size_t>(feature)],
                  scale = from_standard_.factor[static_cast<std::size_t>(feature)];
     // A bound of a float32 table is the rounded one, and may be a little outside.
-    const double y = h.inverse(std::clamp(value, support(feature).low(), support(feature).high()));
+    const double y = h.inverse(std::clamp(value, support(feature).low, support(feature).high));
     const double state = (y - shift) * to_standard_.factor[static_cast<std::size_t>(feature)];
-    if (Bijection::kLowEnd && state < -kFarthestState) return {shift - kFarthestState * scale, -kFarthestState, true};
-    if (Bijection::kHighEnd && state > kFarthestState) return {shift + kFarthestState * scale, kFarthestState, true};
+    if (h.low_is_infinite() && state < -kFarthestState) return {shift - kFarthestState * scale, -kFarthestState, true};
+    if (h.high_is_infinite() && state > kFarthestState) return {shift + kFarthestState * scale, kFarthestState, true};
     return {y, state, false};
   }
 
@@ -180,19 +179,16 @@ class DataSide {
   template <class F>
   void for_each_bounded(bool is_double, F&& f) const {
     for (const Index i : bounded_)
-      support(i).visit(uniform_base_, [&](const auto& h) {
-        if (is_double)
-          f(double(), i, h, support(i).template readable<double>());
-        else
-          f(float(), i, h, support(i).template readable<float>());
-      });
+      if (is_double)
+        f(double(), i, *support(i).bijection, support(i).template readable<double>());
+      else
+        f(float(), i, *support(i).bijection, support(i).template readable<float>());
   }
 
   const Support& support(Index feature) const { return supports_[static_cast<std::size_t>(feature)]; }
   Index width() const { return static_cast<Index>(supports_.size()); }
 
   std::vector<Support> supports_;
-  bool uniform_base_ = false;
   std::vector<Index> bounded_;  // features that are not real
   AffineMap to_standard_, from_standard_, scale_grad_, unscale_grad_;
   double log_scale_ = 0;  // sum of log scale over features

@@ -68,13 +68,14 @@ class ActNorm final : public Layer<Scalar> {
     }
   }
 
-  bool initialize(const double* mean, const double* deviation, Scalar* parameters) const override {
+  bool starts_from_data() const override { return true; }
+
+  void initialize(const double* mean, const double* deviation, Scalar* parameters) const override {
     for (Index i = 0; i < dim(); ++i) {
       const Index column = columns_[static_cast<std::size_t>(i)];
       parameters[i] = static_cast<Scalar>(deviation[column] > 0 ? std::log(deviation[column]) : 0.0);
       parameters[dim() + i] = static_cast<Scalar>(mean[column]);
     }
-    return true;
   }
 
  private:

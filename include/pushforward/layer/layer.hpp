@@ -46,11 +46,10 @@ class Layer {
   virtual void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache,
                    const TileGrad<Scalar>& grad, Scalar* scratch) const = 0;
 
-  // Layers that take their first parameters from data are given mean and standard deviation of each feature of their
-  // x side. Returns whether this is such a layer.
-  virtual bool initialize(const double* /*mean*/, const double* /*deviation*/, Scalar* /*parameters*/) const {
-    return false;
-  }
+  // Whether the layer's first parameters are taken from data, and then how: from mean and standard deviation of each
+  // column of the state on its x side.
+  virtual bool starts_from_data() const { return false; }
+  virtual void initialize(const double* /*mean*/, const double* /*deviation*/, Scalar* /*parameters*/) const {}
 };
 
 }  // namespace pushforward

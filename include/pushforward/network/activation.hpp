@@ -1,6 +1,7 @@
 // Activation functions of the networks: values, and the slope that the adjoint multiplies with.
 #pragma once
 
+#include <array>
 #include <cmath>
 
 #include "pushforward/tile/tile.hpp"
@@ -8,6 +9,17 @@
 namespace pushforward {
 
 enum class Activation { relu, silu, tanh, gelu, elu, leaky_relu };
+
+struct NamedActivation {
+  const char* name;
+  Activation activation;
+};
+inline constexpr std::array<NamedActivation, 6> kActivations{{{"relu", Activation::relu},
+                                                              {"silu", Activation::silu},
+                                                              {"tanh", Activation::tanh},
+                                                              {"gelu", Activation::gelu},
+                                                              {"elu", Activation::elu},
+                                                              {"leaky_relu", Activation::leaky_relu}}};
 
 // Whether the slope has to be kept beside the value; the others give theirs back from the value alone.
 constexpr bool keeps_slope(Activation activation) {
