@@ -119,4 +119,9 @@ class Flow {
   Stack<Scalar> stack_;
 };
 
+#ifdef PUSHFORWARD_COMPILED
+extern template class Flow<float>;
+extern template class Flow<double>;
+#endif
+
 }  // namespace pushforward

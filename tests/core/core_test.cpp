@@ -1,5 +1,5 @@
 // The laws of the core without Python, for the sanitizers to watch: round trips, adjoints, equal bits for any number of
-// threads, rows that are not finite, calls from several threads at once, the team of threads. Prints what fails and
+// threads, rows that are not finite, calls from several threads at once, the pool of threads. Prints what fails and
 // returns 1.
 #include <atomic>
 #include <chrono>
@@ -338,9 +338,9 @@ void called_at_once(const Trial<Scalar>& trial) {
   for (const bool same : equal) expect(same, trial.where, "calls at once disturb each other");
 }
 
-// More callers than the team takes up at a time, each asking for another number of threads, again and again, with and
-// without pauses in which helpers fall asleep: every item is done once, and nobody is where somebody else is.
-void team() {
+// More callers than the pool takes at a time, each asking for another number of threads, again and again, with and
+// without pauses in which helpers fall asleep: every item is done once, and no two threads have one number.
+void threads_share_items() {
   constexpr int kCallers = 24, kRounds = 200, kMostThreads = 9;
   std::atomic<int> wrong{0};
   const auto calls = [&](int caller) {
@@ -349,11 +349,11 @@ void team() {
       const Index count = (caller * 7 + round) % 40;
       std::vector<int> done(static_cast<std::size_t>(count));
       std::atomic<int> taken[kMostThreads] = {};
-      parallel_for(count, threads, [&](Index item, int seat) {
-        if (seat < 0 || seat >= threads || taken[seat].fetch_add(1) != 0) ++wrong;
+      parallel_for(count, threads, [&](Index item, int number) {
+        if (number < 0 || number >= threads || taken[number].fetch_add(1) != 0) ++wrong;
         ++done[static_cast<std::size_t>(item)];
         if (item % 16 == 3) std::this_thread::yield();
-        taken[seat].fetch_sub(1);
+        taken[number].fetch_sub(1);
       });
       for (const int times : done) wrong += times != 1;
       if (round % 32 == caller % 32) std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -362,9 +362,9 @@ void team() {
   std::vector<std::thread> callers;
   for (int caller = 0; caller < kCallers; ++caller) callers.emplace_back(calls, caller);
   for (auto& caller : callers) caller.join();
-  expect(wrong == 0, "team", "an item was not done once, or two threads had one seat");
+  expect(wrong == 0, "threads", "an item was not done once, or two threads had one number");
 
-  // Helpers come when they are asked for, from their sleep too.
+  // Helpers come when a call asks for them, from their sleep too.
   for (const int threads : {2, kMostThreads, 2, 3, kMostThreads}) {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
     std::atomic<int> here{0};
@@ -374,8 +374,29 @@ void team() {
       // until each thread has an item
       while (here < threads && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
     });
-    expect(std::chrono::steady_clock::now() < deadline, "team", "a helper did not come");
+    expect(std::chrono::steady_clock::now() < deadline, "threads", "a helper did not come");
   }
+}
+
+// What a body throws reaches the caller, wherever it is thrown, and the threads work on.
+void exceptions() {
+  for (const int threads : {1, 2, 3, 9})
+    for (Index thrown = 0; thrown < 40; ++thrown) {
+      std::atomic<int> done{0};
+      std::string caught;
+      try {
+        parallel_for(40, threads, [&](Index item, int) {
+          if (item >= thrown) throw std::runtime_error("item");
+          ++done;
+        });
+      } catch (const std::runtime_error& error) {
+        caught = error.what();
+      }
+      expect(caught == "item" && done <= thrown, "threads", "an exception did not reach the caller");
+      done = 0;
+      parallel_for(40, threads, [&](Index, int) { ++done; });
+      expect(done == 40, "threads", "an exception left something behind");
+    }
 }
 
 template <class Scalar>
@@ -549,7 +570,8 @@ int main() {
   slots();
   weights();
   adam();
-  team();
+  threads_share_items();
+  exceptions();
   wrong_calls();
   return report();
 }

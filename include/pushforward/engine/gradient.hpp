@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "pushforward/threads/arena.hpp"
 #include "pushforward/threads/parallel.hpp"
 
 namespace pushforward {

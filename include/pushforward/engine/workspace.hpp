@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "pushforward/threads/parallel.hpp"
+#include "pushforward/threads/arena.hpp"
 
 namespace pushforward {
 
