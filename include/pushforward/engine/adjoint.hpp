@@ -37,8 +37,8 @@ class Adjoint {
     const Index first = index * kTileRows;
     Tile<Scalar> tile = pass_.load(direction_, input_, first, work);
     if (seeds_.weights) clear_rows_without_weight(first, tile, work);
-    tile.keeps = true;
-    const Dropout dropout{seeds_.dropout, first};
+    tile.keeps_cache = true;
+    const DropoutKey dropout{seeds_.dropout, first};
     Scalar* cache = work.cache;
     for (std::size_t i = 0; i < stack_.layer_count(); ++i) {
       const std::size_t k = stack_.layer_on_way(direction_, i);

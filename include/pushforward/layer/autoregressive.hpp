@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "pushforward/layer/elementwise.hpp"
+#include "pushforward/layer/layer.hpp"
 #include "pushforward/network/network.hpp"
 
 namespace pushforward {

@@ -1,6 +1,9 @@
 // Some columns of the state on their way through a transform, whose parameters stand in tile columns of their own.
 #pragma once
 
+#include <vector>
+
+#include "pushforward/tile/tile.hpp"
 #include "pushforward/transform/transform.hpp"
 
 namespace pushforward {
@@ -36,7 +39,7 @@ class Elementwise {
     for (Index j = features.first; j < features.last; ++j) {
       const auto i = static_cast<std::size_t>(j);
       Cache<Scalar> here = cache_of(i, cache);
-      if (!tile.keeps) here.saved = nullptr;
+      if (!tile.keeps_cache) here.saved = nullptr;
       transform_->map(direction, domains_[i], tile.padded, here, tile.state + columns_[i] * kTileRows, tile.log_det);
     }
   }

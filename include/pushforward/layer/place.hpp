@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "pushforward/tile/domain.hpp"
-#include "pushforward/tile/tile.hpp"
+#include "pushforward/tile/sizes.hpp"
 
 namespace pushforward {
 

@@ -4,7 +4,7 @@
 #include <array>
 #include <cmath>
 
-#include "pushforward/tile/tile.hpp"
+#include "pushforward/tile/columns.hpp"
 
 namespace pushforward {
 

@@ -87,7 +87,7 @@ class Network {
   Index scratch_columns() const { return whole_lanes(widest_); }
 
   // Computes the outputs of some groups, those before them being done.
-  void evaluate(Groups groups, const Scalar* parameters, const Dropout& dropout, Index padded, Scalar* cache,
+  void evaluate(Groups groups, const Scalar* parameters, const DropoutKey& dropout, Index padded, Scalar* cache,
                 Scalar* output) const {
     for (std::size_t i = 0; i < stages_.size(); ++i) {
       const Stage& stage = stages_[i];
@@ -97,7 +97,7 @@ class Network {
         Scalar* values = column(cache, stage.values + first);
         Scalar* slopes = stage.slopes ? column(cache, *stage.slopes + first) : nullptr;
         activate(activation_, padded, count, column(cache, stage.source + first), values, slopes);
-        if (stage.drops && dropout.key) drop(dropout.part(i), dropout_, first, padded, count, values, slopes);
+        if (stage.drops && dropout.drops()) drop(dropout.part(i), dropout_, first, padded, count, values, slopes);
       }
       Scalar* target = stage.target ? column(cache, *stage.target) : output;
       const Scalar* residual = stage.residual ? column(cache, *stage.residual) : nullptr;

@@ -4,8 +4,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "pushforward/layer/layer.hpp"
 #include "pushforward/tile/domain.hpp"
+#include "pushforward/tile/tile.hpp"
 #include "pushforward/tile/vec.hpp"
 
 namespace pushforward {
