@@ -1,4 +1,4 @@
-"""The folders of the C++ core are floors: a header includes its own floor and lower ones, and nothing includes in a circle."""
+"""The folders of the C++ core are floors: a header includes its own floor and lower ones, and there is no circle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 CORE = Path(__file__).parents[1] / "include" / "pushforward"
 FLOORS = ("tile", "description", "threads", "network", "transform", "base", "layer", "data", "engine", "model")
 
-_INCLUDE = re.compile(r'^#include "pushforward/(.+)"$', re.M)
+_INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"(?:pushforward/)?|<pushforward/)([^">]+)[">]', re.M)
 
 
 def includes() -> dict[str, list[str]]:
@@ -44,6 +44,10 @@ def test_there_is_no_circle() -> None:
         assert free, f"a circle among {sorted(remaining)}"
         for header in free:
             del remaining[header]
+
+
+def test_exceptions_include_no_floor() -> None:
+    assert not includes()["error.hpp"]
 
 
 def test_included_headers_exist() -> None:
