@@ -1,4 +1,4 @@
-"""The folders of the C++ core are floors: a header includes its own floor and lower ones, and there is no circle."""
+"""The folders of the C++ core are floors: a header includes its own floor and lower ones, never in a circle."""
 
 from __future__ import annotations
 
