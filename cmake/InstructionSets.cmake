@@ -61,10 +61,16 @@ function(pushforward_add_level level)
 endfunction()
 
 if(architecture MATCHES "x86_64|AMD64" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
-  foreach(level v2 v3 v4)
+  set(PUSHFORWARD_LEVELS v2 v3 v4 CACHE STRING "Instruction sets to build modules for; a wheel has all")
+  foreach(level IN LISTS PUSHFORWARD_LEVELS)
+    if(NOT level MATCHES "^v[234]$")
+      message(FATAL_ERROR "PUSHFORWARD_LEVELS has '${level}'; v2, v3 and v4 are expected")
+    endif()
     pushforward_add_level(${level} ${flags_of_${level}})
   endforeach()
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  if(TARGET _core_v4
+     AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU"
+     AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     # GCC's own AVX-512 header warns about the registers it leaves undefined on purpose (GCC bug 105593).
     target_compile_options(_core_v4 PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)
   endif()
