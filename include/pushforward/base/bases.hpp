@@ -3,7 +3,9 @@
 
 #include <memory>
 
-#include "pushforward/base/base.hpp"
+#include "pushforward/base/normal.hpp"
+#include "pushforward/base/student_t.hpp"
+#include "pushforward/base/uniform.hpp"
 #include "pushforward/description/limits.hpp"
 #include "pushforward/description/registry.hpp"
 

@@ -39,12 +39,12 @@ class Adjoint {
     if (seeds_.weights) clear_rows_without_weight(first, tile, work);
     tile.keeps_cache = true;
     const DropoutKey dropout{seeds_.dropout, first};
-    Scalar* cache = work.cache;
+    Columns<Scalar> cache = work.cache;
     for (std::size_t i = 0; i < stack_.layer_count(); ++i) {
       const std::size_t k = stack_.layer_on_way(direction_, i);
       tile.dropout = dropout.part(k);
       stack_.layer(k).map(direction_, stack_.parameters_of(k), tile, cache);
-      cache += stack_.layer(k).cache_columns() * kTileRows;
+      cache = cache.from(stack_.layer(k).cache_columns());
     }
     std::fill_n(work.grad_log_det, kTileRows, Scalar(0));
     const std::size_t layers = stack_.layer_count();
@@ -56,18 +56,19 @@ class Adjoint {
       value = seed_by_density(first, tile, dbase, work);
 
     const bool wants_context = gradients_.context.data != nullptr;
-    if (wants_context) std::fill_n(work.grad_context, stack_.context() * kTileRows, Scalar(0));
-    TileGrad<Scalar> grad{work.grad_state, wants_context ? work.grad_context : nullptr, work.grad_log_det, nullptr};
+    if (wants_context) std::fill_n(work.grad_context.data(), stack_.context() * kTileRows, Scalar(0));
+    TileGrad<Scalar> grad{work.grad_state, wants_context ? work.grad_context : Columns<Scalar>(), work.grad_log_det,
+                          nullptr};
     for (std::size_t i = layers; i-- > 0;) {
       const std::size_t k = stack_.layer_on_way(direction_, i);
-      cache -= stack_.layer(k).cache_columns() * kTileRows;
+      cache = cache.from(-stack_.layer(k).cache_columns());
       grad.parameters = sum.part(stack_.offset(k), stack_.end(k));
       stack_.layer(k).vjp(direction_, stack_.parameters_of(k), tile, cache, grad, work.scratch);
     }
     if (gradients_.input.data) store_input_gradient(first, tile, work);
     if (wants_context)
-      write(work.grad_context, first, tile.rows, stack_.context(), stack_.context_grad(), stack_.context_columns(),
-            work.bad, gradients_.context);
+      write(work.grad_context.data(), first, tile.rows, stack_.context(), stack_.context_grad(),
+            stack_.context_columns(), work.bad, gradients_.context);
     return value;
   }
 
@@ -80,8 +81,8 @@ class Adjoint {
   void clear_rows_without_weight(Index first, const Tile<Scalar>& tile, Workspace<Scalar>& work) const {
     for (Index row = 0; row < tile.rows; ++row) {
       if (weight(first + row) != 0) continue;
-      for (Index i = 0; i < stack_.dim(); ++i) work.state[i * kTileRows + row] = Scalar(0);
-      for (Index i = 0; i < stack_.context(); ++i) work.context[i * kTileRows + row] = Scalar(0);
+      for (Index i = 0; i < stack_.dim(); ++i) work.state[i][row] = Scalar(0);
+      for (Index i = 0; i < stack_.context(); ++i) work.context[i][row] = Scalar(0);
       work.log_det[row] = 0;
       work.bad[row] = work.outside[row] = false;
     }
@@ -91,16 +92,17 @@ class Adjoint {
   void seed_by_results(Index first, const Tile<Scalar>& tile, Workspace<Scalar>& work) const {
     if (direction_ == Direction::forward)
       stack_.data_side().read_grad(*seeds_.output, seeds_.log_det, input_.is_double, first, tile.rows,
-                                   stack_.data_columns(), tile.state, work.grad_state, work.bad);
+                                   stack_.data_columns(), tile.state.data(), work.grad_state.data(), work.bad);
     else
-      read(*seeds_.output, first, tile.rows, stack_.identity(), stack_.latent_columns(), work.grad_state, work.bad);
+      read(*seeds_.output, first, tile.rows, stack_.identity(), stack_.latent_columns(), work.grad_state.data(),
+           work.bad);
     for (Index row = 0; row < tile.rows; ++row)
       work.grad_log_det[row] = static_cast<Scalar>(seeds_.log_det[first + row]);
     // NaN in the seeds of a bad row makes NaN of what depends on it: its own results, and every sum over rows.
     for (Index row = 0; row < tile.rows; ++row) {
       if (!work.bad[row]) continue;
       work.grad_log_det[row] = std::numeric_limits<Scalar>::quiet_NaN();
-      for (Index i = 0; i < stack_.dim(); ++i) work.grad_state[i * kTileRows + row] = work.grad_log_det[row];
+      for (Index i = 0; i < stack_.dim(); ++i) work.grad_state[i][row] = work.grad_log_det[row];
     }
   }
 
@@ -122,11 +124,11 @@ class Adjoint {
 
   void store_input_gradient(Index first, const Tile<Scalar>& tile, const Workspace<Scalar>& work) const {
     if (direction_ == Direction::forward)
-      write(work.grad_state, first, tile.rows, stack_.dim(), stack_.identity(), stack_.latent_columns(), work.bad,
-            gradients_.input);
+      write(work.grad_state.data(), first, tile.rows, stack_.dim(), stack_.identity(), stack_.latent_columns(),
+            work.bad, gradients_.input);
     else
-      stack_.data_side().write_grad(work.grad_state, work.grad_log_det, input_, first, tile.rows, stack_.data_columns(),
-                                    work.bad, gradients_.input);
+      stack_.data_side().write_grad(work.grad_state.data(), work.grad_log_det, input_, first, tile.rows,
+                                    stack_.data_columns(), work.bad, gradients_.input);
   }
 
   const Stack<Scalar>& stack_;

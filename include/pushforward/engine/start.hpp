@@ -33,14 +33,14 @@ Moments moments(const Stack<Scalar>& stack, std::size_t layer, const Table& x, c
     for (Index row = 0; row < tile.rows; ++row) share[row] = weights ? weights[first + row] : 1.0;
     for (Index i = 0; i < stack.dim(); ++i)
       for (Index row = 0; row < tile.rows; ++row)
-        if (std::abs(static_cast<double>(tile.state[i * kTileRows + row])) > farthest) share[row] = 0;
+        if (std::abs(static_cast<double>(tile.state[i][row])) > farthest) share[row] = 0;
     for (std::size_t k = stack.layer_count(); --k > layer;)
       stack.layer(k).map(Direction::inverse, stack.parameters_of(k), tile, work.cache);
     const auto at = static_cast<std::size_t>(index);
     for (Index row = 0; row < tile.rows; ++row) weight[at] += share[row];
     if (!(weight[at] > 0)) return;
     for (std::size_t i = 0; i < width; ++i) {
-      const Scalar* column = tile.state + static_cast<Index>(i) * kTileRows;
+      const Scalar* column = tile.state[static_cast<Index>(i)];
       double sum = 0, square = 0;
       for (Index row = 0; row < tile.rows; ++row)
         if (share[row] > 0) sum += share[row] * static_cast<double>(column[row]);

@@ -12,18 +12,19 @@ class Layer {
   virtual ~Layer() = default;
 
   virtual std::vector<ParameterBlock> parameters() const = 0;
-  // Tile columns that a map writes for its adjoint, and that an adjoint needs besides.
+  // The number of tile columns that a map needs, and keeps for its adjoint, and of those that the adjoint also needs.
   virtual Index cache_columns() const = 0;
   virtual Index scratch_columns() const = 0;
 
   // Moves the state in place and adds log|det| of the map just taken to log_det.
-  virtual void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache) const = 0;
-  // The adjoint of that map, from the cache it wrote and may now overwrite.
-  virtual void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache,
-                   const TileGrad<Scalar>& grad, Scalar* scratch) const = 0;
+  virtual void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile,
+                   Columns<Scalar> cache) const = 0;
+  // The adjoint of that map. The cache is as the map left it, and may be overwritten.
+  virtual void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Columns<Scalar> cache,
+                   const TileGrad<Scalar>& grad, Columns<Scalar> scratch) const = 0;
 
-  // Whether the layer's first parameters are taken from data, and then how: from mean and standard deviation of each
-  // column of the state on its x side.
+  // Whether the first parameters are computed from data, and how: from mean and standard deviation of each column of
+  // the state on the layer's x side.
   virtual bool starts_from_data() const { return false; }
   virtual void initialize(const double* /*mean*/, const double* /*deviation*/, Scalar* /*parameters*/) const {}
 };

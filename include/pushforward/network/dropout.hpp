@@ -1,4 +1,4 @@
-// Dropout (Srivastava et al. 2014): drops units of a network's hidden layers, by the key of the minibatch.
+// Dropout (Srivastava et al. 2014): drops units of a network's hidden layers, as the key of the minibatch says.
 #pragma once
 
 #include "pushforward/tile/columns.hpp"
@@ -6,14 +6,13 @@
 
 namespace pushforward {
 
-// Multiplies values and slopes of `columns` tile columns, the first of which is unit number `unit`, by 0 or by
-// 1 / (1 - rate).
+// Multiplies `count` columns of values and slopes, the first of which is unit number `unit`, by 0 or by 1 / (1 - rate).
 template <class Scalar>
-void drop(const DropoutKey& dropout, double rate, Index unit, Index padded, Index columns, Scalar* values,
-          Scalar* slopes) {
+void drop(const DropoutKey& dropout, double rate, Index unit, Index padded, Index count, Columns<Scalar> values,
+          Columns<Scalar> slopes) {
   const auto least = static_cast<std::uint32_t>(rate * 4294967296.0);
   const auto scale = static_cast<Scalar>(1 / (1 - rate));
-  for (Index column = 0; column < columns; ++column) {
+  for (Index column = 0; column < count; ++column) {
     const auto key = static_cast<std::uint32_t>(dropout.part(static_cast<std::uint64_t>(unit + column)).value >> 32);
     for (Index row = 0; row < padded; ++row) {
       // The finaliser of MurmurHash3
@@ -22,8 +21,8 @@ void drop(const DropoutKey& dropout, double rate, Index unit, Index padded, Inde
       bits = (bits ^ (bits >> 13)) * 0xc2b2ae35u;
       bits ^= bits >> 16;
       const Scalar factor = bits < least ? Scalar(0) : scale;
-      values[column * kTileRows + row] *= factor;
-      slopes[column * kTileRows + row] *= factor;
+      values[column][row] *= factor;
+      slopes[column][row] *= factor;
     }
   }
 }

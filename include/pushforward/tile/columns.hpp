@@ -30,22 +30,24 @@ class ColumnLayout {
   Index count_ = 0;
 };
 
-// A view of columns of a tile, each of kTileRows contiguous rows. It is a pointer that knows the distance from one
-// column to the next; how many columns there are is for its owner to know.
+// A view of columns of a tile, each of kTileRows contiguous rows: a pointer that knows the distance from one column to
+// the next. The number of columns is known to the code that laid them out.
 template <class T>
 class Columns {
  public:
   Columns() = default;
   explicit Columns(T* data) : data_(data) {}
-  // Columns to be written can be read.
+  // A view to read from, of columns that may be written.
   template <class U, class = std::enable_if_t<std::is_same_v<const U, T> && !std::is_same_v<U, T>>>
   Columns(Columns<U> other) : data_(other.data()) {}
 
-  // The first row of a column.
+  // A column, which begins at its first row.
   T* operator[](Index column) const { return data_ + column * kTileRows; }
+  // The columns of a region, and the columns from one on.
   Columns operator[](Region region) const { return from(region.first); }
-  // The columns from one on.
-  Columns from(Index column) const { return Columns(data_ + column * kTileRows); }
+  Columns from(Index column) const { return Columns((*this)[column]); }
+  // The same columns, from a row on.
+  Columns from_row(Index row) const { return Columns(data_ + row); }
 
   T* data() const { return data_; }
   explicit operator bool() const { return data_ != nullptr; }
@@ -54,11 +56,11 @@ class Columns {
   T* data_ = nullptr;
 };
 
-// Calls f(offset) for each lane block of `columns` tile columns.
+// Calls f(column, row) for each lane block of `count` columns.
 template <class F>
-inline void for_each_lanes(Index padded, Index columns, F&& f) {
-  for (Index column = 0; column < columns; ++column)
-    for (Index row = 0; row < padded; row += kLanes) f(column * kTileRows + row);
+inline void for_each_lanes(Index padded, Index count, F&& f) {
+  for (Index column = 0; column < count; ++column)
+    for (Index row = 0; row < padded; row += kLanes) f(column, row);
 }
 
 }  // namespace pushforward

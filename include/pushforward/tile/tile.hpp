@@ -8,26 +8,24 @@ namespace pushforward {
 
 enum class Direction { forward, inverse };  // z -> x, x -> z
 
-// A matrix of a tile is stored by columns of kTileRows rows each: element (row, column) is at
-// [column * kTileRows + row].
 template <class Scalar>
 struct Tile {
-  Index rows;                // rows that hold data, 1 ... kTileRows
-  Index padded;              // whole_lanes(rows): what kernels process; the rows beyond hold zeros on entry
-  Scalar* state;             // (kTileRows, dim), moved in place by each layer
-  const Scalar* context;     // (kTileRows, context)
-  double* log_det;           // (kTileRows,), each layer adds its own
-  DropoutKey dropout = {};   // of this layer, in training
-  bool keeps_cache = false;  // an adjoint follows: maps keep what it needs in the cache
+  Index rows;                     // rows that hold data, 1 ... kTileRows
+  Index padded;                   // whole_lanes(rows): what kernels process; the rows beyond `rows` begin as zeros
+  Columns<Scalar> state;          // (kTileRows, dim), moved in place by each layer
+  Columns<const Scalar> context;  // (kTileRows, context)
+  double* log_det;                // (kTileRows,), each layer adds its own
+  DropoutKey dropout = {};        // of this layer, in training
+  bool keeps_cache = false;       // an adjoint follows: maps keep what it needs in the cache
 };
 
-// The adjoint of a tile: derivatives of one scalar, written with a d before the name in the derivations.
+// The adjoint of a tile: derivatives of one scalar, the d-prefixed quantities of docs/derivations.md.
 template <class Scalar>
 struct TileGrad {
-  Scalar* state;          // (kTileRows, dim): by the layer's output on entry, by its input on return
-  Scalar* context;        // (kTileRows, context), added to; null if not wanted
-  const Scalar* log_det;  // (kTileRows,), zero in padded rows
-  Scalar* parameters;     // (parameters,), each is added to once; null if not wanted
+  Columns<Scalar> state;    // (kTileRows, dim): by the layer's output on entry, by its input on return
+  Columns<Scalar> context;  // (kTileRows, context), added to; null if not wanted
+  const Scalar* log_det;    // (kTileRows,), zero in padded rows
+  Scalar* parameters;       // (parameters,), each is added to once; null if not wanted
 };
 
 }  // namespace pushforward
