@@ -12,6 +12,7 @@
 #include "expect.hpp"
 #include "pushforward/data/supports.hpp"
 #include "pushforward/pushforward.hpp"
+#include "pushforward/transform/transforms.hpp"
 
 namespace {
 
@@ -462,6 +463,33 @@ void weights() {
          "a row of weight 0 counts");
 }
 
+// A program may add parts of its own, under names that are free.
+void own_part() {
+  transforms<double>().add("Shift", [](const Json&) { return transforms<double>().at("Additive")(kAdditive); });
+  const Json shift = {{"kind", "Shift"}};
+  const auto flow_of = [](const Json& transform) {
+    return Flow<double>({{"dim", 2},
+                         {"context", 0},
+                         {"base", {{"kind", "Normal"}}},
+                         {"layers", Json::array({coupling(transform, {3}, "tanh", 2, 0)})}});
+  };
+  auto ours = flow_of(shift), known = flow_of(kAdditive);
+  std::fill_n(ours.parameters(), ours.parameter_count(), 0.3);
+  std::fill_n(known.parameters(), known.parameter_count(), 0.3);
+  const Values<double> x{0.1, 0.2};
+  double density[2];
+  ours.log_prob(x.data(), 1, density);
+  known.log_prob(x.data(), 1, density + 1);
+  expect(density[0] == density[1], "registry", "a part of the program's own is not used");
+  bool refused = false;
+  try {
+    transforms<double>().add("Affine", transforms<double>().at("Additive"));
+  } catch (const std::invalid_argument&) {
+    refused = true;
+  }
+  expect(refused, "registry", "a name that is taken is given away");
+}
+
 void adam() {
   constexpr Index kCount = 2 * kParameterPiece + 3;
   const auto step = [](int threads) {
@@ -525,14 +553,16 @@ void box() {
   Values<double> x(kRows), seeds(kRows, 1.0), dlog_det(kRows, 2.0);
   double log_det[kTileRows];
   bool bad[kTileRows] = {}, outside[kTileRows] = {};
-  side.write(state, 0, kRows, &kColumn, bad, {x.data(), true});
+  side.write(Columns<double>(state), 0, kRows, &kColumn, bad, {x.data(), true});
   expect(same_bits(x, want), "box", "points are carried elsewhere");
-  side.read(table(x, 1), 0, kRows, &kColumn, back, log_det, bad, outside);
+  side.read(table(x, 1), 0, kRows, &kColumn, Columns<double>(back), log_det, bad, outside);
   for (Index row = 0; row < 4; ++row) expect(back[row] == state[row], "box", "a point does not come back");
   expect(back[4] == 1 && log_det[0] == -std::log(2.0), "box", "another log_det");
-  side.read_grad(table(seeds, 1), dlog_det.data(), true, 0, kRows, &kColumn, state, back, bad);
+  side.read_grad(table(seeds, 1), dlog_det.data(), true, 0, kRows, &kColumn, Columns<double>(state),
+                 Columns<double>(back), bad);
   for (Index row = 0; row < kRows; ++row) expect(back[row] == (row < 4 ? 2 : 0), "box", "another adjoint of forward");
-  side.write_grad(seeds.data(), dlog_det.data(), table(want, 1), 0, kRows, &kColumn, bad, {x.data(), true});
+  side.write_grad(Columns<double>(seeds.data()), dlog_det.data(), table(want, 1), 0, kRows, &kColumn, bad,
+                  {x.data(), true});
   for (const double dx : x) expect(dx == 0.5, "box", "another adjoint of inverse");
 }
 
@@ -569,6 +599,7 @@ int main() {
   box();
   slots();
   weights();
+  own_part();
   adam();
   threads_share_items();
   exceptions();

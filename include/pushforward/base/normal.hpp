@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "pushforward/base/base.hpp"
+#include "pushforward/description/json.hpp"
 
 namespace pushforward {
 
@@ -44,5 +45,11 @@ class Normal final : public Base<Scalar> {
   LatentFeatures features_;
   double constant_;
 };
+
+template <class Scalar>
+std::unique_ptr<Base<Scalar>> make_normal(const Json& description, const std::vector<Domain>& domains) {
+  json::expect_names(description, {"kind"});
+  return std::make_unique<Normal<Scalar>>(LatentFeatures(domains));
+}
 
 }  // namespace pushforward

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "pushforward/base/base.hpp"
+#include "pushforward/description/json.hpp"
 
 namespace pushforward {
 
@@ -110,5 +111,13 @@ class StudentT final : public Base<Scalar> {
   double df_;
   bool learned_;
 };
+
+template <class Scalar>
+std::unique_ptr<Base<Scalar>> make_student_t(const Json& description, const std::vector<Domain>& domains) {
+  json::expect_names(description, {"kind", "df", "learned"});
+  const bool learned = json::boolean_member(description, "learned");
+  const double df = json::number_member(description, "df", learned ? limits::kLearnedDegrees : limits::kDegrees);
+  return std::make_unique<StudentT<Scalar>>(LatentFeatures(domains), df, learned);
+}
 
 }  // namespace pushforward

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "pushforward/base/base.hpp"
+#include "pushforward/description/json.hpp"
 
 namespace pushforward {
 
@@ -33,5 +34,11 @@ class Uniform final : public Base<Scalar> {
  private:
   LatentFeatures features_;
 };
+
+template <class Scalar>
+std::unique_ptr<Base<Scalar>> make_uniform(const Json& description, const std::vector<Domain>& domains) {
+  json::expect_names(description, {"kind"});
+  return std::make_unique<Uniform<Scalar>>(LatentFeatures(domains));
+}
 
 }  // namespace pushforward

@@ -67,8 +67,8 @@ class Adjoint {
     }
     if (gradients_.input.data) store_input_gradient(first, tile, work);
     if (wants_context)
-      write(work.grad_context.data(), first, tile.rows, stack_.context(), stack_.context_grad(),
-            stack_.context_columns(), work.bad, gradients_.context);
+      write_columns(work.grad_context, first, tile.rows, stack_.context(), stack_.context_grad(),
+                    stack_.context_columns(), work.bad, gradients_.context);
     return value;
   }
 
@@ -92,10 +92,10 @@ class Adjoint {
   void seed_by_results(Index first, const Tile<Scalar>& tile, Workspace<Scalar>& work) const {
     if (direction_ == Direction::forward)
       stack_.data_side().read_grad(*seeds_.output, seeds_.log_det, input_.is_double, first, tile.rows,
-                                   stack_.data_columns(), tile.state.data(), work.grad_state.data(), work.bad);
+                                   stack_.data_columns(), tile.state, work.grad_state, work.bad);
     else
-      read(*seeds_.output, first, tile.rows, stack_.identity(), stack_.latent_columns(), work.grad_state.data(),
-           work.bad);
+      read_columns(*seeds_.output, first, tile.rows, stack_.identity(), stack_.latent_columns(), work.grad_state,
+                   work.bad);
     for (Index row = 0; row < tile.rows; ++row)
       work.grad_log_det[row] = static_cast<Scalar>(seeds_.log_det[first + row]);
     // NaN in the seeds of a bad row makes NaN of what depends on it: its own results, and every sum over rows.
@@ -124,11 +124,11 @@ class Adjoint {
 
   void store_input_gradient(Index first, const Tile<Scalar>& tile, const Workspace<Scalar>& work) const {
     if (direction_ == Direction::forward)
-      write(work.grad_state.data(), first, tile.rows, stack_.dim(), stack_.identity(), stack_.latent_columns(),
-            work.bad, gradients_.input);
+      write_columns(work.grad_state, first, tile.rows, stack_.dim(), stack_.identity(), stack_.latent_columns(),
+                    work.bad, gradients_.input);
     else
-      stack_.data_side().write_grad(work.grad_state.data(), work.grad_log_det, input_, first, tile.rows,
-                                    stack_.data_columns(), work.bad, gradients_.input);
+      stack_.data_side().write_grad(work.grad_state, work.grad_log_det, input_, first, tile.rows, stack_.data_columns(),
+                                    work.bad, gradients_.input);
   }
 
   const Stack<Scalar>& stack_;

@@ -23,8 +23,8 @@ class Pass {
     std::fill_n(work.outside, kTileRows, false);
     start(rows, work);
     if (stack_.context() > 0)
-      read(*context_, first, rows, stack_.context_to_standard(), stack_.context_columns(), work.context.data(),
-           work.bad);
+      read_columns(*context_, first, rows, stack_.context_to_standard(), stack_.context_columns(), work.context,
+                   work.bad);
     if (stack_.data_side().is_bounded())
       for (Index row = 0; row < rows; ++row) {
         work.outside[row] &= !work.bad[row];
@@ -37,11 +37,10 @@ class Pass {
   Tile<Scalar> load(Direction direction, const Table& input, Index first, Workspace<Scalar>& work) const {
     return begin(first, input.rows, work, [&](Index rows, Workspace<Scalar>& to) {
       if (direction == Direction::forward) {
-        read(input, first, rows, stack_.identity(), stack_.latent_columns(), to.state.data(), to.bad);
+        read_columns(input, first, rows, stack_.identity(), stack_.latent_columns(), to.state, to.bad);
         stack_.data_side().start_forward_log_det(to.log_det);
       } else {
-        stack_.data_side().read(input, first, rows, stack_.data_columns(), to.state.data(), to.log_det, to.bad,
-                                to.outside);
+        stack_.data_side().read(input, first, rows, stack_.data_columns(), to.state, to.log_det, to.bad, to.outside);
       }
     });
   }
@@ -49,10 +48,10 @@ class Pass {
   void store(Direction direction, const Tile<Scalar>& tile, Index first, const Workspace<Scalar>& work,
              Output to) const {
     if (direction == Direction::forward)
-      stack_.data_side().write(tile.state.data(), first, tile.rows, stack_.data_columns(), work.bad, to);
+      stack_.data_side().write(tile.state, first, tile.rows, stack_.data_columns(), work.bad, to);
     else
-      write(tile.state.data(), first, tile.rows, stack_.dim(), stack_.identity(), stack_.latent_columns(), work.bad,
-            to);
+      write_columns(tile.state, first, tile.rows, stack_.dim(), stack_.identity(), stack_.latent_columns(), work.bad,
+                    to);
   }
 
   void base_log_prob(const Tile<Scalar>& tile, Workspace<Scalar>& work) const {
@@ -96,7 +95,7 @@ class Pass {
       }
       if (direction == Direction::inverse && results.log_prob) base_log_prob(tile, work);
       if (direction == Direction::forward && (results.log_det || results.log_prob))
-        stack_.data_side().add_forward_log_det(tile.state.data(), tile.rows, stack_.data_columns(), work.log_det);
+        stack_.data_side().add_forward_log_det(tile.state, tile.rows, stack_.data_columns(), work.log_det);
       if (results.output.data) store(direction, tile, first, work, results.output);
       if (results.log_det) copy_rows(work.log_det, work.bad, tile.rows, results.log_det + first);
       if (results.log_prob) {

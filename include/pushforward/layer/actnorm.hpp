@@ -4,7 +4,9 @@
 
 #include <cmath>
 
+#include "pushforward/description/json.hpp"
 #include "pushforward/layer/layer.hpp"
+#include "pushforward/layer/place.hpp"
 
 namespace pushforward {
 
@@ -84,5 +86,11 @@ class ActNorm final : public Layer<Scalar> {
 
   std::vector<Index> columns_;
 };
+
+template <class Scalar>
+std::unique_ptr<Layer<Scalar>> make_actnorm(const Json& description, const Place& place) {
+  json::expect_names(description, {"kind"});
+  return std::make_unique<ActNorm<Scalar>>(place.lines());
+}
 
 }  // namespace pushforward

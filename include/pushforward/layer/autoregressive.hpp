@@ -9,7 +9,10 @@
 #include "pushforward/layer/elementwise.hpp"
 #include "pushforward/layer/feature_inputs.hpp"
 #include "pushforward/layer/layer.hpp"
+#include "pushforward/layer/place.hpp"
 #include "pushforward/network/network.hpp"
+#include "pushforward/network/networks.hpp"
+#include "pushforward/transform/transforms.hpp"
 
 namespace pushforward {
 
@@ -136,5 +139,37 @@ class Autoregressive final : public Layer<Scalar> {
   Region transposed_ = scratch_.take(network_.scratch_columns());
   Region dnetwork_ = scratch_.take(network_.cache_columns());
 };
+
+template <class Scalar>
+std::unique_ptr<Layer<Scalar>> make_autoregressive(const Json& description, const Place& place) {
+  json::expect_names(description,
+                     {"kind", "transform", "conditioner", "order", "degrees", "one_pass", "passes", "units"});
+  const auto numbers = json::integers_member(description, "passes", 0, static_cast<Index>(place.columns.size()) - 1);
+  if (numbers.size() != place.columns.size())
+    throw std::invalid_argument("an autoregressive layer needs the pass of each feature");
+  std::vector<std::vector<Index>> passes(static_cast<std::size_t>(*std::max_element(numbers.begin(), numbers.end())) +
+                                         1);
+  for (std::size_t i = 0; i < numbers.size(); ++i)
+    passes[static_cast<std::size_t>(numbers[i])].push_back(place.columns[i]);
+  for (const auto& pass : passes)
+    if (pass.empty()) throw std::invalid_argument("an autoregressive layer has a pass without features");
+  HiddenUnits units;
+  for (const Json& layer : json::array_member(description, "units")) {
+    std::vector<Index> ends;
+    for (const Index count : json::integers(layer, "units", 0, limits::kWidth.high))
+      ends.push_back((ends.empty() ? 0 : ends.back()) + count);
+    if (ends.size() != passes.size())
+      throw std::invalid_argument("an autoregressive layer needs the number of units of each pass");
+    units.push_back(std::move(ends));
+  }
+  const auto one_pass = json::string_member(description, "one_pass");
+  if (one_pass != "inverse" && one_pass != "forward")
+    throw std::invalid_argument("unknown direction " + json::quote(one_pass));
+  const Json& conditioner = json::member(description, "conditioner");
+  return std::make_unique<Autoregressive<Scalar>>(
+      passes, place.domains, place.context, one_pass == "inverse" ? Direction::inverse : Direction::forward,
+      transform_of<Scalar>(description),
+      [&](const NetworkPorts& ports) { return networks<Scalar>().of(conditioner)(conditioner, ports, &units); });
+}
 
 }  // namespace pushforward

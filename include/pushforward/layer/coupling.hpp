@@ -8,7 +8,10 @@
 #include "pushforward/layer/elementwise.hpp"
 #include "pushforward/layer/feature_inputs.hpp"
 #include "pushforward/layer/layer.hpp"
+#include "pushforward/layer/place.hpp"
 #include "pushforward/network/network.hpp"
+#include "pushforward/network/networks.hpp"
+#include "pushforward/transform/transforms.hpp"
 
 namespace pushforward {
 
@@ -108,5 +111,21 @@ class Coupling final : public Layer<Scalar> {
   Region transposed_ = scratch_.take(network_.scratch_columns());
   Region kept_dtheta_ = scratch_.take(kept_.theta_columns());
 };
+
+template <class Scalar>
+std::unique_ptr<Layer<Scalar>> make_coupling(const Json& description, const Place& place) {
+  json::expect_names(description, {"kind", "transform", "conditioner", "mask", "unconditional", "kept"});
+  const auto mask = json::booleans_member(description, "kept");
+  if (mask.size() != place.columns.size()) throw std::invalid_argument("a coupling's mask needs one entry per feature");
+  std::vector<Index> kept, moved;
+  for (std::size_t i = 0; i < mask.size(); ++i) (mask[i] ? kept : moved).push_back(place.columns[i]);
+  if (moved.empty()) throw std::invalid_argument("a coupling's mask keeps every feature");
+  const Json& conditioner = json::member(description, "conditioner");
+  return std::make_unique<Coupling<Scalar>>(
+      kept, moved, place.domains, place.context,
+      description.contains("unconditional") && json::boolean_member(description, "unconditional"),
+      transform_of<Scalar>(description),
+      [&](const NetworkPorts& ports) { return networks<Scalar>().of(conditioner)(conditioner, ports, nullptr); });
+}
 
 }  // namespace pushforward

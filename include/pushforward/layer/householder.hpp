@@ -2,7 +2,9 @@
 // with H = I - 2 v v^T / (v^T v). The map is orthogonal: its inverse is its transpose, and its log-determinant is 0.
 #pragma once
 
+#include "pushforward/description/json.hpp"
 #include "pushforward/layer/layer.hpp"
+#include "pushforward/layer/place.hpp"
 
 namespace pushforward {
 
@@ -95,5 +97,12 @@ class Householder final : public Layer<Scalar> {
   ColumnLayout scratch_;
   Region dv_ = scratch_.take(dim() / kTileRows + 1);  // (dim,), of one reflection
 };
+
+template <class Scalar>
+std::unique_ptr<Layer<Scalar>> make_householder(const Json& description, const Place& place) {
+  json::expect_names(description, {"kind", "count"});
+  return std::make_unique<Householder<Scalar>>(place.lines(),
+                                               json::integer_member(description, "count", limits::kReflections));
+}
 
 }  // namespace pushforward

@@ -9,7 +9,9 @@
 
 #include <cmath>
 
+#include "pushforward/description/json.hpp"
 #include "pushforward/layer/layer.hpp"
+#include "pushforward/layer/place.hpp"
 #include "pushforward/tile/panel.hpp"
 
 namespace pushforward {
@@ -188,5 +190,11 @@ class Lu final : public Layer<Scalar> {
   Region dv_ = scratch_.take(dim());
   Region transposed_ = scratch_.take(whole_lanes(dim()));  // x or v
 };
+
+template <class Scalar>
+std::unique_ptr<Layer<Scalar>> make_lu(const Json& description, const Place& place) {
+  json::expect_names(description, {"kind", "order", "indices"});
+  return std::make_unique<Lu<Scalar>>(place.lines());
+}
 
 }  // namespace pushforward

@@ -1,6 +1,7 @@
 // x = z + t: the volume-preserving coupling of NICE (Dinh, Krueger, Bengio 2014, section 3.2).
 #pragma once
 
+#include "pushforward/description/json.hpp"
 #include "pushforward/transform/transform.hpp"
 
 namespace pushforward {
@@ -34,5 +35,11 @@ struct Additive {
     return dz;
   }
 };
+
+template <class Scalar>
+std::unique_ptr<Transform<Scalar>> make_additive(const Json& description) {
+  json::expect_names(description, {"kind"});
+  return std::make_unique<LineTransform<Scalar, Additive<Scalar>>>(Additive<Scalar>());
+}
 
 }  // namespace pushforward

@@ -3,6 +3,7 @@
 // Without a bound, one large output of a network overflows the exponential and ends a fit.
 #pragma once
 
+#include "pushforward/description/json.hpp"
 #include "pushforward/transform/transform.hpp"
 
 namespace pushforward {
@@ -70,5 +71,12 @@ class Affine {
 
   Scalar inverse_bound_;
 };
+
+template <class Scalar>
+std::unique_ptr<Transform<Scalar>> make_affine(const Json& description) {
+  json::expect_names(description, {"kind", "max_log_scale"});
+  return std::make_unique<LineTransform<Scalar, Affine<Scalar>>>(
+      Affine<Scalar>(json::number_member(description, "max_log_scale", limits::kMaxLogScale)));
+}
 
 }  // namespace pushforward

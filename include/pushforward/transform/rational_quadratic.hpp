@@ -13,6 +13,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "pushforward/description/json.hpp"
 #include "pushforward/transform/transform.hpp"
 
 namespace pushforward {
@@ -425,5 +426,34 @@ class RationalQuadratic final : public Transform<Scalar> {
   SplineKernel<Scalar, Domain::box, 0> box_;
   SplineKernel<Scalar, Domain::circle, 0> circle_;
 };
+
+template <class Scalar>
+std::unique_ptr<Transform<Scalar>> make_rational_quadratic(const Json& description) {
+  json::expect_names(description, {"kind", "bins", "bound", "min_width", "min_height", "min_slope", "scheme"});
+  SplineScheme scheme = SplineScheme::floor;
+  if (description.contains("scheme")) {
+    const auto name = json::string_member(description, "scheme");
+    if (name == "clip")
+      scheme = SplineScheme::clip;
+    else if (name != "floor")
+      throw std::invalid_argument("unknown scheme " + json::quote(name));
+  }
+  const SplineOptions options{json::integer_member(description, "bins", limits::kBins),
+                              json::number_member(description, "bound", limits::kBound),
+                              json::number_member(description, "min_width", limits::kFraction),
+                              json::number_member(description, "min_height", limits::kFraction),
+                              json::number_member(description, "min_slope", limits::kFraction),
+                              scheme};
+  switch (options.bins) {
+    case 4:
+      return std::make_unique<RationalQuadratic<Scalar, 4>>(options);
+    case 8:
+      return std::make_unique<RationalQuadratic<Scalar, 8>>(options);
+    case 16:
+      return std::make_unique<RationalQuadratic<Scalar, 16>>(options);
+    default:
+      return std::make_unique<RationalQuadratic<Scalar, 0>>(options);
+  }
+}
 
 }  // namespace pushforward
