@@ -22,7 +22,8 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.path import Path  # noqa: E402
 from pushforward import plot  # noqa: E402
 from pushforward.plot import _common, _smooth  # noqa: E402
-from pushforward.plot._common import BLUE, BLUE_TINTS, VERMILION, Span  # noqa: E402
+from pushforward._figure import BLUE, BLUE_TINTS, VERMILION  # noqa: E402
+from pushforward.plot._common import Span  # noqa: E402
 
 PNG = b"\x89PNG"
 
