@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pushforward import _checks
-from pushforward._fit.history import History
+from pushforward._fit.history import History, from_json, to_json
 from pushforward._io import files, rows
 from pushforward._model import description, presets, supports, threads
 from pushforward._model.bases import BASES, Base, Normal
@@ -790,7 +790,7 @@ class Flow:
         >>> bool((twin.parameters == flow.parameters).all())
         True
         """
-        files.save(path, self._state, self._training())
+        files.save(path, self._state, to_json(self.history))
 
     @classmethod
     def load(cls, path: PathLike) -> Flow:
@@ -814,18 +814,10 @@ class Flow:
             If it is missing or cannot be read.
         """
         state, training = files.load(path)
-        with files.reading(path):
-            history = None if training is None else History.from_json(training)
-        return cls._of(state, history)
-
-    @classmethod
-    def _of(cls, state: State, history: History | None) -> Flow:
         flow = cls.__new__(cls)
-        flow._state, flow.history = state, history
+        with files.reading(path):
+            flow._state, flow.history = state, from_json(training)
         return flow
-
-    def _training(self) -> dict[str, Any] | None:
-        return None if self.history is None else self.history.to_json()
 
     def astype(self, dtype: npt.DTypeLike) -> Flow:
         """Return a copy whose parameters, and the arithmetic inside, have another precision.
@@ -850,7 +842,7 @@ class Flow:
         >>> Flow(2, seed=0).astype("float64").dtype
         dtype('float64')
         """
-        content, tensors = files.content_of(self._state, self._training())
+        content, tensors = files.content_of(self._state, to_json(self.history))
         content["model"] = {**content["model"], "dtype": description.precision(dtype)}
         for name in self.named_parameters():
             tensors[name] = tensors[name].astype(content["model"]["dtype"])
@@ -859,14 +851,13 @@ class Flow:
         return copy
 
     def __getstate__(self) -> dict[str, Any]:
-        content, tensors = files.content_of(self._state, self._training())
+        content, tensors = files.content_of(self._state, to_json(self.history))
         copies = {name: values.copy() for name, values in tensors.items()}
         return {"content": content, "tensors": copies, "threads": self._state.threads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # As it comes back from a file: nothing shared with another flow, lists for tuples.
         content: dict[str, Any] = json.loads(json.dumps(state["content"]))
-        training = files.training_of(content)
         self._state = files.restore(content, state["tensors"])
         self._state.threads = state["threads"]
-        self.history = None if training is None else History.from_json(training)
+        self.history = from_json(files.training_of(content))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pushforward._fit.history import History
+from pushforward._fit import history
 from pushforward._fit.progress import Progress
 from pushforward._io import files
 from pushforward._model.state import State
@@ -40,7 +40,7 @@ class Checkpoint:
 def write(path: PathLike, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all."""
     progress = checkpoint.progress
-    content, tensors = files.content_of(checkpoint.state, progress.history.to_json())
+    content, tensors = files.content_of(checkpoint.state, history.to_json(progress.history))
     content[_KIND] = {"state": progress.to_json(), "settings": checkpoint.settings}
     files.write(path, content, {**tensors, **{_PREFIX + name: array for name, array in progress.arrays().items()}})
 
@@ -58,12 +58,12 @@ def read(path: PathLike, like: State) -> Checkpoint:
                 raise ValueError(f"{path!s} is of a flow with {name}={model.get(name)!r}; this one has {value!r}")
         arrays = {name[len(_PREFIX) :]: tensors.pop(name) for name in list(tensors) if name.startswith(_PREFIX)}
         state = files.restore(content, tensors)
-        training = files.training_of(content)
-        if training is None:
+        epochs = history.from_json(files.training_of(content))
+        if epochs is None:
             raise FileFormatError("the history is missing")
         for name, values in arrays.items():
             shape, dtype = state.parameters.shape, state.dtype
             if values.shape != shape or values.dtype != dtype or not np.isfinite(values).all():
                 raise FileFormatError(f"tensor {_PREFIX}{name} is damaged")
-        progress = Progress.read(entry["state"], arrays, History.from_json(training))
+        progress = Progress.read(entry["state"], arrays, epochs)
     return Checkpoint(state, progress, entry["settings"])

@@ -121,26 +121,31 @@ class History:
             raise ImportError(NEEDS_MATPLOTLIB) from None
         return curves.draw(self, ax)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the history in JSON's types; NaN, which JSON lacks, becomes null."""
-        epochs = [
-            {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in vars(epoch).items()}
-            for epoch in self
-        ]
-        return {"stopped": self.stopped, "best_epoch": self.best_epoch, "epochs": epochs}
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> History:
-        """Turn the result of `to_json` back; raise FileFormatError if it is none."""
-        epochs, best, stopped = (value.get(name) for name in ("epochs", "best_epoch", "stopped"))
-        names = set(Epoch.__dataclass_fields__)
-        if not isinstance(epochs, list) or not all(isinstance(e, dict) and set(e) == names for e in epochs):
-            raise FileFormatError("the history has no epochs, or damaged ones")
-        if not all(x is None or type(x) in (int, float) for epoch in epochs for x in epoch.values()):
-            raise FileFormatError("the history has an epoch with a value that is no number")
-        if not isinstance(stopped, str) or type(best) is not int or not 0 <= best <= len(epochs):
-            raise FileFormatError("the history's best epoch is none of its epochs")
-        null_is_nan: list[dict[str, Any]] = [
-            {name: math.nan if x is None else x for name, x in epoch.items()} for epoch in epochs
-        ]
-        return cls([Epoch(**epoch) for epoch in null_is_nan], best, stopped)
+def to_json(history: History | None) -> dict[str, Any] | None:
+    """Return a history in JSON's types; NaN, which JSON lacks, becomes null."""
+    if history is None:
+        return None
+    epochs = [
+        {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in vars(epoch).items()}
+        for epoch in history
+    ]
+    return {"stopped": history.stopped, "best_epoch": history.best_epoch, "epochs": epochs}
+
+
+def from_json(value: dict[str, Any] | None) -> History | None:
+    """Turn the result of `to_json` back; raise FileFormatError if it is none."""
+    if value is None:
+        return None
+    epochs, best, stopped = (value.get(name) for name in ("epochs", "best_epoch", "stopped"))
+    names = set(Epoch.__dataclass_fields__)
+    if not isinstance(epochs, list) or not all(isinstance(e, dict) and set(e) == names for e in epochs):
+        raise FileFormatError("the history has no epochs, or damaged ones")
+    if not all(x is None or type(x) in (int, float) for epoch in epochs for x in epoch.values()):
+        raise FileFormatError("the history has an epoch with a value that is no number")
+    if not isinstance(stopped, str) or type(best) is not int or not 0 <= best <= len(epochs):
+        raise FileFormatError("the history's best epoch is none of its epochs")
+    null_is_nan: list[dict[str, Any]] = [
+        {name: math.nan if x is None else x for name, x in epoch.items()} for epoch in epochs
+    ]
+    return History([Epoch(**epoch) for epoch in null_is_nan], best, stopped)

@@ -203,9 +203,9 @@ def autoregressive(
         return elementwise(model, spline, without_inputs(network, conditioner.activation))
     groups, blocks = sorted_network(network, passes, model.context)
     degrees = tuple(groups.values())
-    if isinstance(conditioner, ResNet):
+    if len(conditioner.widths) < len(degrees):
         if len(set(degrees)) > 1:
             raise ValueError(f"{network[0].path}: the residual network's layers have units of different degrees")
-        degrees = degrees[:1]
+        degrees = degrees[: len(conditioner.widths)]
     given = None if usual_degrees(degrees, passes) else degrees
     return Piece(Autoregressive(spline, conditioner, order_of(passes), given), blocks)
