@@ -63,7 +63,7 @@ def pushforward(case: Case, threads: int) -> Contender:
 
     def step() -> None:
         # What Flow.fit does with a minibatch.
-        norm = flow._core.loss_and_grad(batch, gradient, threads=threads)[1]
+        norm = flow._state.core.loss_and_grad(batch, gradient, threads=threads)[1]
         adam.update(flow.parameters, gradient, RATE, 5.0, threads, norm=norm)
 
     calls = {

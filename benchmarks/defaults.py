@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 from pushforward import Adam, Flow, maf, neural_spline, nice, realnvp
-from pushforward.layers import Layer
-from pushforward.training import default_optimizer
+from pushforward._fit.options import default_optimizer
+from pushforward._model.layers import Layer
 
 UCI = ("protein", "kin40k", "pumadyn32nm", "parkinsons", "skillcraft", "wine")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from environment import describe
 from pushforward import Adam, Circle, Flow, Interval, Positive, Real, neural_spline
-from pushforward.supports import Support
+from pushforward._model.supports import Support
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import cross_val_score
 

@@ -34,7 +34,7 @@ def step_of(dim: int, layers: int, rows: int, threads: int, bins: int = 0) -> Ca
     adam, gradient = Adam(1e-6), np.empty_like(flow.parameters)
 
     def step() -> None:
-        norm = flow._core.loss_and_grad(x, gradient, threads=threads)[1]
+        norm = flow._state.core.loss_and_grad(x, gradient, threads=threads)[1]
         adam.update(flow.parameters, gradient, 1e-6, 5.0, threads, norm=norm)
 
     return step

@@ -36,7 +36,7 @@ def time_case(case: dict[str, int], dtype: str, threads: int) -> dict[str, float
     batch, adam, gradient = x[: case["rows"]], Adam(1e-6), np.empty_like(flow.parameters)
 
     def step() -> None:
-        norm = flow._core.loss_and_grad(batch, gradient, threads=threads)[1]
+        norm = flow._state.core.loss_and_grad(batch, gradient, threads=threads)[1]
         adam.update(flow.parameters, gradient, 1e-6, 5.0, threads, norm=norm)
 
     return {

@@ -24,7 +24,8 @@ from pushforward import (
     nice,
     realnvp,
 )
-from pushforward.layers import Base, Layer
+from pushforward._model.bases import Base
+from pushforward._model.layers import Layer
 
 NET = MLP(hidden=(7, 5), activation="tanh")
 SPLINE = RationalQuadratic(bins=5)

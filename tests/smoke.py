@@ -14,7 +14,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
-from pushforward import Flow, build_info, files, neural_spline, simd_level
+from pushforward import Flow, build_info, neural_spline, simd_level
+from pushforward._io import files
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -571,7 +571,7 @@ def test_kinds_of_parquet_columns(folder: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from decimal import Decimal
 
-    from pushforward import tables
+    from pushforward._io import tables
 
     parquet(
         "kinds.parquet",

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from pushforward import Flow
+from pushforward._model.layers import LU
 from pushforward.convert import from_nflows, from_zuko
-from pushforward.layers import LU
 
 try:
     with warnings.catch_warnings():

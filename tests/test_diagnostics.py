@@ -22,12 +22,14 @@ from pushforward import (
     Report,
     StudentT,
     Uniform,
-    diagnostics,
     neural_spline,
 )
-from pushforward.distributions import Uniformity
-from pushforward.history import Epoch
-from pushforward.report import Estimate
+from pushforward._check import diagnostics
+from pushforward._check.distributions import Uniformity
+from pushforward._check.report import Mean
+from pushforward._fit.history import Epoch
+from pushforward._model.latent import probability_integral
+from pushforward._model.state import State, state_of
 
 stats = pytest.importorskip("scipy.stats")
 
@@ -62,7 +64,7 @@ def test_of_rows_that_are_the_flows_own() -> None:
     assert min(found.p_value for found in (*report.pit, report.pit_radius)) > 0.01
     assert report.outside_splines is None
     assert (report.repeated, report.repeated_feature) == (0.001, "x0")
-    assert report.next == "Nothing to mend that shows in 1,000 rows."
+    assert report.next == "No problem detected with 1,000 rows."
 
 
 def test_it_changes_nothing_and_a_seed_repeats_it() -> None:
@@ -101,7 +103,7 @@ def test_gaussian_is_behind_the_support_and_given_the_context() -> None:
     x = np.column_stack([np.exp(y[:, 0]), y[:, 1], angle])
     flow = identity(3, support=[Positive(), Real(), Circle(0, 360)], context=2)
     folds = np.arange(4000) % 5
-    density = diagnostics._gaussian(flow, x, c, None, folds)
+    density = diagnostics._gaussian(state_of(flow), x, c, None, folds)
     assert density is not None
     truth = (
         stats.norm(2 * c[:, 0] - 1, 0.5).logpdf(y[:, 0]) - y[:, 0]
@@ -109,13 +111,13 @@ def test_gaussian_is_behind_the_support_and_given_the_context() -> None:
         + stats.norm(0, 0.3).logpdf((angle + 180) % 360 - 180)
     )  # fmt: skip
     assert (truth - density).mean() == pytest.approx(0, abs=0.01)
-    again = diagnostics._gaussian(flow, x, c, np.full(4000, 3.0), folds)
+    again = diagnostics._gaussian(state_of(flow), x, c, np.full(4000, 3.0), folds)
     np.testing.assert_allclose(again, density, rtol=1e-9)
 
 
 def test_gaussian_is_scored_on_other_rows() -> None:
     x = normal(100, 10)
-    [density] = [diagnostics._gaussian(identity(10), x, None, None, np.arange(100) % 5)]
+    [density] = [diagnostics._gaussian(state_of(identity(10)), x, None, None, np.arange(100) % 5)]
     assert density is not None
     own = stats.multivariate_normal(x.mean(axis=0), np.cov(x.T, bias=True)).logpdf(x).mean()
     assert density.mean() < own - 0.5
@@ -152,18 +154,18 @@ def test_round_trip_is_in_deviations_and_goes_round() -> None:
 
 def test_pit_of_other_bases() -> None:
     z = stats.t(3.0).rvs(size=(50, 2), random_state=0)
-    u, radius = diagnostics.latent_pit(identity(base=StudentT(3.0)), z, None)
+    u, radius = probability_integral(state_of(identity(base=StudentT(3.0))), z, None)
     np.testing.assert_allclose(u, stats.t(3.0).cdf(z), atol=1e-12)
     np.testing.assert_allclose(radius, stats.chi2(2).cdf((stats.norm.ppf(u) ** 2).sum(axis=1)), atol=1e-9)
     learned = identity(3, base=StudentT(3.0, learned=True), support=[Real(), Circle(0, 1), Real()])
     learned.parameters[:] = [0.0, 1.0]
     x = np.column_stack([z[:, 0], np.linspace(0, 1, 50), z[:, 1]])
-    u, _ = diagnostics.latent_pit(learned, x, None)
+    u, _ = probability_integral(state_of(learned), x, None)
     np.testing.assert_allclose(u[:, 0], stats.t(3.0).cdf(z[:, 0]), atol=1e-12)
     np.testing.assert_allclose(u[:, 1], x[:, 1], atol=1e-12)
     np.testing.assert_allclose(u[:, 2], stats.t(0.5 + 2.5 * math.e).cdf(z[:, 1]), atol=1e-12)
     box = identity(base=Uniform(), support=Interval(2, 4))
-    u, _ = diagnostics.latent_pit(box, np.array([[2.0, 3.5], [4.0, 3.0]]), None)
+    u, _ = probability_integral(state_of(box), np.array([[2.0, 3.5], [4.0, 3.0]]), None)
     np.testing.assert_allclose(u, [[0, 0.75], [1, 0.5]])
 
 
@@ -244,13 +246,13 @@ def test_without_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_of_many_rows_all_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    inverse = Flow.inverse
+    inverse = State.inverse
     monkeypatch.setattr(diagnostics, "_MOST_ROWS", 50)
-    monkeypatch.setattr(Flow, "inverse", lambda self, x, *more: seen.append(len(x)) or inverse(self, x, *more))
+    monkeypatch.setattr(State, "inverse", lambda self, x, *more: seen.append(len(x)) or inverse(self, x, *more))
     flow, x, c = identity(context=1), normal(300), normal(300, 1)
-    report = flow.check(x, c, weights=np.arange(300.0))
+    report = flow.check(x, c, weights=np.arange(300.0) + 1)
     assert report.rows == 300
-    assert report.log_likelihood.value == pytest.approx(np.average(flow.log_prob(x, c), weights=np.arange(300)))
+    assert report.log_likelihood.value == pytest.approx(np.average(flow.log_prob(x, c), weights=np.arange(300) + 1))
     assert set(seen) == {50}
 
 
@@ -282,7 +284,7 @@ def test_a_memory_map_in_single_precision(tmp_path: Any) -> None:
 )
 def test_wrong_input(monkeypatch: pytest.MonkeyPatch, x: np.ndarray, options: dict[str, Any], message: str) -> None:
     flow = identity(support=Positive())
-    monkeypatch.setattr(Flow, "log_prob", None)  # no work is done before
+    monkeypatch.setattr(State, "log_prob", None)  # no work is done before
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         flow.check(x, **options)
 
@@ -296,20 +298,20 @@ def test_a_condition_that_is_not_finite() -> None:
 
 FINE = Report(
     rows=1000,
-    log_likelihood=Estimate(-3.0, 0.05),
-    above_gaussian=Estimate(1.5, 0.05),
+    log_likelihood=Mean(-3.0, 0.05),
+    above_gaussian=Mean(1.5, 0.05),
     above_training=-0.01,
     round_trip=1e-6,
     pit=(Uniformity(0.01, 0.9), Uniformity(0.02, 0.5)),
     pit_radius=Uniformity(0.015, 0.7),
-    classifier=Estimate(0.505, 0.01),
+    classifier=Mean(0.505, 0.01),
     outside_splines=0.001,
     repeated=0.001,
     repeated_feature="mass",
 )
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "gaussian": ({"above_gaussian": Estimate(-0.2, 0.05)}, "a Gaussian does better"),
-    "classifier": ({"classifier": Estimate(0.56, 0.01)}, "a classifier is right about 56% of the rows and samples"),
+    "gaussian": ({"above_gaussian": Mean(-0.2, 0.05)}, "a Gaussian does better"),
+    "classifier": ({"classifier": Mean(0.56, 0.01)}, "a classifier is right about 56% of the rows and samples"),
     "feature": (
         {"pit": (Uniformity(0.01, 0.9), Uniformity(0.05, 1e-4))},
         "the latent side is off the base by 5.0% of the rows",
@@ -319,9 +321,9 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 NO_FAULTS: list[dict[str, Any]] = [
     {},
     {"above_gaussian": None, "above_training": None, "classifier": None, "outside_splines": None},
-    {"above_gaussian": Estimate(-0.1, 0.05)},
-    {"classifier": Estimate(0.56, 0.03)},  # not by chance alone, perhaps
-    {"classifier": Estimate(0.51, 0.001)},  # no more than that
+    {"above_gaussian": Mean(-0.1, 0.05)},
+    {"classifier": Mean(0.56, 0.03)},  # not by chance alone, perhaps
+    {"classifier": Mean(0.51, 0.001)},  # no more than that
     {"pit_radius": Uniformity(0.08, 0.02)},
     {"pit_radius": Uniformity(0.01, 1e-9)},
     {"above_training": -2.0},
@@ -332,7 +334,7 @@ NO_FAULTS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("changes", NO_FAULTS)
 def test_nothing_to_mend(changes: dict[str, Any]) -> None:
-    assert dataclasses.replace(FINE, **changes).next == "Nothing to mend that shows in 1,000 rows."
+    assert dataclasses.replace(FINE, **changes).next == "No problem detected with 1,000 rows."
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -357,7 +359,7 @@ def test_what_to_try_next(fault: str) -> None:
 
 @pytest.mark.parametrize("below", [0.03, 0.14])  # a hundredth of a nat a feature, less than three errors
 def test_a_little_better_in_training_is_no_overfitting(below: float) -> None:
-    faulty = dataclasses.replace(FINE, classifier=Estimate(0.6, 0.01), above_training=-below)
+    faulty = dataclasses.replace(FINE, classifier=Mean(0.6, 0.01), above_training=-below)
     assert faulty.next.startswith("Fit for more epochs")
 
 
@@ -377,9 +379,9 @@ latent side     KS distance from uniform 0.020 (p = 0.5) in z1, the worst
 its radius      KS distance 0.015 (p = 0.7)
 two samples     a classifier tells rows from samples in 50.5 +- 1.0 % (50: it cannot)
 splines         0.1 % of the rows outside their range
-next            Nothing to mend that shows in 1,000 rows."""
+next            No problem detected with 1,000 rows."""
     )
-    bad = dataclasses.replace(FINE, above_gaussian=Estimate(-123.4, 20.0), above_training=0.3, classifier=None)
+    bad = dataclasses.replace(FINE, above_gaussian=Mean(-123.4, 20.0), above_training=0.3, classifier=None)
     lines = str(bad).splitlines()
     assert lines[1].endswith("123 +- 20 below a Gaussian; 0.30 above the training rows")
     assert max(map(len, lines)) <= 110
@@ -397,14 +399,14 @@ def test_it_is_frozen() -> None:
 @pytest.mark.parametrize(
     ("estimate", "text"),
     [
-        (Estimate(1.23456, 0.0123), "1.235 +- 0.012"),
-        (Estimate(-1234.5, 67.0), "-1234 +- 67"),
-        (Estimate(2.0, 0.0), "2.0000 +- 0.0000"),
-        (Estimate(2.0, math.nan), "2.0000 +- nan"),
-        (Estimate(2.0, 1e-12), "2.000000 +- 0.000000"),
+        (Mean(1.23456, 0.0123), "1.235 +- 0.012"),
+        (Mean(-1234.5, 67.0), "-1234 +- 67"),
+        (Mean(2.0, 0.0), "2.0000 +- 0.0000"),
+        (Mean(2.0, math.nan), "2.0000 +- nan"),
+        (Mean(2.0, 1e-12), "2.000000 +- 0.000000"),
     ],
 )
-def test_an_estimate_prints_two_digits_of_its_error(estimate: Estimate, text: str) -> None:
+def test_an_estimate_prints_two_digits_of_its_error(estimate: Mean, text: str) -> None:
     assert str(estimate) == text
 
 

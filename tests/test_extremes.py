@@ -7,8 +7,8 @@ import os
 import numpy as np
 import pytest
 from pushforward import MLP, Additive, Affine, Coupling, Flow, Interval, RationalQuadratic, Real, Uniform
-from pushforward.layers import Transform
-from pushforward.supports import Circle, Support
+from pushforward._model.supports import Circle, Support
+from pushforward._model.transforms import Transform
 
 PAIRS = 1_000_000 if os.environ.get("PUSHFORWARD_FULL") else 20_000
 

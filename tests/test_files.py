@@ -15,7 +15,8 @@ import pytest
 from cases import CASES, Case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pushforward import Adam, FileFormatError, Flow, files, realnvp
+from pushforward import Adam, FileFormatError, Flow, realnvp
+from pushforward._io import files
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -203,10 +204,10 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "layer as transform": (edit_model(lambda c: layer(c)["transform"].update(kind="ActNorm")), "transform must be"),
     "unknown activation": (edit_model(lambda c: layer(c)["conditioner"].update(activation="step")), "step"),
     "unknown base": (edit_model(lambda c: c["model"]["base"].update(kind="Cauchy")), "Cauchy"),
-    "layer as base": (edit_model(lambda c: c["model"]["base"].update(kind="ActNorm")), "no base"),
+    "layer as base": (edit_model(lambda c: c["model"]["base"].update(kind="ActNorm")), "base must be Normal"),
     "missing field": (edit_model(lambda c: layer(c).pop("kept")), "kept"),
     "layers number": (edit_model(lambda c: c["model"].update(layers=3)), "description"),
-    "layer list": (edit_model(lambda c: c["model"].update(layers=[[1]])), "no layer"),
+    "layer list": (edit_model(lambda c: c["model"].update(layers=[[1]])), "must be Coupling"),
     "mask short": (edit_model(lambda c: layer(c).update(kept=[True])), "mask"),
     "mask numbers": (edit_model(lambda c: layer(c).update(kept=[1, 0, 1])), "mask"),
     "mask all": (edit_model(lambda c: layer(c).update(kept=[True] * 3)), "mask"),
@@ -235,7 +236,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "names": (edit_model(lambda c: c.update(columns=["a"])), "column names"),
     "names numbers": (edit_model(lambda c: c.update(columns=[1, 2, 3])), "column names"),
     "data dtype": (edit_model(lambda c: c.update(data_dtype="object")), "data_dtype"),
-    "history": (edit_model(lambda c: c.update(training={"epochs": 3})), "description"),
+    "history": (edit_model(lambda c: c.update(training={"epochs": 3})), "history"),
     "best epoch": (edit_model(lambda c: c.update(training={"epochs": [], "best_epoch": 7, "stopped": ""})), "epoch"),
     "tensor missing": (edit_header(lambda h: h.update({"other": h.pop(WEIGHT)})), "missing"),
     "tensor extra": (

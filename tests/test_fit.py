@@ -21,9 +21,9 @@ from pushforward import (
     History,
     TrainingDivergedError,
     realnvp,
-    start,
-    training,
 )
+from pushforward._fit import loop
+from pushforward._io import scan
 from scipy import stats
 
 both_precisions = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -189,7 +189,7 @@ def test_initialize_gives_mean_0_and_variance_1(
 ) -> None:
     """Whatever the couplings make of the rows, the ActNorm on their z side, or the standardisation, sets it right."""
     if in_pieces:
-        monkeypatch.setattr(start, "_PIECE_BYTES", 1)  # statistics of a large table are put together from parts
+        monkeypatch.setattr(scan, "_PIECE_BYTES", 1)  # statistics of a large table are put together from parts
     x = table(700, 3) * [1e-3, 1.0, 1e5] + [5.0, 0.0, 1e9]
     weights = np.random.default_rng(0).integers(0, 3, 700) if weighted else None
     flow = Flow(3, layers=layers, dtype=dtype, seed=0, num_threads=1)
@@ -382,7 +382,7 @@ def moves(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
         told.append((done, ""))
         yield lambda done, text: told.append((done, text))
 
-    monkeypatch.setattr(training, "bar", bar)
+    monkeypatch.setattr(loop, "bar", bar)
     return told
 
 
@@ -454,15 +454,15 @@ class Failing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.core, name)
 
-    def loss_and_grad(self, *arguments: Any) -> tuple[float, float]:
+    def loss_and_grad(self, *arguments: Any, **options: Any) -> tuple[float, float]:
         self.calls += 1
-        loss, norm = self.core.loss_and_grad(*arguments)
+        loss, norm = self.core.loss_and_grad(*arguments, **options)
         return (np.nan if self.fails(self.calls) else loss), norm
 
 
 def test_a_fit_goes_back_and_on_with_a_lower_rate() -> None:
     x, flow = table(100), small(2).initialize(table(100))
-    flow._core = Failing(flow._core, lambda call: call in (6, 9))
+    flow._state.core = Failing(flow._state.core, lambda call: call in (6, 9))
     states = [flow.parameters.copy()]
 
     def callback(flow: Flow, epoch: Epoch) -> None:
@@ -470,7 +470,7 @@ def test_a_fit_goes_back_and_on_with_a_lower_rate() -> None:
 
     options = {"batch_size": 100, "epochs": 20, "patience": None, "schedule": "constant", "seed": 0}
     options["optimizer"] = Adam(2e-3)
-    with pytest.warns(RuntimeWarning, match="the loss became non-finite at step 6: going back") as warned:
+    with pytest.warns(RuntimeWarning, match="the loss became non-finite at step 6: the fit goes back") as warned:
         flow.fit(x, validation=table(50, seed=1), callback=callback, **options)
     assert len(warned) == 1, "once is enough"
     assert warned[0].filename == __file__
@@ -488,8 +488,10 @@ def test_a_fit_goes_back_and_on_with_a_lower_rate() -> None:
 def test_a_fit_that_keeps_failing_ends_at_its_best(first: int) -> None:
     x, held = table(100), table(50, seed=1)
     flow = small(2).initialize(x)
-    before, flow._core = flow.parameters.copy(), Failing(flow._core, lambda call: call >= first)
-    with pytest.raises(TrainingDivergedError, match="the loss became non-finite 9 times, at last with a learning rate"):
+    before, flow._state.core = flow.parameters.copy(), Failing(flow._state.core, lambda call: call >= first)
+    with pytest.raises(
+        TrainingDivergedError, match="the loss became non-finite 9 times, the last time with a learning rate"
+    ):
         flow.fit(x, validation=held, batch_size=100, epochs=20, seed=0)
     assert flow.history.stopped == "diverged"
     assert loss(flow, held) == pytest.approx(flow.history["validation_loss"].min(), rel=1e-12)

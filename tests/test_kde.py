@@ -210,7 +210,7 @@ def test_the_mass_on_the_line_is_exact(flow: Flow) -> None:
 
 def test_a_far_tail_keeps_its_digits() -> None:
     kde = FlowKDE(np.random.default_rng(0).normal(size=500), flow=Flow(1, layers=[], dtype="float64"), epochs=1)
-    (shift,), (scale,) = kde.flow._standardization
+    (shift,), (scale,) = kde.flow._state.standardization
     peer = stats.norm(shift, scale)
     np.testing.assert_allclose(kde.integrate_box_1d(9.0, 14.0), peer.sf(9.0), rtol=1e-9)
     np.testing.assert_allclose(kde.integrate_box_1d(-14.0, -9.0), peer.cdf(-9.0), rtol=1e-9)

@@ -14,8 +14,9 @@ from pushforward import (
     RationalQuadratic,
     StudentT,
     Uniform,
-    latent,
 )
+from pushforward._model import latent
+from pushforward._model.state import state_of
 from scipy import stats
 
 BELOW = np.array([1e-20, 0.1, 0.5])
@@ -35,7 +36,7 @@ def test_quantiles_of_a_base(base: Normal | StudentT | Uniform, quantiles: np.nd
     flow = Flow(2, layers=layers, base=base, support=Interval(0, 1) if base == Uniform() else None)
     t = np.stack([stats.norm.ppf(BELOW), -stats.norm.ppf(BELOW)], axis=1)
     expected = np.stack([quantiles, -quantiles], axis=1)
-    np.testing.assert_allclose(latent.from_normal(flow, t), expected, rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(latent.from_normal(state_of(flow), t), expected, rtol=1e-9, atol=1e-14)
 
 
 def test_each_learned_feature_has_its_own_tail() -> None:
@@ -43,17 +44,18 @@ def test_each_learned_feature_has_its_own_tail() -> None:
     flow.parameters = [0.0, 1.0]
     t = stats.norm.ppf([[0.01, 0.01]])
     df = flow.base.degrees(flow.parameters)
-    np.testing.assert_allclose(latent.from_normal(flow, t), [stats.t(df).ppf(0.01)])
+    np.testing.assert_allclose(latent.from_normal(state_of(flow), t), [stats.t(df).ppf(0.01)])
 
 
 def test_angles_are_uniform_under_any_base() -> None:
     flow = Flow(2, layers=[], base=StudentT(3.0), support=[Interval(0, 1), Circle(0, 1)])
-    z = latent.from_normal(flow, stats.norm.ppf([[0.25, 0.25]]))
+    z = latent.from_normal(state_of(flow), stats.norm.ppf([[0.25, 0.25]]))
     np.testing.assert_allclose(z, [[stats.t(3).ppf(0.25), -np.pi / 2]])
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_feature_is_monotone(count: int) -> None:
     """A reflection turns the order round, two turn it back."""
-    assert latent.is_increasing(Flow(1, layers=[Householder(count)], seed=0)) == (count == 2)
-    assert latent.is_increasing(Flow(1, layers=[Householder(count), Coupling()], context=2, seed=0)) == (count == 2)
+    assert latent.is_increasing(state_of(Flow(1, layers=[Householder(count)], seed=0))) == (count == 2)
+    conditional = Flow(1, layers=[Householder(count), Coupling()], context=2, seed=0)
+    assert latent.is_increasing(state_of(conditional)) == (count == 2)

@@ -23,7 +23,8 @@ from pushforward import (
     maf,
     neural_spline,
 )
-from pushforward.layers import Conditioner, Layer
+from pushforward._model.layers import Layer
+from pushforward._model.networks import Conditioner
 from scipy import stats
 
 
@@ -156,7 +157,7 @@ def test_dropout_keeps_the_mean() -> None:
     x = np.random.default_rng(1).normal(size=(64, 2))
     gradient, sums = np.empty_like(flow.parameters), []
     for key in range(1, 200):
-        flow._core.loss_and_grad(x, gradient, dropout=key << 32 | 1, threads=1)
+        flow._state.core.loss_and_grad(x, gradient, dropout=key << 32 | 1, threads=1)
         sums.append(gradient.copy())
     want = flow.loss_and_grad(x)[1]
     mean, error = np.mean(sums, axis=0), np.std(sums, axis=0) / np.sqrt(len(sums))

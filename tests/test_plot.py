@@ -21,8 +21,9 @@ from matplotlib.colors import same_color, to_rgb  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.path import Path  # noqa: E402
 from pushforward import plot  # noqa: E402
+from pushforward._figure import BLUE, BLUE_TINTS, VERMILION  # noqa: E402
 from pushforward.plot import _common, _smooth  # noqa: E402
-from pushforward.plot._common import BLUE, BLUE_TINTS, VERMILION, Span  # noqa: E402
+from pushforward.plot._common import Span  # noqa: E402
 
 PNG = b"\x89PNG"
 
@@ -131,10 +132,10 @@ def test_names_come_from_where_they_are() -> None:
     pandas = pytest.importorskip("pandas")
     flow, x = identity(), normal()
     assert plot.corner(flow, x, n=100).axes[1].get_ylabel() == "x1"
-    flow.columns = ("speed", "mass")
-    assert plot.corner(flow, x, n=100).axes[1].get_ylabel() == "mass"
     frame = pandas.DataFrame(x, columns=["u", "v"])
     assert plot.corner(flow, frame, n=100).axes[1].get_ylabel() == "v"
+    flow.columns = ("speed", "mass")
+    assert plot.corner(flow, x, n=100).axes[1].get_ylabel() == "mass"
     assert plot.corner(flow, frame, names=["a", "b"], n=100).axes[1].get_ylabel() == "b"
 
 

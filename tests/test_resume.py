@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pushforward import Adam, FileFormatError, Flow, files, realnvp
+from pushforward import Adam, FileFormatError, Flow, realnvp
+from pushforward._io import files
 
 # How often fits are cut off at random moments; PUSHFORWARD_FULL=1 makes a thousand of it.
 CUTS = 1000 if os.environ.get("PUSHFORWARD_FULL") else 12

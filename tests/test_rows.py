@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pushforward import Flow, realnvp, rows
-from pushforward.rows import Rows, Window
+from pushforward import Flow, realnvp
+from pushforward._io import rows
+from pushforward._io.rows import Rows, Window
 from scipy import stats
 
 # Small stand-ins for the sizes from which tables are cut into blocks and read in windows: 8 blocks of 16 rows.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cases import CASES, Case
 from pushforward import Circle, Flow, Interval, Normal, StudentT, Uniform
-from pushforward.layers import Base
+from pushforward._model.bases import Base
 from scipy import stats
 
 N = 40_000

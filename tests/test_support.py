@@ -32,10 +32,11 @@ from pushforward import (
     Real,
     ResNet,
     Uniform,
-    rows,
 )
-from pushforward.layers import Base, Layer
-from pushforward.supports import Support
+from pushforward._io import rows
+from pushforward._model.bases import Base
+from pushforward._model.layers import Layer
+from pushforward._model.supports import Support
 from scipy import special, stats
 
 NET = MLP(hidden=(7, 5), activation="tanh")
@@ -108,7 +109,7 @@ class Case:
     def latent_support(self) -> list[Support]:
         """The support of each feature of the latent side."""
         support = list(self.support)
-        for layer, entry in zip(LAYERS[self.layers], self.flow()._description["layers"], strict=True):
+        for layer, entry in zip(LAYERS[self.layers], self.flow()._state.model["layers"], strict=True):
             if isinstance(layer, LU | Permutation):
                 support = [support[entry["indices"].index(i)] for i in range(self.dim)]
         return support
@@ -275,7 +276,7 @@ def test_gradient_of_the_density(case: Case) -> None:
         assert np.isclose(grad[:, i] * step[:, i], want, rtol=1e-5, atol=1e-6).mean() > 0.9
     loss, grad_parameters = flow.loss_and_grad(x, context)
     assert loss == pytest.approx(-density.mean(), rel=1e-12)
-    on_line = np.array([domain == "line" for domain in flow._core.latent_domains])
+    on_line = np.array([domain == "line" for domain in flow._state.core.latent_domains])
     want = flow.inverse_vjp(x, np.where(on_line, -z, 0), np.ones(65), context)[1]
     np.testing.assert_allclose(-65 * grad_parameters, want, rtol=1e-9, atol=1e-9)
 
@@ -357,7 +358,7 @@ def test_positive_is_the_log_normal() -> None:
     x = np.exp(np.random.default_rng(0).normal(2, 3, size=(1000, 1)))
     np.testing.assert_allclose(flow.log_prob(x), stats.lognorm(1).logpdf(x[:, 0]), rtol=1e-12)
     flow.initialize(x)
-    shift, scale = flow._standardization
+    shift, scale = flow._state.standardization
     np.testing.assert_allclose([shift[0], scale[0]], [np.log(x).mean(), np.log(x).std()], rtol=1e-12)
 
 
@@ -444,7 +445,7 @@ def test_the_last_sliver_is_flat() -> None:
     flow = Flow(2, layers=[], support=[Positive(), Interval(0, 1)], dtype="float64")
     rng = np.random.default_rng(0)
     flow.initialize(np.stack([np.exp(rng.normal(3, 0.5, 500)), special.ndtr(rng.normal(0.2, 0.3, 500))], axis=1))
-    shift, scale = flow._standardization
+    shift, scale = flow._state.standardization
     x = np.array([[0.0, 1.0], [1e-200, 1.0], [1e-3, 1.0], [0.0, 1 - 1e-14], [0.0, 0.0]])
     y = np.stack([shift - 10 * scale, shift + 10 * scale])
     z, log_det = flow.inverse(x)
@@ -546,11 +547,11 @@ def test_values_on_a_bound_do_not_count_in_the_standardisation() -> None:
     y = np.log(x[:, 0])
     zeros = np.concatenate([x, np.zeros((100, 1))])[np.random.default_rng(2).permutation(600)]
     flow = Flow(1, layers=[], support=Positive()).initialize(zeros)
-    np.testing.assert_allclose([part[0] for part in flow._standardization], [y.mean(), y.std()], rtol=1e-12)
+    np.testing.assert_allclose([part[0] for part in flow._state.standardization], [y.mean(), y.std()], rtol=1e-12)
     flow.initialize(zeros, weights=weights)
     kept = zeros[:, 0] > 0
     mean = np.average(np.log(zeros[kept, 0]), weights=weights[kept])
-    assert flow._standardization[0][0] == pytest.approx(mean, rel=1e-12)
+    assert flow._state.standardization[0][0] == pytest.approx(mean, rel=1e-12)
     with pytest.raises(ValueError, match="the training rows' spread is 0 in feature 0"):
         flow.initialize(np.array([[0.0], [0.0], [2.0]]))
     ends = Flow(1, layers=[], support=Interval(0, 1))
@@ -561,16 +562,16 @@ def test_values_on_a_bound_do_not_count_in_the_standardisation() -> None:
 def test_a_circle_is_not_standardised() -> None:
     x = np.random.default_rng(0).uniform(100, 130, size=(100, 1))
     flow = Flow(1, layers=[], support=Circle(0, 360)).initialize(x)
-    assert flow._standardization == (np.zeros(1), np.ones(1))
+    assert flow._state.standardization == (np.zeros(1), np.ones(1))
     with pytest.raises(ValueError, match="box or a circle"):
-        flow._core.set_standardization(np.ones(1), np.ones(1))
+        flow._state.core.set_standardization(np.ones(1), np.ones(1))
 
 
 # -- robust standardisation --------------------------------------------------------------------------------------
 
 
 def standardisation(x: np.ndarray, **options: Any) -> tuple[float, float]:
-    shift, scale = Flow(x.shape[1], layers=[]).initialize(x, **options)._standardization
+    shift, scale = Flow(x.shape[1], layers=[]).initialize(x, **options)._state.standardization
     return float(shift[0]), float(scale[0])
 
 
@@ -620,7 +621,7 @@ def test_the_context_is_as_robust() -> None:
     x, context = rng.normal(size=(1000, 1)), rng.normal(size=(1000, 2))
     context[7, 1] = 1e6
     flow = Flow(1, layers=[], context=2).initialize(x, context)
-    assert flow._context_standardization[1] == pytest.approx(np.ones(2), rel=0.1)
+    assert flow._state.context_standardization[1] == pytest.approx(np.ones(2), rel=0.1)
 
 
 def test_the_trimmed_moments_are_those_of_the_bounded_feature() -> None:
@@ -628,7 +629,7 @@ def test_the_trimmed_moments_are_those_of_the_bounded_feature() -> None:
     x = np.exp(rng.normal(2, 1, size=(1000, 1)))
     x[5] = 1e-300
     flow = Flow(1, layers=[], support=Positive()).initialize(x)
-    assert flow._standardization[1] == pytest.approx([1], rel=0.1)
+    assert flow._state.standardization[1] == pytest.approx([1], rel=0.1)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -651,7 +652,7 @@ def test_actnorm_starts_from_the_rest(weighted: bool) -> None:
 def test_actnorm_takes_far_rows_when_there_are_no_others() -> None:
     flow = Flow(1, layers=[ActNorm()], dtype="float64")
     x = 1000 + np.random.default_rng(0).normal(size=(100, 1))
-    flow._core.initialize_from_data(x, threads=1)  # without standardisation every row is far
+    flow._state.core.initialize_from_data(x, threads=1)  # without standardisation every row is far
     z = flow.inverse(x)[0]
     np.testing.assert_allclose([z.mean(), z.std()], [0, 1], atol=1e-9)
 
@@ -669,7 +670,7 @@ def test_a_map_starts_like_the_table_in_memory(tmp_path: Path, monkeypatch: pyte
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     assert rows.is_large_map(mapped)
     streamed = Flow(3, layers=[ActNorm()], support=support).initialize(mapped)
-    for a, b in zip(streamed._standardization, whole._standardization, strict=True):
+    for a, b in zip(streamed._state.standardization, whole._state.standardization, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9)
     np.testing.assert_allclose(streamed.parameters, whole.parameters, rtol=1e-4, atol=1e-4)
     assert streamed.log_prob(mapped).tobytes() == streamed.log_prob(x).tobytes()

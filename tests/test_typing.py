@@ -100,7 +100,8 @@ class Stub:
             else:
                 # pybind11 numbers arguments that have no names.
                 unnamed = [f"arg{i}" for i in range(len(node.args.posonlyargs) - 1)]
-                names = ["self", *unnamed] if node.args.posonlyargs else [arg.arg for arg in node.args.args]
+                named = [arg.arg for arg in (*node.args.args, *node.args.kwonlyargs)]
+                names = ["self", *unnamed] if node.args.posonlyargs else named
                 self.functions.setdefault(node.name, []).append(names)
 
     @property

@@ -1,29 +1,17 @@
 """Normalizing flows for NumPy: fit a density to a table, score it, sample it, differentiate it, on a CPU."""
 
+from pushforward._check.report import Report
 from pushforward._dispatch import build_info, core, simd_level
+from pushforward._fit.history import Epoch, History
+from pushforward._fit.optimizer import Adam
+from pushforward._model.bases import Normal, StudentT, Uniform
+from pushforward._model.layers import LU, ActNorm, Autoregressive, Coupling, Householder, Permutation
+from pushforward._model.networks import MLP, ResNet
+from pushforward._model.presets import maf, neural_spline, nice, realnvp
+from pushforward._model.supports import Circle, Interval, Positive, Real
+from pushforward._model.transforms import Additive, Affine, RationalQuadratic
 from pushforward.errors import FileFormatError, TrainingDivergedError
 from pushforward.flow import Flow
-from pushforward.history import Epoch, History
-from pushforward.layers import (
-    LU,
-    MLP,
-    ActNorm,
-    Additive,
-    Affine,
-    Autoregressive,
-    Coupling,
-    Householder,
-    Normal,
-    Permutation,
-    RationalQuadratic,
-    ResNet,
-    StudentT,
-    Uniform,
-)
-from pushforward.optimizer import Adam
-from pushforward.presets import maf, neural_spline, nice, realnvp
-from pushforward.report import Report
-from pushforward.supports import Circle, Interval, Positive, Real
 
 __version__: str = core.version
 del core

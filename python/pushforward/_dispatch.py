@@ -7,7 +7,7 @@ import os
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pushforward.checks import choice
+from pushforward._checks import choice
 
 _LEVELS = ("v2", "v3", "v4")
 

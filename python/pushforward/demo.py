@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pushforward.checks import Array
-from pushforward.diagnostics import gaussian_log_prob
+from pushforward._check.diagnostics import gaussian_log_prob
+from pushforward._fit.history import NEEDS_MATPLOTLIB
+from pushforward._typing import Array
 from pushforward.flow import Flow
-from pushforward.history import NEEDS_MATPLOTLIB
 
 LABELS = (
     "power (kW)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,18 +10,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pushforward import checks, description, files, presets, rows, supports
-from pushforward._dispatch import core
-from pushforward.layers import Base, Layer, Normal
-from pushforward.supports import Support
+from pushforward import _checks
+from pushforward._fit.history import History, from_json, to_json
+from pushforward._io import files, rows
+from pushforward._model import description, presets, supports, threads
+from pushforward._model.bases import BASES, Base, Normal
+from pushforward._model.layers import Layer
+from pushforward._model.part import one_of
+from pushforward._model.state import State, sample_key
+from pushforward._model.supports import Support
+from pushforward._typing import Array, Doubles, Floats, PathLike, Seed
 
 if TYPE_CHECKING:
-    from pushforward.history import Epoch, History
-    from pushforward.optimizer import Adam
-    from pushforward.report import Report
-
-Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
-Seed = int | np.random.Generator | None
+    from pushforward._check.report import Report
+    from pushforward._fit.history import Epoch
+    from pushforward._fit.optimizer import Adam
 
 
 class Flow:
@@ -53,7 +57,8 @@ class Flow:
     seed : int or numpy.random.Generator, optional
         Fixes the initial parameters, random masks and random permutations.
     num_threads : int, optional
-        Threads of every call; by default what OpenMP's settings say (``OMP_NUM_THREADS``, or all cores).
+        Threads of every call; by default the default, taken from OpenMP's settings
+        (``OMP_NUM_THREADS``, or all cores).
 
     Raises
     ------
@@ -73,10 +78,6 @@ class Flow:
 
     history: History | None
     """The curves of the last fit; None before any."""
-    columns: tuple[str, ...] | None
-    """Names of the features: those of the DataFrame fitted, or as assigned; None for none."""
-    context_columns: tuple[str, ...] | None
-    """Names of the conditioning features, in the same way."""
 
     def __init__(
         self,
@@ -90,67 +91,42 @@ class Flow:
         seed: Seed = None,
         num_threads: int | None = None,
     ) -> None:
-        dim = checks.integer("dim", dim, 1)
-        context = checks.integer("context", context)
+        dim = _checks.integer("dim", dim, 1)
+        context = _checks.integer("context", context)
         if not isinstance(base, Base):
-            raise TypeError(f"base must be Normal(), StudentT() or Uniform(), not {base!r}")
+            raise TypeError(f"base must be {one_of(BASES)}, not {base!r}")
         support = supports.resolve(support, dim)
         rng = np.random.default_rng(seed)
         if layers is not None and not isinstance(layers, Sequence):
             raise TypeError(f"layers must be a sequence of layers, not {layers!r}")
-        parts = presets.neural_spline(dim) if layers is None else list(layers)
-        resolved = description.resolve(parts, dim, context, rng)
-        self._build(description.describe(dim, context, _precision(dtype), base, support, resolved))
+        parts = presets.neural_spline(dim) if layers is None else layers
+        precision = description.precision(dtype)
+        self._state = State(description.describe(dim, context, precision, base, support, parts, rng))
         self.num_threads = num_threads
-        for name, values in self.named_parameters().items():
-            bound = self._bounds[name]
-            if bound > 0:
-                values[...] = rng.uniform(-bound, bound, values.shape)
-
-    def _build(self, described: dict[str, Any], most_parameters: int | None = None) -> None:
-        """Set everything that follows from a description; parameters are zero, the data side does nothing.
-
-        More parameters than `most_parameters` raise a ValueError before they are allocated.
-        """
-        self._description = described
-        self._dim: int = described["dim"]
-        self._context: int = described["context"]
-        self._base: Base = description.from_json(described["base"])
-        self._support = description.support_of(described)
-        kind = core.FlowFloat32 if described["dtype"] == "float32" else core.FlowFloat64
-        self._core = kind(json.dumps(described), most_parameters=most_parameters)
-        self._bounds = {name: bound for name, _, bound in self._core.parameter_blocks}
-        self._standardization = (np.zeros(self._dim), np.ones(self._dim))
-        self._context_standardization = (np.zeros(self._context), np.ones(self._context))
-        self._initialized = False
-        self._data_dtype = np.dtype(np.float64)
-        self._threads: int | None = None
+        self._state.draw_parameters(rng)
         self.history = None
-        self.columns = None
-        self.context_columns = None
 
     # -- what it is ----------------------------------------------------------------------------------------------
 
     @property
     def dim(self) -> int:
         """Number of features."""
-        return self._dim
+        return self._state.dim
 
     @property
     def context(self) -> int:
         """Number of conditioning features."""
-        return self._context
+        return self._state.context
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Precision of the parameters and of the arithmetic inside."""
-        name: str = self._description["dtype"]
-        return np.dtype(name)
+        return self._state.dtype
 
     @property
     def base(self) -> Base:
         """The density of the latent side."""
-        return self._base
+        return self._state.base
 
     @property
     def support(self) -> tuple[Support, ...]:
@@ -161,30 +137,51 @@ class Flow:
         >>> Flow(2, support=[Positive(), Real()]).support
         (Positive(), Real())
         """
-        return self._support
+        return self._state.support
 
     @property
     def layers(self) -> list[Layer]:
         """The layers as they were described, in generator order."""
-        return [description.from_json(layer) for layer in self._description["layers"]]
+        return self._state.layers
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """Names of the features: those of the DataFrame fitted, or as assigned; None if they are not known.
+
+        A DataFrame with other names, or with the same in another order, is refused by every call.
+        """
+        return self._state.columns
+
+    @columns.setter
+    def columns(self, names: Sequence[str] | None) -> None:
+        self._state.columns = names
+
+    @property
+    def context_columns(self) -> tuple[str, ...] | None:
+        """Names of the conditioning features, in the same way."""
+        return self._state.context_columns
+
+    @context_columns.setter
+    def context_columns(self, names: Sequence[str] | None) -> None:
+        self._state.context_columns = names
 
     @property
     def num_threads(self) -> int:
-        """Threads of every call. Set to None for what OpenMP's settings say."""
-        return self._threads or int(core.default_threads())
+        """Threads of every call. Set to None for the default, taken from OpenMP's settings."""
+        return self._state.num_threads
 
     @num_threads.setter
     def num_threads(self, value: int | None) -> None:
-        self._threads = None if value is None else checks.threads("num_threads", value)
+        self._state.threads = None if value is None else threads.check("num_threads", value)
 
     def __repr__(self) -> str:
         layers = "".join(f"        {layer!r},\n" for layer in self.layers)
-        entries: object = self._support if len(set(self._support)) > 1 else self._support[0]
-        support = "" if supports.are_real(self._support) else f"    support={entries!r},\n"
-        context = f"    context={self._context},\n" if self._context else ""
+        entries: object = self.support if len(set(self.support)) > 1 else self.support[0]
+        support = "" if supports.are_real(self.support) else f"    support={entries!r},\n"
+        context = f"    context={self.context},\n" if self.context else ""
         return (
-            f"Flow(\n    {self._dim},\n    layers=[\n{layers}    ],\n    base={self._base!r},\n{support}{context}"
-            f"    dtype={self._description['dtype']!r},\n)"
+            f"Flow(\n    {self.dim},\n    layers=[\n{layers}    ],\n    base={self.base!r},\n{support}{context}"
+            f"    dtype={self.dtype.name!r},\n)"
         )
 
     # -- parameters ----------------------------------------------------------------------------------------------
@@ -202,12 +199,11 @@ class Flow:
         >>> bool((flow.parameters == 0).all())
         True
         """
-        parameters: Floats = self._core.parameters
-        return parameters
+        return self._state.parameters
 
     @parameters.setter
     def parameters(self, values: npt.ArrayLike) -> None:
-        array = checks.floats(values, "parameters")
+        array = _checks.floats(values, "parameters")
         parameters = self.parameters
         if array.shape != parameters.shape:
             raise ValueError(f"parameters has shape {array.shape}; this flow has {parameters.shape}")
@@ -228,13 +224,7 @@ class Flow:
         {'layers.0.conditioner.0.weight': (8, 1), 'layers.0.conditioner.0.bias': (8,), \
 'layers.0.conditioner.1.weight': (2, 8), 'layers.0.conditioner.1.bias': (2,)}
         """
-        views: dict[str, Floats] = {}
-        parameters, first = self.parameters, 0
-        for name, shape, _ in self._core.parameter_blocks:
-            size = int(np.prod(shape))
-            views[name] = parameters[first : first + size].reshape(shape)
-            first += size
-        return views
+        return self._state.named_parameters()
 
     # -- fitting -------------------------------------------------------------------------------------------------
 
@@ -265,11 +255,12 @@ class Flow:
             If an array has the wrong shape or type, is empty, holds NaN or infinity or a value outside its support,
             or has a constant feature.
         """
-        from pushforward import start
+        from pushforward._fit.standardize import initialize
+        from pushforward._io.scan import check_density
 
-        table = start.table_of(self, x, context, weights)
-        start.check_density(table, self.support)
-        start.initialize(self, table)
+        table = self._table(x, context, weights)
+        check_density(table, self.support)
+        initialize(self._state, table)
         self._take_names(x, context)
         return self
 
@@ -290,9 +281,9 @@ class Flow:
         seed: Seed = None,
         progress: bool | None = None,
         callback: Callable[[Flow, Epoch], object] | None = None,
-        checkpoint: files.PathLike | None = None,
+        checkpoint: PathLike | None = None,
         checkpoint_every: int = 1000,
-        resume: files.PathLike | None = None,
+        resume: PathLike | None = None,
     ) -> Flow:
         """Fit the density to rows of data by maximum likelihood; a later fit goes on from the present state.
 
@@ -375,9 +366,11 @@ class Flow:
         >>> len(flow.history)
         5
         """
-        from pushforward import start, training
+        from pushforward._fit.loop import maximum_likelihood
+        from pushforward._fit.options import Options
 
-        options = training.Options.checked(
+        options = Options(
+            validation=validation,
             epochs=epochs,
             batch_size=batch_size,
             optimizer=optimizer,
@@ -392,21 +385,29 @@ class Flow:
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
-        table = start.table_of(self, x, context, weights)
-        training.fit(self, table, validation, options)
-        self._take_names(x, context)
+        table = self._table(x, context, weights)
+        known = (self.columns or _checks.column_names(x), self.context_columns or _checks.column_names(context))
+        loop = maximum_likelihood(self._state, table, options, known)
+        for name, given, names in (
+            ("x", x, loop.state.columns),
+            ("context", context, loop.state.context_columns),
+        ):
+            _checks.names(given, names, name)  # those of a checkpoint
+        self._state, self.history = loop.state, loop.history
+        self.columns, self.context_columns = self.columns or known[0], self.context_columns or known[1]
+        loop.run(None if callback is None else functools.partial(callback, self))
         return self
+
+    def _table(self, x: object, context: object, weights: object) -> rows.Rows:
+        """Check rows to fit."""
+        state = self._state
+        widths, columns = (state.dim, state.context), (state.columns, state.context_columns)
+        return rows.Rows.checked(x, context, weights, widths, columns)
 
     def _take_names(self, x: object, context: object) -> None:
         """Remember the column names of a DataFrame."""
-        if hasattr(x, "columns"):
-            self.columns = tuple(map(str, x.columns))
-        if hasattr(context, "columns"):
-            self.context_columns = tuple(map(str, context.columns))
-
-    def _names(self) -> tuple[str, ...]:
-        """Return the names of the features, x0, x1, ... where there are none."""
-        return self.columns or tuple(f"x{i}" for i in range(self._dim))
+        self.columns = self.columns or _checks.column_names(x)
+        self.context_columns = self.context_columns or _checks.column_names(context)
 
     # -- densities and samples -----------------------------------------------------------------------------------
 
@@ -434,21 +435,26 @@ class Flow:
         TypeError, ValueError
             If an array has the wrong shape or type.
         """
-        x = checks.table(x, self._dim, "x")
-        context = checks.condition(context, self._context, len(x))
+        x = self._rows(x)
+        context = self._condition(context, len(x))
         if out is None and not rows.is_large_map(x):
-            density: Floats = self._core.log_prob(x, context=context, threads=self.num_threads)
-            return density
-        out = np.empty(len(x)) if out is None else checks.outputs(out, ((len(x),),))[0]
-        self._in_pieces(lambda x, c: (self._core.log_prob(x, context=c, threads=self.num_threads),), x, context, (out,))
+            return self._state.log_prob(x, context)
+        out = np.empty(len(x)) if out is None else _checks.outputs(out, ((len(x),),))[0]
+        self._in_pieces(lambda x, c: (self._state.log_prob(x, c),), x, context, (out,))
         return out
+
+    def _rows(self, x: object) -> Array:
+        return _checks.table(x, self.dim, "x", columns=self.columns)
+
+    def _condition(self, context: object, rows: int) -> Array | None:
+        return _checks.condition(context, self.context, rows, self.context_columns)
 
     @staticmethod
     def _in_pieces(
-        call: Callable[[checks.Array, checks.Array | None], tuple[checks.Array, ...]],
-        x: checks.Array,
-        context: checks.Array | None,
-        results: tuple[checks.Array, ...],
+        call: Callable[[Array, Array | None], tuple[Array, ...]],
+        x: Array,
+        context: Array | None,
+        results: tuple[Array, ...],
     ) -> None:
         """Write a call's results for a table, a window of rows at a time."""
         for piece in rows.pieces_of(x):
@@ -479,11 +485,12 @@ class Flow:
         TypeError, ValueError
             If `n` is not such an integer, or the context has the wrong shape or type.
         """
-        return self._draw(sample_key(seed), 0, n, context, False)[0]
+        n = _checks.integer("n", n)
+        return self._state.sample(sample_key(seed), n, self._condition(context, n))[0]
 
     def sample_and_log_prob(
         self, n: int, context: npt.ArrayLike | None = None, seed: Seed = None
-    ) -> tuple[Floats, npt.NDArray[np.float64]]:
+    ) -> tuple[Floats, Doubles]:
         """Draw rows and return their log densities too, from one pass.
 
         Parameters, errors and the rows are those of `sample`.
@@ -493,24 +500,8 @@ class Flow:
         (n, dim) array, (n,) array of float64
             The rows, and log p of each in nats.
         """
-        return self._draw(sample_key(seed), 0, n, context, True)
-
-    def _draw(
-        self, key: int, first: int, n: int, context: object, with_log_prob: bool
-    ) -> tuple[Floats, npt.NDArray[np.float64]]:
-        """Draw the `n` rows of a key from row `first` on, whatever else is drawn with it."""
-        n = checks.integer("n", n)
-        condition = checks.condition(context, self._context, n)
-        is_double = self._data_dtype != np.float32
-        return self._core.sample(
-            key,
-            n,
-            first=first,
-            context=condition,
-            is_double=is_double,
-            with_log_prob=with_log_prob,
-            threads=self.num_threads,
-        )
+        n = _checks.integer("n", n)
+        return self._state.sample(sample_key(seed), n, self._condition(context, n), with_log_prob=True)
 
     def check(
         self,
@@ -553,11 +544,11 @@ class Flow:
         >>> x = np.random.default_rng(0).normal(size=(1200, 2))
         >>> flow = Flow(2, layers=[]).initialize(x[:1000])  # a Gaussian, as these rows are
         >>> flow.check(x[1000:], seed=0).next
-        'Nothing to mend that shows in 200 rows.'
+        'No problem detected with 200 rows.'
         """
-        from pushforward import diagnostics
+        from pushforward._check import diagnostics
 
-        return diagnostics.check(self, x, context, weights, seed)
+        return diagnostics.check(self._state, self.history, x, context, weights, seed)
 
     # -- the map and its derivatives -----------------------------------------------------------------------------
 
@@ -589,7 +580,7 @@ class Flow:
         TypeError, ValueError
             If an array has the wrong shape or type.
         """
-        return self._map(self._core.forward, z, "z", context, out)
+        return self._map(self._state.forward, _checks.table(z, self.dim, "z"), context, out)
 
     def inverse(
         self,
@@ -619,28 +610,24 @@ class Flow:
         TypeError, ValueError
             If an array has the wrong shape or type.
         """
-        return self._map(self._core.inverse, x, "x", context, out)
+        return self._map(self._state.inverse, self._rows(x), context, out)
 
     def _map(
         self,
-        call: Callable[..., tuple[Floats, Floats]],
-        points: object,
-        name: str,
+        call: Callable[[Array, Array | None], tuple[Floats, Floats]],
+        table: Array,
         context: object,
         out: tuple[Floats, Floats] | None,
     ) -> tuple[Floats, Floats]:
-        table = checks.table(points, self._dim, name)
-        condition = checks.condition(context, self._context, len(table))
+        condition = self._condition(context, len(table))
         if out is None and not rows.is_large_map(table):
-            return call(table, context=condition, threads=self.num_threads)
+            return call(table, condition)
         shapes = (table.shape, (len(table),))
-        results = (np.empty_like(table), np.empty(len(table))) if out is None else checks.outputs(out, shapes)
-        self._in_pieces(lambda x, c: call(x, context=c, threads=self.num_threads), table, condition, results)
+        results = (np.empty_like(table), np.empty(len(table))) if out is None else _checks.outputs(out, shapes)
+        self._in_pieces(call, table, condition, results)
         return results[0], results[1]
 
-    def log_prob_and_grad(
-        self, x: npt.ArrayLike, context: npt.ArrayLike | None = None
-    ) -> tuple[npt.NDArray[np.float64], Floats]:
+    def log_prob_and_grad(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None) -> tuple[Doubles, Floats]:
         """Return the log density of each row and its gradient by the row.
 
         Parameters and errors are those of `log_prob`.
@@ -650,10 +637,9 @@ class Flow:
         (n,) array of float64, (n, dim) array
             log p, and d log p / dx in the dtype of `x`.
         """
-        x = checks.table(x, self._dim, "x")
-        context = checks.condition(context, self._context, len(x))
-        density, gradient = self._core.log_prob_and_grad(x, context=context, threads=self.num_threads)
-        return density, gradient
+        x = self._rows(x)
+        context = self._condition(context, len(x))
+        return self._state.core.log_prob_and_grad(x, context=context, threads=self.num_threads)
 
     def loss_and_grad(
         self, x: npt.ArrayLike, context: npt.ArrayLike | None = None, weights: npt.ArrayLike | None = None
@@ -680,15 +666,15 @@ class Flow:
         TypeError, ValueError
             If an array has the wrong shape or type, there is no row, or the weights are negative or all zero.
         """
-        x = checks.table(x, self._dim, "x")
-        if len(x) == 0:
+        table = self._rows(x)
+        if len(table) == 0:
             raise ValueError("x has no rows; a mean needs at least one")
-        context = checks.condition(context, self._context, len(x))
-        w = checks.row_weights(weights, len(x))
-        total = float(len(x)) if w is None else float(w.sum())
+        condition = self._condition(context, len(table))
+        table, condition, w = _checks.counted(table, condition, _checks.row_weights(weights, len(table)))
+        total = float(len(table)) if w is None else float(w.sum())
         gradient = np.empty_like(self.parameters)
-        loss: float = self._core.loss_and_grad(
-            x, gradient, context=context, weights=w, normalizer=total, threads=self.num_threads
+        loss: float = self._state.core.loss_and_grad(
+            table, gradient, context=condition, weights=w, normalizer=total, threads=self.num_threads
         )[0]
         return loss, gradient
 
@@ -722,7 +708,8 @@ class Flow:
         TypeError, ValueError
             If an array has the wrong shape or type.
         """
-        return self._vjp(self._core.forward_vjp, z, "z", grad_x, "grad_x", grad_log_det, context)
+        points = _checks.table(z, self.dim, "z")
+        return self._vjp(self._state.core.forward_vjp, points, "z", grad_x, "grad_x", grad_log_det, context)
 
     def inverse_vjp(
         self,
@@ -754,29 +741,28 @@ class Flow:
         TypeError, ValueError
             If an array has the wrong shape or type.
         """
-        return self._vjp(self._core.inverse_vjp, x, "x", grad_z, "grad_z", grad_log_det, context)
+        return self._vjp(self._state.core.inverse_vjp, self._rows(x), "x", grad_z, "grad_z", grad_log_det, context)
 
     def _vjp(
         self,
         call: Callable[..., tuple[Floats, Floats, Floats | None]],
-        point: object,
-        point_name: str,
+        points: Array,
+        name: str,
         grad: object,
         grad_name: str,
         grad_log_det: object,
         context: object,
     ) -> tuple[Floats, Floats, Floats | None]:
-        points = checks.table(point, self._dim, point_name)
-        seeds = checks.table(grad, self._dim, grad_name)
+        seeds = _checks.table(grad, self.dim, grad_name)
         if len(seeds) != len(points):
-            raise ValueError(f"{grad_name} has {len(seeds)} rows, {point_name} has {len(points)}")
-        log_det_seeds = checks.vector(grad_log_det, len(points), "grad_log_det")
-        condition = checks.condition(context, self._context, len(points))
+            raise ValueError(f"{grad_name} has {len(seeds)} rows, {name} has {len(points)}")
+        log_det_seeds = _checks.vector(grad_log_det, len(points), "grad_log_det")
+        condition = self._condition(context, len(points))
         return call(points, seeds, log_det_seeds, context=condition, threads=self.num_threads)
 
     # -- copies --------------------------------------------------------------------------------------------------
 
-    def save(self, path: files.PathLike) -> None:
+    def save(self, path: PathLike) -> None:
         """Write the flow to a file: safetensors, with the description as JSON in the metadata.
 
         The file appears whole or not at all; one that was there is replaced at the end.
@@ -804,10 +790,10 @@ class Flow:
         >>> bool((twin.parameters == flow.parameters).all())
         True
         """
-        files.save(self, path)
+        files.save(path, self._state, to_json(self.history))
 
     @classmethod
-    def load(cls, path: files.PathLike) -> Flow:
+    def load(cls, path: PathLike) -> Flow:
         """Read a flow from a file that `save` wrote, in this version or an older one, or the best of a checkpoint.
 
         Parameters
@@ -827,8 +813,10 @@ class Flow:
         OSError
             If it is missing or cannot be read.
         """
+        state, training = files.load(path)
         flow = cls.__new__(cls)
-        files.load(flow, path)
+        with files.reading(path):
+            flow._state, flow.history = state, from_json(training)
         return flow
 
     def astype(self, dtype: npt.DTypeLike) -> Flow:
@@ -854,45 +842,22 @@ class Flow:
         >>> Flow(2, seed=0).astype("float64").dtype
         dtype('float64')
         """
-        content, tensors = files.content_of(self)
-        model = {**content["model"], "dtype": _precision(dtype)}
-        parameters = {name: values.astype(model["dtype"]) for name, values in self.named_parameters().items()}
+        content, tensors = files.content_of(self._state, to_json(self.history))
+        content["model"] = {**content["model"], "dtype": description.precision(dtype)}
+        for name in self.named_parameters():
+            tensors[name] = tensors[name].astype(content["model"]["dtype"])
         copy = type(self).__new__(type(self))
-        copy.__setstate__(
-            {"content": {**content, "model": model}, "tensors": {**tensors, **parameters}, "threads": self._threads}
-        )
+        copy.__setstate__({"content": content, "tensors": tensors, "threads": self._state.threads})
         return copy
 
     def __getstate__(self) -> dict[str, Any]:
-        content, tensors = files.content_of(self)
-        return {"content": content, "tensors": {k: v.copy() for k, v in tensors.items()}, "threads": self._threads}
+        content, tensors = files.content_of(self._state, to_json(self.history))
+        copies = {name: values.copy() for name, values in tensors.items()}
+        return {"content": content, "tensors": copies, "threads": self._state.threads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        files.restore(self, _as_read(state["content"]), state["tensors"])
-        self._threads = state["threads"]
-
-    def _set_standardization(
-        self, data: tuple[checks.Array, checks.Array], context: tuple[checks.Array, checks.Array]
-    ) -> None:
-        self._standardization, self._context_standardization = data, context
-        self._core.set_standardization(*data)
-        self._core.set_context_standardization(*context)
-
-
-def _as_read(content: dict[str, Any]) -> dict[str, Any]:
-    """Return a JSON value as it comes back from a file: nothing shared with another flow, lists for tuples."""
-    result: dict[str, Any] = json.loads(json.dumps(content))
-    return result
-
-
-def _precision(dtype: npt.DTypeLike) -> str:
-    try:
-        name = str(dtype) if dtype is None else np.dtype(dtype).name  # NumPy takes None for float64
-    except TypeError:
-        name = str(dtype)
-    return checks.choice("dtype", name, ("float32", "float64"))
-
-
-def sample_key(seed: Seed) -> int:
-    """Return what names the rows of one sample."""
-    return int(np.random.default_rng(seed).integers(2**64, dtype=np.uint64))
+        # As it comes back from a file: nothing shared with another flow, lists for tuples.
+        content: dict[str, Any] = json.loads(json.dumps(state["content"]))
+        self._state = files.restore(content, state["tensors"])
+        self._state.threads = state["threads"]
+        self.history = from_json(files.training_of(content))

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pushforward import checks, latent
-from pushforward.flow import Floats, Flow, Seed
-from pushforward.layers import StudentT
-from pushforward.supports import Circle
+from pushforward import _checks
+from pushforward._model import latent
+from pushforward._model.state import state_of
+from pushforward._typing import Doubles, Floats, Seed
+from pushforward.flow import Flow
 
 _CHUNK_ROWS = 1 << 18  # so many points are drawn at a time
 
@@ -109,7 +110,7 @@ class FlowKDE:
         seed: Seed = None,
         **options: Any,
     ) -> None:
-        points = np.atleast_2d(checks.floats(dataset, "dataset"))
+        points = np.atleast_2d(_checks.floats(dataset, "dataset"))
         if points.ndim != 2:
             raise ValueError(f"dataset has shape {points.shape}; (d, n) is expected")
         self.d, self.n = points.shape
@@ -117,7 +118,7 @@ class FlowKDE:
             flow = Flow(self.d, seed=seed)
         elif flow.dim != self.d:
             raise ValueError(f"dataset has {self.d} dimensions, one per row of (d, n); the flow has dim={flow.dim}")
-        w = checks.row_weights(weights, self.n)
+        w = _checks.row_weights(weights, self.n)
         self.neff = float(self.n) if w is None else float(w.sum() ** 2 / (w @ w))
         self.flow = flow.fit(points.T, weights=w, seed=seed, **options)
 
@@ -139,7 +140,7 @@ class FlowKDE:
         TypeError, ValueError
             If `x` has the wrong shape or type.
         """
-        points = np.atleast_2d(checks.floats(x, "x"))
+        points = np.atleast_2d(_checks.floats(x, "x"))
         if points.shape == (1, self.d):
             points = points.T
         if points.ndim != 2 or points.shape[0] != self.d:
@@ -148,7 +149,7 @@ class FlowKDE:
 
     def pdf(self, x: npt.ArrayLike) -> Floats:
         """Return the density at points, 0 outside the flow's support; for the rest see `logpdf`."""
-        density: npt.NDArray[np.float64] = np.exp(self.logpdf(x))
+        density: Doubles = np.exp(self.logpdf(x))
         return density
 
     def evaluate(self, points: npt.ArrayLike) -> Floats:
@@ -208,15 +209,15 @@ class FlowKDE:
         TypeError, ValueError
             If the bounds have the wrong shape or type, or a low one is above a high one; if `size` is no such integer.
         """
-        size = checks.integer("size", size, 1)
+        size = _checks.integer("size", size, 1)
         low, high = (
-            checks.vector(np.atleast_1d(checks.floats(bounds, name)), self.d, name)
+            _checks.vector(np.atleast_1d(_checks.floats(bounds, name)), self.d, name)
             for bounds, name in ((low_bounds, "low_bounds"), (high_bounds, "high_bounds"))
         )
         if not (low <= high).all():
             raise ValueError(f"low_bounds must not be above high_bounds; they are {low} and {high}")
-        if self.d == 1 and not isinstance(self.flow.base, StudentT) and not isinstance(self.flow.support[0], Circle):
-            return Estimate(latent.mass_between(self.flow, float(low[0]), float(high[0])), 0.0)
+        if self.d == 1 and self.flow.base.is_exact and not self.flow.support[0].wraps:
+            return Estimate(latent.mass_between(state_of(self.flow), float(low[0]), float(high[0])), 0.0)
         rng = np.random.default_rng(seed)
         inside = 0
         for first in range(0, size, _CHUNK_ROWS):

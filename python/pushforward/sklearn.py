@@ -28,14 +28,19 @@ try:
 except ImportError:
     raise ImportError('these estimators need scikit-learn 1.6 or newer: pip install "pushforward[sklearn]"') from None
 
-from pushforward import checks, latent, start, supports, training
-from pushforward.checks import Array
-from pushforward.flow import Floats, Flow
-from pushforward.layers import Base, Layer, Normal
-from pushforward.optimizer import Adam
-from pushforward.presets import PRESETS
-from pushforward.rows import Rows
-from pushforward.supports import Circle, Support
+from pushforward import _checks
+from pushforward._fit.held_out import training_rows
+from pushforward._fit.options import default_optimizer
+from pushforward._io.rows import Rows
+from pushforward._io.scan import check_density
+from pushforward._model import latent, supports
+from pushforward._model.bases import Base, Normal
+from pushforward._model.layers import Layer
+from pushforward._model.presets import PRESETS
+from pushforward._model.state import state_of
+from pushforward._model.supports import Support
+from pushforward._typing import Array, Doubles, Floats
+from pushforward.flow import Flow
 
 _FLOATS = (np.float64, np.float32)
 _TARGET: dict[str, Any] = {"dtype": _FLOATS, "ensure_2d": False}
@@ -91,13 +96,11 @@ class _FlowEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _fit_flow(self, x: Array, context: Array | None, sample_weight: npt.ArrayLike | None) -> Flow:
         """Fit a flow to the distinct rows."""
-        weights = checks.row_weights(sample_weight, len(x))
+        weights = _checks.row_weights(sample_weight, len(x))
         kept, weights = _distinct([x] if context is None else [x, context], weights)
         x, context = x[kept], None if context is None else context[kept]
-        held = checks.number("validation", self.validation or 0.0, 0.0, 1.0, closed="left", what="a fraction or None")
-        weight_decay = self.weight_decay
-        if weight_decay is None:
-            weight_decay = training.default_optimizer(max(1, len(x) - round(held * len(x)))).weight_decay
+        held = _checks.number("validation", self.validation or 0.0, 0.0, 1.0, closed="left", what="a fraction or None")
+        rows = training_rows(len(x), weights, held)
         seed = _seed(self.random_state)
         flow = Flow(
             x.shape[1],
@@ -116,7 +119,7 @@ class _FlowEstimator(BaseEstimator):  # type: ignore[misc]
             validation=held,
             epochs=self.epochs,
             batch_size=self.batch_size,
-            optimizer=Adam(self.learning_rate, weight_decay=weight_decay),
+            optimizer=default_optimizer(rows, self.learning_rate, self.weight_decay),
             max_time=self.max_time,
             patience=self.patience,
             seed=seed,
@@ -132,7 +135,7 @@ class _FlowEstimator(BaseEstimator):  # type: ignore[misc]
     def _layers(self, dim: int) -> Sequence[Layer]:
         options = {name: getattr(self, name) for name in ("depth", "hidden") if getattr(self, name) is not None}
         if isinstance(self.layers, str):
-            return PRESETS[checks.choice("layers", self.layers, PRESETS, note="the presets")](dim, **options)
+            return PRESETS[_checks.choice("layers", self.layers, PRESETS, note="the presets")](dim, **options)
         if callable(self.layers):
             return self.layers(dim, **options)
         if options:
@@ -396,7 +399,7 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
         TrainingDivergedError
             If the loss keeps becoming non-finite although the learning rate was lowered.
         """
-        names = getattr(y, "columns", None)
+        names = _checks.column_names(y)
         x, target = validate_data(
             self, X, y, validate_separately=({"dtype": _FLOATS, "ensure_min_samples": 2}, _TARGET)
         )
@@ -404,13 +407,14 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
         self._is_single = target.ndim == 1
         target = target.reshape(len(target), -1)
         self.n_outputs_ = target.shape[1]
-        start.check_density(Rows.of(target, None, None), supports.resolve(self.support, self.n_outputs_), "y")
+        weights = _checks.row_weights(sample_weight, len(target))
+        check_density(Rows.of(target, None, weights), supports.resolve(self.support, self.n_outputs_), "y")
         self.flow_ = self._fit_flow(target, x, sample_weight)
-        self.flow_.columns = None if names is None else tuple(map(str, names))
+        self.flow_.columns = names
         self.flow_.context_columns = _names(self)
         return self
 
-    def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def predict(self, X: npt.ArrayLike) -> Doubles:
         """Return the mean of the target given the features.
 
         Nothing is drawn at random. With one target it is a quadrature over the latent side; with several, the mean over
@@ -435,9 +439,7 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
         t, weights = self._latent_points()
         return self._in_shape(np.concatenate([np.einsum("nmk,m->nk", y, weights) for y in self._images(x, t)]))
 
-    def predict_quantiles(
-        self, X: npt.ArrayLike, quantiles: npt.ArrayLike = (0.05, 0.5, 0.95)
-    ) -> npt.NDArray[np.float64]:
+    def predict_quantiles(self, X: npt.ArrayLike, quantiles: npt.ArrayLike = (0.05, 0.5, 0.95)) -> Doubles:
         """Return quantiles of each target given the features.
 
         With one target they are those of the flow; with several, of 1,024 points that fill its latent side evenly.
@@ -460,11 +462,11 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
             If the features or the quantiles have the wrong shape, type or range, or the target has a `Circle`.
         """
         x = self._rows(X)
-        shares = checks.floats(quantiles, "quantiles").astype(np.float64)
+        shares = _checks.floats(quantiles, "quantiles").astype(np.float64)
         if shares.ndim != 1 or not ((shares > 0) & (shares < 1)).all():
             raise ValueError(f"quantiles must be a sequence of numbers in (0, 1), not {quantiles!r}")
         if self.n_outputs_ == 1:
-            t = special.ndtri(shares if latent.is_increasing(self.flow_) else 1 - shares)[:, None]
+            t = special.ndtri(shares if latent.is_increasing(state_of(self.flow_)) else 1 - shares)[:, None]
             parts = list(self._images(x, t))
         else:
             t, _ = self._latent_points()
@@ -496,7 +498,7 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
             If the features have the wrong shape or type, or `n_samples` is not such an integer.
         """
         x = self._rows(X)
-        each = checks.integer("n_samples", n_samples)
+        each = _checks.integer("n_samples", n_samples)
         y = self.flow_.sample(len(x) * each, context=x.repeat(each, axis=0), seed=_seed(random_state))
         return self._in_shape(y.reshape(len(x), each, self.n_outputs_).swapaxes(1, 2))
 
@@ -521,6 +523,7 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
             If an array has the wrong shape or type, or holds NaN or infinity.
         """
         x = self._rows(X)
+        _checks.names(y, self.flow_.columns, "y")
         target = check_array(y, input_name="y", **_TARGET)
         check_consistent_length(x, target)
         return self.flow_.log_prob(target.reshape(len(target), -1), context=x)
@@ -539,9 +542,9 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
         The points are the same for all rows, so that what is predicted for one does not depend on the others.
         """
         for i, support in enumerate(self.flow_.support):
-            if isinstance(support, Circle):
+            if support.wraps:
                 raise ValueError(f"target {i} is an angle, {support!r}: it has no mean or quantiles; use sample")
-        z = latent.from_normal(self.flow_, t)
+        z = latent.from_normal(state_of(self.flow_), t)
         size = max(1, _CHUNK_NUMBERS // (len(z) * (z.shape[1] + x.shape[1])))
         for first in range(0, len(x), size):
             rows = x[first : first + size]

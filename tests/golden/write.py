@@ -8,7 +8,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import test_support
 from cases import CASES
-from pushforward import files
+from pushforward._io import files
 
 NAMES = {
     *("nice-3", "realnvp-2", "affine-silu-3|3", "random-1-8", "affine-1", "actnorm-2", "permutation-3"),

@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from pushforward import tables
-from pushforward.checks import Array
+from pushforward._io import tables
+from pushforward._typing import Array
 from pushforward.flow import Flow
 
 Part: TypeAlias = tuple[tuple[str, ...] | None, int]
@@ -52,21 +52,23 @@ def find(table: tables.Table, *parts: Part, besides: Sequence[str] = ()) -> list
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of a table for a model."""
+class Selection:
+    """Rows of a table, in the columns of a model."""
 
     x: Array
     context: Array | None
     weights: Array | None
 
 
-def read(flow: Flow, path: str, weights: str | None = None, *, with_context: bool = True, finite: bool = True) -> Rows:
+def read(
+    flow: Flow, path: str, weights: str | None = None, *, with_context: bool = True, finite: bool = True
+) -> Selection:
     """Read a model's columns, and one of weights."""
     with tables.open_table(path) as table:
         chosen = [] if weights is None else [table.find(weights)]
         parts = [features(flow), conditions(flow)] if with_context else [features(flow), (None, 0)]
         x, context, w = table.read(*find(table, *parts, besides=chosen), chosen, finite=finite)
-    return Rows(x, context if with_context and flow.context else None, w[:, 0] if chosen else None)
+    return Selection(x, context if with_context and flow.context else None, w[:, 0] if chosen else None)
 
 
 def one_condition(flow: Flow, values: Sequence[float]) -> Array:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pushforward import files
-from pushforward.checks import Array
+from pushforward._io import files
+from pushforward._model.description import PRECISIONS
+from pushforward._typing import Array
 from pushforward.cli import columns, values
 from pushforward.cli.command import Command, check_writable, end, given
 from pushforward.convert import from_nflows, from_zuko
@@ -33,7 +34,7 @@ _SETTINGS = {
 def _add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help="model, or arrays of a state dict (.npz or .safetensors)")
     command.add_argument("-o", "--output", metavar="MODEL", required=True, help="file to save the model to")
-    command.add_argument("--dtype", choices=("float32", "float64"), help="precision (default: as it is)")
+    command.add_argument("--dtype", choices=PRECISIONS, help="precision (default: as it is)")
     command.add_argument("--from", dest="library", choices=_LIBRARIES, help="library whose state dict FILE holds")
     settings = command.add_argument_group("settings of the library's model, which a state dict does not tell")
     for name, what in _SETTINGS.items():

@@ -6,16 +6,20 @@ import argparse
 import importlib.util
 from typing import Any
 
-from pushforward import supports, tables
-from pushforward.checks import Array
+from pushforward._fit import options
+from pushforward._fit.held_out import training_rows
+from pushforward._fit.history import NEEDS_MATPLOTLIB
+from pushforward._fit.optimizer import Adam
+from pushforward._io import tables
+from pushforward._model import supports
+from pushforward._model.description import PRECISIONS
+from pushforward._model.presets import PRESETS
+from pushforward._model.supports import Real, Support
+from pushforward._typing import Array
 from pushforward.cli import columns, values
 from pushforward.cli.command import TABLE, Command, check_writable, end, given
 from pushforward.errors import TrainingDivergedError
 from pushforward.flow import Flow
-from pushforward.history import NEEDS_MATPLOTLIB
-from pushforward.optimizer import Adam
-from pushforward.presets import PRESETS
-from pushforward.supports import Real, Support
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
@@ -49,21 +53,15 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     flow.add_argument(
         "--preset", choices=PRESETS, default=next(iter(PRESETS)), help="kind of flow (default: %(default)s)"
     )
-    flow.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (default: float32)")
+    flow.add_argument("--dtype", choices=PRECISIONS, default="float32", help="precision (default: float32)")
 
     training = command.add_argument_group("training")
-    training.add_argument("--learning-rate", metavar="RATE", type=values.number(0), help="of Adam (default: 3e-3)")
-    training.add_argument(
-        "--weight-decay",
-        metavar="DECAY",
-        type=values.number(0, closed=True),
-        help="of Adam (default: 5,000 by the number of rows, at most 1; 0 with --learning-rate)",
-    )
-    training.add_argument("--seed", metavar="N", type=values.integer(0), help="fixes every random choice")
+    rate, decay = values.number(0), values.number(0, closed=True)
+    training.add_argument("--learning-rate", metavar="RATE", type=rate, help=options.text("learning_rate"))
+    training.add_argument("--weight-decay", metavar="DECAY", type=decay, help=options.text("weight_decay"))
+    training.add_argument("--seed", metavar="N", type=values.integer(0), help=options.text("seed"))
     training.add_argument("--threads", metavar="N", type=values.integer(1), help="threads (default: all cores)")
-    training.add_argument(
-        "--progress", action=argparse.BooleanOptionalAction, help="show a progress bar (default: in a terminal)"
-    )
+    training.add_argument("--progress", action=argparse.BooleanOptionalAction, help=options.text("progress"))
 
     def option(group: argparse._ArgumentGroup, name: str, help_text: str, **kind: Any) -> None:
         """Add an option whose default is that of the package's own function."""
@@ -86,22 +84,24 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         type=values.activation,
     )
-    option(training, "--epochs", "passes over the rows (default: 100, or 100,000 steps)", metavar="N", type=count)
-    option(training, "--batch-size", "rows of a step (default: 256 or 512)", metavar="N", type=count)
-    option(training, "--schedule", "of the learning rate (default: cosine)", choices=("cosine", "constant"))
-    option(training, "--max-time", "when to stop (default: never)", metavar="SECONDS", type=size)
-    option(
-        training, "--patience", "stop after N epochs without a better validation loss, or none (default: 30)",
-        metavar="N", type=values.or_none(count),
-    )  # fmt: skip
-    option(training, "--clip-norm", "longest gradient, or none (default: 5)", metavar="NORM", type=values.or_none(size))
-    option(
-        training, "--validation", "fraction of rows to hold out, or a table of its own (default: 0.1)",
-        metavar="FRACTION|TABLE", type=values.validation,
-    )  # fmt: skip
-    option(training, "--checkpoint", "keep the fit in a file from which it can go on", metavar="FILE")
-    option(training, "--checkpoint-every", "steps between writings (default: 1000)", metavar="N", type=count)
-    option(training, "--resume", "go on from a checkpoint, with the same rows and options", metavar="FILE")
+    kinds: dict[str, dict[str, Any]] = {
+        "epochs": {"metavar": "N", "type": count},
+        "batch_size": {"metavar": "N", "type": count},
+        "schedule": {"choices": options.SCHEDULES},
+        "max_time": {"metavar": "SECONDS", "type": size},
+        "patience": {"metavar": "N", "type": values.or_none(count)},
+        "clip_norm": {"metavar": "NORM", "type": values.or_none(size)},
+        "validation": {"metavar": "FRACTION|TABLE", "type": values.validation},
+        "checkpoint": {"metavar": "FILE"},
+        "checkpoint_every": {"metavar": "N", "type": count},
+        "resume": {"metavar": "FILE"},
+    }
+    for name, kind in kinds.items():
+        option(training, _flag(name), options.text(name), **kind)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -128,7 +128,7 @@ def _run(args: argparse.Namespace) -> int:
                 x,
                 context=conditions if context else None,
                 weights=row_weights[:, 0] if weights else None,
-                optimizer=_optimizer(args),
+                optimizer=_optimizer(args, len(x), row_weights[:, 0] if weights else None),
                 seed=args.seed,
                 progress=args.progress,
                 **given(args, "epochs", "batch_size", "schedule", "max_time", "patience", "clip_norm"),
@@ -194,12 +194,12 @@ def _check_rows(table: tables.Table, modelled: list[str], support: list[Support]
 
 
 def _new_flow(args: argparse.Namespace, modelled: list[str], context: list[str], support: list[Support]) -> Flow:
-    options = given(args, "depth", "hidden", "activation")
-    if args.preset == "neural_spline" and len(options.get("hidden", ())) == 1:
-        (options["hidden"],) = options["hidden"]
+    settings = given(args, "depth", "hidden", "activation")
+    if args.preset == "neural_spline" and len(settings.get("hidden", ())) == 1:
+        (settings["hidden"],) = settings["hidden"]
     flow = Flow(
         len(modelled),
-        layers=PRESETS[args.preset](len(modelled), **options),
+        layers=PRESETS[args.preset](len(modelled), **settings),
         support=support,
         context=len(context),
         dtype=args.dtype,
@@ -210,10 +210,11 @@ def _new_flow(args: argparse.Namespace, modelled: list[str], context: list[str],
     return flow
 
 
-def _optimizer(args: argparse.Namespace) -> Adam | None:
-    if args.learning_rate is None and args.weight_decay is None:
-        return None
-    return Adam(args.learning_rate or 3e-3, weight_decay=args.weight_decay or 0.0)
+def _optimizer(args: argparse.Namespace, rows: int, weights: Array | None) -> Adam:
+    """Return the optimiser; what is not given has its default."""
+    validation = getattr(args, "validation", options.Options.validation)
+    count = training_rows(rows, weights, validation)
+    return options.default_optimizer(count, args.learning_rate, args.weight_decay)
 
 
 def _validation(args: argparse.Namespace, flow: Flow) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from pushforward import files
+from pushforward._io import files
+from pushforward._model.state import state_of
 from pushforward.cli import columns
 from pushforward.cli.command import Command
 from pushforward.flow import Flow
-from pushforward.supports import Real
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
@@ -19,9 +19,8 @@ def _run(args: argparse.Namespace) -> int:
     flow = Flow.load(args.model)
     content, _ = files.read(args.model)
     count = flow.parameters.size
-    bounded = [
-        f"{name} {support}" for name, support in zip(flow._names(), flow.support, strict=True) if support != Real()
-    ]
+    named = zip(state_of(flow).names, flow.support, strict=True)
+    bounded = [f"{name} {support}" for name, support in named if support.is_bounded]
     print(args.model)
     for label, value in (
         ("format", f"{content['format']}, written by pushforward {content['version']}"),

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pushforward import tables
-from pushforward.checks import Array
+from pushforward._io import tables
+from pushforward._typing import Array
 from pushforward.cli import columns, values
 from pushforward.cli.command import TABLE, Command, check_writable, given
 from pushforward.flow import Flow

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pushforward import tables
-from pushforward.checks import Array
+from pushforward._io import tables
+from pushforward._model.state import sample_key, state_of
+from pushforward._typing import Array
 from pushforward.cli import columns, values
 from pushforward.cli.command import TABLE, Command
-from pushforward.flow import Flow, sample_key
+from pushforward.flow import Flow
 
 # Samples are drawn and written this many rows at a time: a pipe gets its first rows at once.
 _BLOCK_ROWS = 1 << 16
@@ -42,7 +43,7 @@ def _run(args: argparse.Namespace) -> int:
         n = len(context) * (1 if n is None else n)
     elif n is None:
         raise ValueError("-n is needed: the number of rows to draw")
-    tables.write(args.output, flow._names(), _samples(flow, n, context, args.seed))
+    tables.write(args.output, state_of(flow).names, _samples(flow, n, context, args.seed))
     return 0
 
 
@@ -70,14 +71,14 @@ def _samples(flow: Flow, n: int, context: Array | None, seed: int | None) -> Ite
         block = context
         if context is not None and context.ndim == 2:
             block = context[rows * len(context) // max(n, 1)]
-        yield flow._draw(key, first, len(rows), block, False)[0]
+        yield state_of(flow).sample(key, len(rows), block, first=first)[0]
 
 
 COMMAND = Command(
     "sample",
     "draw rows from a model",
     f"""\
-They come under the names of the model's columns, or x0, x1, ...
+The columns have the names of the model, or x0, x1, ...
 
 {TABLE}""",
     """\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pushforward import tables
+from pushforward._io import tables
 from pushforward.cli import columns
 from pushforward.cli.command import TABLE, Command
 from pushforward.flow import Flow

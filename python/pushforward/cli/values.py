@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import math
 import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from pushforward.layers import MLP
-from pushforward.supports import Circle, Interval, Positive, Real, Support
+from pushforward._model.networks import MLP
+from pushforward._model.supports import SUPPORTS, Support
 
 T = TypeVar("T")
+
+_SUPPORTS = {name.lower(): kind for name, kind in SUPPORTS.items()}
 
 
 def integer(least: int) -> Callable[[str], int]:
@@ -82,19 +85,19 @@ def support(text: str) -> tuple[str, Support]:
     """Columns and what values they may take: ``NAME=KIND``."""
     name, equals, kind = text.rpartition("=")
     word, *ends = kind.split(":")
+    found = _SUPPORTS.get(word)
     try:
-        if equals and word == "real" and not ends:
-            return name, Real()
-        if equals and word == "positive" and not ends:
-            return name, Positive()
-        if equals and word in ("interval", "circle") and len(ends) == 2:
-            low, high = map(_end, ends)
-            return name, Interval(low, high) if word == "interval" else Circle(low, high)
+        if equals and found is not None and len(ends) == len(_ends(found)):
+            return name, found(*map(_end, ends))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-    raise argparse.ArgumentTypeError(
-        f"{text!r} is not NAME=real, NAME=positive, NAME=interval:LOW:HIGH or NAME=circle:LOW:HIGH"
-    )
+    forms = [":".join([word, *map(str.upper, _ends(support))]) for word, support in _SUPPORTS.items()]
+    raise argparse.ArgumentTypeError(f"{text!r} is not NAME={', NAME='.join(forms[:-1])} or NAME={forms[-1]}")
+
+
+def _ends(kind: type[Support]) -> list[str]:
+    """Return what a kind of support is given by."""
+    return [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
 
 
 def _end(text: str) -> float:

@@ -6,7 +6,7 @@ import math
 
 import numpy.typing as npt
 
-from pushforward import checks
+from pushforward import _checks
 from pushforward.convert import nflows, zuko
 from pushforward.convert.model import assemble, check_equal, open_model
 from pushforward.flow import Flow
@@ -87,7 +87,7 @@ def from_nflows(
     model = open_model(flow, "nflows", options, usual)
     for name in ("bound", "min_width", "min_height", "min_slope"):
         if options[name] is not None:
-            checks.number(name, options[name], 0.0, math.inf if name == "bound" else 1.0, closed="neither")
+            _checks.number(name, options[name], 0.0, math.inf if name == "bound" else 1.0, closed="neither")
     if not (model.holds("_transform") if not model.modules else "_transform" in model.modules):
         raise TypeError("flow must be a flow of nflows or its state_dict(), whose names begin with _transform")
 
@@ -162,7 +162,7 @@ def from_zuko(
     model = open_model(flow, "zuko", options, {"bound": 5.0, "slope": 1e-3, "activation": "relu"})
     for name, high in (("bound", math.inf), ("slope", 1.0)):
         if options[name] is not None:
-            checks.number(name, options[name], 0.0, high, closed="neither")
+            _checks.number(name, options[name], 0.0, high, closed="neither")
     if not (model.holds("base") if not model.modules else {"transform", "base"} <= model.modules.keys()):
         raise TypeError("flow must be a flow of zuko or its state_dict(), with names such as base.loc")
 

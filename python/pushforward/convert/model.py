@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pushforward import checks
+from pushforward import _checks
+from pushforward._model.layers import ActNorm, Layer, Permutation
+from pushforward._model.state import state_of
+from pushforward._typing import Array, Doubles
 from pushforward.flow import Flow
-from pushforward.layers import ActNorm, Layer, Permutation
 
-Array = npt.NDArray[Any]
-Points = npt.NDArray[np.float64]
-
-ACTIVATIONS: dict[str, Callable[[Points], Points]] = {
+ACTIVATIONS: dict[str, Callable[[Doubles], Doubles]] = {
     "relu": lambda u: np.maximum(u, 0),
     "silu": lambda u: u / (1 + np.exp(-u)),
     "tanh": np.tanh,
@@ -72,7 +71,7 @@ class Model:
                 raise ValueError(f"{path}.{i} has no array in the state dict, so its kind is unknown; pass the module")
         return len(found)
 
-    def floats(self, name: str, shape: Sequence[int | None]) -> Points:
+    def floats(self, name: str, shape: Sequence[int | None]) -> Doubles:
         """Return an array as float64; None in `shape` is any length."""
         array = self._array(name)
         if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
@@ -182,7 +181,7 @@ def open_model(flow: object, library: str, given: Mapping[str, Any], usual: Mapp
     """
     if isinstance(flow, Mapping):
         options = {name: usual[name] if value is None else value for name, value in given.items()}
-        checks.choice("activation", options["activation"], ACTIVATIONS)
+        _checks.choice("activation", options["activation"], ACTIVATIONS)
         return Model(_arrays(flow), {}, options)
     if not all(hasattr(flow, name) for name in ("state_dict", "named_modules")):
         raise TypeError(f"flow must be a flow of {library} or its state_dict(), not {type(flow).__name__}")
@@ -232,7 +231,7 @@ def assemble(pieces: Sequence[Piece], model: Model, dtype: npt.DTypeLike | None)
             parameters.pop(f"layers.{i}.{name}")[...] = values
     if any(values.size for values in parameters.values()):
         raise AssertionError(f"no value for {', '.join(parameters)}")
-    flow._initialized = True  # a fit goes on from here
+    state_of(flow).initialized = True  # a fit goes on from here
     return flow
 
 
@@ -277,12 +276,12 @@ def within(path: str) -> Iterator[None]:
         raise type(error)(f"{path}: {error}") from None
 
 
-def affine(log_scale: Points, shift: Points) -> Piece:
+def affine(log_scale: Doubles, shift: Doubles) -> Piece:
     """Return the layer of x = z exp(log_scale) + shift."""
     return Piece(ActNorm(), {"log_scale": log_scale, "shift": shift})
 
 
-def affine_of(path: str, scale: Points, shift: Points) -> Piece:
+def affine_of(path: str, scale: Doubles, shift: Doubles) -> Piece:
     """Return the layer of z = x scale + shift."""
     if not (scale > 0).all():
         raise ValueError(f"{path} has a scale that is not above 0: {scale.min()}")

@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pushforward.convert.model import ACTIVATIONS, Array, Model, Piece, Points
-from pushforward.layers import MLP, Autoregressive, Coupling, RationalQuadratic, ResNet
+from pushforward._model.layers import Autoregressive, Coupling
+from pushforward._model.networks import MLP, ResNet
+from pushforward._model.transforms import RationalQuadratic
+from pushforward._typing import Array, Doubles
+from pushforward.convert.model import ACTIVATIONS, Model, Piece
 
 _ENDS = ("inputs", "outputs")
 
@@ -34,8 +37,8 @@ class Dense:
     name: str
     source: str
     target: str
-    weight: Points
-    bias: Points
+    weight: Doubles
+    bias: Doubles
     mask: npt.NDArray[np.bool_]
 
     @classmethod
@@ -171,7 +174,7 @@ def spline_bins(path: str, numbers: int, moved: int) -> int:
     return (each + 1) // 3
 
 
-def without_inputs(network: Sequence[Dense], activation: str) -> Points:
+def without_inputs(network: Sequence[Dense], activation: str) -> Doubles:
     """Return what a network gives that has no inputs."""
     values = {"inputs": np.zeros(network[0].weight.shape[1])}
     for layer in network:
@@ -182,7 +185,7 @@ def without_inputs(network: Sequence[Dense], activation: str) -> Points:
     return values["outputs"]
 
 
-def elementwise(model: Model, spline: RationalQuadratic, numbers: Points) -> Piece:
+def elementwise(model: Model, spline: RationalQuadratic, numbers: Doubles) -> Piece:
     """Return the layer that moves each feature by a spline of its own, given as (dim, 3 K - 1) numbers."""
     last = {"conditioner.0.weight": np.zeros((numbers.size, model.context)), "conditioner.0.bias": numbers.ravel()}
     return Piece(Coupling(spline, MLP(()), (False,) * model.dim), last)
@@ -200,9 +203,9 @@ def autoregressive(
         return elementwise(model, spline, without_inputs(network, conditioner.activation))
     groups, blocks = sorted_network(network, passes, model.context)
     degrees = tuple(groups.values())
-    if isinstance(conditioner, ResNet):
+    if len(conditioner.widths) < len(degrees):
         if len(set(degrees)) > 1:
             raise ValueError(f"{network[0].path}: the residual network's layers have units of different degrees")
-        degrees = degrees[:1]
+        degrees = degrees[: len(conditioner.widths)]
     given = None if usual_degrees(degrees, passes) else degrees
     return Piece(Autoregressive(spline, conditioner, order_of(passes), given), blocks)

@@ -7,7 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from pushforward.convert.model import Array, Model, Piece, Points, Reader, affine, affine_of, permutation, within
+from pushforward._model.layers import LU, Coupling, Householder
+from pushforward._model.networks import MLP, ResNet
+from pushforward._model.transforms import RationalQuadratic
+from pushforward._typing import Array, Doubles
+from pushforward.convert.model import Model, Piece, Reader, affine, affine_of, permutation, within
 from pushforward.convert.networks import (
     Dense,
     autoregressive,
@@ -17,7 +21,6 @@ from pushforward.convert.networks import (
     spline_bins,
     without_inputs,
 )
-from pushforward.layers import LU, MLP, Coupling, Householder, RationalQuadratic, ResNet
 
 
 def dim_of(model: Model) -> int:
@@ -53,7 +56,7 @@ def base(model: Model) -> list[Piece]:
     return [affine(model.floats(f"{path}.log_std_", shape)[0], model.floats(f"{path}.mean_", shape)[0])]
 
 
-def _softplus(u: Points) -> Points:
+def _softplus(u: Doubles) -> Doubles:
     """Return log(1 + exp(u)), which PyTorch takes to be u above 20."""
     return np.where(u > 20, u, np.log1p(np.exp(np.minimum(u, 20))))
 
@@ -110,7 +113,7 @@ def _spline(model: Model, path: str, bins: int) -> RationalQuadratic:
         )
 
 
-def _slope_shift(spline: RationalQuadratic) -> Points:
+def _slope_shift(spline: RationalQuadratic) -> Doubles:
     """Return what nflows' numbers lack: our softplus(u + c) gives slope 1 at u = 0 (3 K - 1 numbers)."""
     shift = np.zeros(3 * spline.bins - 1)
     shift[2 * spline.bins :] = -math.log(math.expm1(1 - spline.min_slope))

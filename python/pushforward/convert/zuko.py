@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from pushforward.convert.model import Model, Piece, Points, Reader, affine, affine_of, permutation, to_numpy, within
+from pushforward._model.layers import LU, Coupling, Householder
+from pushforward._model.networks import MLP
+from pushforward._model.transforms import RationalQuadratic
+from pushforward._typing import Doubles
+from pushforward.convert.model import Model, Piece, Reader, affine, affine_of, permutation, to_numpy, within
 from pushforward.convert.networks import Dense, autoregressive, blocks_of, chain, elementwise, passes_of, spline_bins
-from pushforward.layers import LU, MLP, Coupling, Householder, RationalQuadratic
 
 
 def base(model: Model) -> list[Piece]:
@@ -167,7 +170,7 @@ def _lu(model: Model, name: str) -> Piece:
     return Piece(LU("natural"), {"weight": weight, "bias": np.zeros(model.dim)})
 
 
-def _rotation(a: Points) -> list[Piece]:
+def _rotation(a: Doubles) -> list[Piece]:
     """Return the layer of z = exp(A - A^T) x as reflections (Golub and Van Loan 2013, section 5.2.1)."""
     # i (A - A^T) is Hermitian: the exponential by its eigenvalues, which are real, to rounding.
     values, vectors = np.linalg.eigh(1j * (a - a.T))

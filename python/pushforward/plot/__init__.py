@@ -5,7 +5,7 @@ differ in form too, areas and dots for data, lines for flows. Every function ret
 and ``savefig`` saves; pyplot and its current figure are left alone.
 """
 
-from pushforward.history import NEEDS_MATPLOTLIB
+from pushforward._fit.history import NEEDS_MATPLOTLIB
 
 try:
     import matplotlib  # noqa: F401

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from pushforward import checks, diagnostics, distributions
-from pushforward.plot._common import (
-    BLUE,
-    VERMILION,
-    NotebookFigure,
-    check_flow,
-    table,
-)
-
-if TYPE_CHECKING:
-    from pushforward.flow import Flow
-
-Floats = npt.NDArray[np.float64]
+from pushforward import _checks
+from pushforward._check import distributions
+from pushforward._figure import BLUE, VERMILION, NotebookFigure
+from pushforward._model.latent import probability_integral
+from pushforward._model.state import state_of
+from pushforward._typing import Doubles
+from pushforward.flow import Flow
+from pushforward.plot._common import check_flow, table
 
 _MOST_PANELS = 24
 _ROWS_IN_A_BIN = 25
@@ -84,14 +78,13 @@ def calibration(
     >>> calibration(flow, x[500:]).savefig("calibration.png")
     """
     flow = check_flow(flow)
-    level = checks.number("level", level, 0, 1, closed="neither")
-    x, condition = table(flow, data, context)
-    w = checks.row_weights(weights, len(x))
+    level = _checks.number("level", level, 0, 1, closed="neither")
+    x, condition, w = table(flow, data, context, weights)
     rows = float(len(x)) if w is None else distributions.effective_number(w)
     if bins is None:
         bins = int(np.clip(rows // _ROWS_IN_A_BIN, 5, 25))
-    bins = checks.integer("bins", bins, 2)
-    u, radius = diagnostics.latent_pit(flow, x, condition)
+    bins = _checks.integer("bins", bins, 2)
+    u, radius = probability_integral(state_of(flow), x, condition)
     panels = [(f"z{i}", column, distributions.uniformity(column, w)) for i, column in enumerate(u.T)]
     if len(panels) >= _MOST_PANELS:
         far = sorted(range(len(panels)), key=lambda i: -panels[i][2].distance)[: _MOST_PANELS - 1]
@@ -116,7 +109,7 @@ def calibration(
     return part.figure
 
 
-def _panel(ax: Axes, edges: Floats, heights: Floats, band: tuple[float, float]) -> None:
+def _panel(ax: Axes, edges: Doubles, heights: Doubles, band: tuple[float, float]) -> None:
     ax.axhspan(*band, color="#dddddd", linewidth=0)
     ax.axhline(1, color="#888888", linewidth=0.8)
     ax.stairs(heights, edges, color=BLUE, linewidth=1.2, baseline=None)

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, ScalarFormatter
 
-from pushforward import checks, diagnostics
-from pushforward.checks import Array
+from pushforward import _checks
+from pushforward._figure import BLUE_TINTS
+from pushforward._io.rows import Rows
+from pushforward._io.scan import check_values
+from pushforward._model.state import state_of
+from pushforward._model.supports import Support
+from pushforward._typing import Array, Doubles, Seed
 from pushforward.flow import Flow
-from pushforward.supports import Circle, Interval, Positive, Support
-
-if TYPE_CHECKING:
-    from pushforward.flow import Seed
-
-# Okabe and Ito, "Color Universal Design" (2008)
-BLUE, VERMILION = "#0072B2", "#D55E00"
-BLUE_TINTS = ("#cfe3f0", "#8fbedc", "#4d98c8")
-"""From the outermost region to the innermost."""
-VERMILION_TINTS = ("#f9e2d3", "#eeb693", "#e28b55")
 
 Ranges: TypeAlias = Mapping[str, tuple[float, float]] | Sequence[tuple[float, float] | None]
 
@@ -38,15 +31,6 @@ _MOST_DOTS = 3000
 # How many intervals, of what lengths; odd lengths come in where the others leave room for less than two ticks.
 _EVEN, _ODD = [1, 2, 5, 10], [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10]
 _TICKS = [(6, _EVEN), (5, _EVEN), (4, _EVEN), (3, _EVEN), (3, _ODD), (2, _ODD)]
-
-
-class NotebookFigure(Figure):
-    """A figure that a notebook shows, though pyplot does not know it."""
-
-    def _repr_png_(self) -> bytes:
-        image = io.BytesIO()
-        self.savefig(image, format="png")
-        return image.getvalue()
 
 
 def check_flow(flow: object) -> Flow:
@@ -61,7 +45,7 @@ def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
     if isinstance(levels, str) or not isinstance(levels, Sequence):
         raise TypeError(f"levels must be a sequence of shares such as (0.5, 0.9), not {levels!r}")
     shares = {
-        checks.number(f"levels[{i}]", level, 0, 1, closed="neither", what="a share") for i, level in enumerate(levels)
+        _checks.number(f"levels[{i}]", level, 0, 1, closed="neither", what="a share") for i, level in enumerate(levels)
     }
     if not 1 <= len(shares) <= len(BLUE_TINTS):
         raise ValueError(f"levels must hold 1 to {len(BLUE_TINTS)} different shares, not {len(shares)}")
@@ -76,27 +60,30 @@ def percent(shares: Sequence[float]) -> str:
 def feature_names(flow: Flow, names: Sequence[str] | None, data: object = None) -> tuple[str, ...]:
     """Return the features' names: those given, those of a DataFrame, those of the flow, or x0, x1, ..."""
     if names is None:
-        columns = getattr(data, "columns", None)
-        return flow._names() if columns is None else tuple(map(str, columns))
+        return _checks.column_names(data) or state_of(flow).names
     if isinstance(names, str) or not all(isinstance(name, str) for name in names) or len(names) != flow.dim:
         raise ValueError(f"names must be {flow.dim} strings, one per feature, not {names!r}")
     return tuple(names)
 
 
-def table(flow: Flow, data: object, context: object) -> tuple[Array, Array | None]:
-    """Return rows and their conditions, checked."""
-    x = checks.table(data, flow.dim, "data")
+def table(
+    flow: Flow, data: object, context: object, weights: object = None
+) -> tuple[Array, Array | None, Doubles | None]:
+    """Return rows, their conditions and their weights, checked; rows of weight 0 are left out."""
+    x = _checks.table(data, flow.dim, "data", columns=flow.columns)
     if not len(x):
         raise ValueError("data has no rows")
-    condition = checks.condition(context, flow.context, len(x))
-    diagnostics.check_rows(flow, x, condition, "data")
-    return x, condition
+    condition = _checks.condition(context, flow.context, len(x), flow.context_columns)
+    x, condition, w = _checks.counted(x, condition, _checks.row_weights(weights, len(x)))
+    each = None if condition is None else np.broadcast_to(condition, (len(x), flow.context))
+    check_values(Rows.of(x, each, None), "data", flow.support)
+    return x, condition, w
 
 
 def conditions(flow: Flow, context: object) -> Array | None:
     """Return one condition, (context,), or any number of them, (m, context), checked."""
     rows = len(array) if context is not None and (array := np.asarray(context)).ndim == 2 else 1
-    condition = checks.condition(context, flow.context, rows)
+    condition = _checks.condition(context, flow.context, rows, flow.context_columns)
     if condition is not None and not (condition.size and np.isfinite(condition).all()):
         raise ValueError("context holds NaN or infinity, or no row")
     return condition
@@ -109,7 +96,7 @@ def spread(rows: int, weights: Array | None, n: int) -> npt.NDArray[np.int64]:
     return numbers
 
 
-def sample(flow: Flow, n: int, context: Array | None, weights: Array | None, seed: Seed) -> npt.NDArray[np.float64]:
+def sample(flow: Flow, n: int, context: Array | None, weights: Array | None, seed: Seed) -> Doubles:
     """Draw rows; of conditions in rows each comes equally often, or in proportion to its weight."""
     if context is not None and context.ndim == 2:
         context = context[spread(len(context), weights, n)]
@@ -135,11 +122,11 @@ class Span:
         """From end to end."""
         return self.high - self.low
 
-    def edges(self, cells: int) -> npt.NDArray[np.float64]:
+    def edges(self, cells: int) -> Doubles:
         """Cut it into cells, (cells + 1,)."""
         return np.linspace(self.low, self.high, cells + 1)
 
-    def centers(self, cells: int) -> npt.NDArray[np.float64]:
+    def centers(self, cells: int) -> Doubles:
         """Return the middles of the cells, (cells,)."""
         edges = self.edges(cells)
         return 0.5 * (edges[1:] + edges[:-1])
@@ -154,7 +141,7 @@ def limits_of(flow: Flow, names: Sequence[str], given: Ranges | None) -> Limits:
         return [None] * flow.dim
     if isinstance(given, Mapping):
         for name in given:
-            checks.choice("range has a feature", name, names, note="the features")
+            _checks.choice("range has a feature", name, names, note="the features")
         given = [given.get(name) for name in names]
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise TypeError(f"range must be a mapping of names to (low, high), or a sequence of (low, high), not {given!r}")
@@ -167,10 +154,10 @@ def limits_of(flow: Flow, names: Sequence[str], given: Ranges | None) -> Limits:
             continue
         if not isinstance(ends, Sequence) or len(ends) != 2:
             raise ValueError(f"range of {name!r} must be (low, high), not {ends!r}")
-        low, high = (checks.number(f"range of {name!r}", end, -math.inf, math.inf, closed="neither") for end in ends)
+        low, high = (_checks.number(f"range of {name!r}", end, -math.inf, math.inf, closed="neither") for end in ends)
         if not low < high:
             raise ValueError(f"range of {name!r} must be (low, high) with low < high, not {ends!r}")
-        least, most = _ends(support)
+        least, most = support.ends
         limits.append((max(low, least), min(high, most)))
         if not max(low, least) < min(high, most):
             raise ValueError(f"range of {name!r} is {ends!r}, which holds nothing of its support {support!r}")
@@ -184,17 +171,11 @@ def spans(flow: Flow, limits: Limits, tables: Sequence[tuple[Array, Array | None
     ]
 
 
-def _ends(support: Support) -> tuple[float, float]:
-    if isinstance(support, Interval | Circle):
-        return support.low, support.high
-    return 0.0 if isinstance(support, Positive) else -math.inf, math.inf
-
-
 def _span(support: Support, ends: tuple[float, float] | None, columns: list[tuple[Array, Array | None]]) -> Span:
-    least, most = _ends(support)
+    least, most = support.ends
     if ends is not None:
         low, high = ends
-    elif isinstance(support, Circle):
+    elif support.wraps:
         low, high = least, most
     else:
         quantiles = [_quantiles(column, weights) for column, weights in columns]
@@ -202,7 +183,7 @@ def _span(support: Support, ends: tuple[float, float] | None, columns: list[tupl
         margin = _MARGIN * ((high - low) or max(abs(low), 1.0))
         low, high = max(low - margin, least), min(high + margin, most)
     bounded = (low == least, high == most)
-    return Span(low, high, bounded, isinstance(support, Circle) and all(bounded))
+    return Span(low, high, bounded, support.wraps and all(bounded))
 
 
 def _quantiles(column: Array, weights: Array | None) -> tuple[float, float]:
@@ -220,9 +201,7 @@ def default_bins(rows: int) -> int:
     return int(np.clip(round(2 * rows ** (1 / 3)), 10, 50))
 
 
-def histogram(
-    column: Array, span: Span, bins: int, weights: Array | None
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def histogram(column: Array, span: Span, bins: int, weights: Array | None) -> tuple[Doubles, Doubles]:
     """Return the density in each bin, of all rows, and the bins' edges."""
     counts, edges = np.histogram(column, span.edges(bins), weights=weights)
     total = len(column) if weights is None else weights.sum()
@@ -236,12 +215,6 @@ def draw_dots(ax: Axes, rows: Array, weights: Array | None, colour: str) -> None
 
 
 # -- axes ----------------------------------------------------------------------------------------------------------
-
-
-def new_axes(width: float, height: float) -> Axes:
-    """Return the axes of a new figure of so many inches."""
-    axes: Axes = NotebookFigure(figsize=(width, height), layout="constrained").subplots()
-    return axes
 
 
 def set_ticks(axis: Axis, span: Span, *, margin: float = 0.0, room: float = math.inf) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +12,12 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from pushforward import checks
-from pushforward.checks import Array
+from pushforward import _checks
+from pushforward._figure import BLUE, BLUE_TINTS, VERMILION, VERMILION_TINTS, NotebookFigure
+from pushforward._typing import Array, Seed
+from pushforward.flow import Flow
 from pushforward.plot import _smooth
 from pushforward.plot._common import (
-    BLUE,
-    BLUE_TINTS,
-    VERMILION,
-    VERMILION_TINTS,
-    NotebookFigure,
     Ranges,
     Span,
     check_flow,
@@ -37,9 +34,6 @@ from pushforward.plot._common import (
     spans,
     table,
 )
-
-if TYPE_CHECKING:
-    from pushforward.flow import Flow, Seed
 
 _MOST_FEATURES = 20
 _CELLS = 120  # of a panel's side; a contour of an inch or two shows no more
@@ -113,13 +107,12 @@ def corner(
     """
     flow = check_flow(flow)
     shares = check_levels(levels)
-    n = checks.integer("n", n, 100)
+    n = _checks.integer("n", n, 100)
     x: Array | None = None
     w: Array | None = None
     if data is not None:
-        x, condition = table(flow, data, context)
-        w = checks.row_weights(weights, len(x))
-        bins = default_bins(len(x)) if bins is None else checks.integer("bins", bins, 1)
+        x, condition, w = table(flow, data, context, weights)
+        bins = default_bins(len(x)) if bins is None else _checks.integer("bins", bins, 1)
     elif weights is not None or bins is not None:
         raise ValueError("weights and bins are of data; give data too")
     else:
@@ -152,8 +145,8 @@ def _chosen(features: Sequence[str | int] | None, names: Sequence[str]) -> list[
     chosen = []
     for feature in features:
         if isinstance(feature, str):
-            feature = names.index(checks.choice("feature", feature, names, note="the features"))
-        if checks.integer("feature", feature) >= len(names):
+            feature = names.index(_checks.choice("feature", feature, names, note="the features"))
+        if _checks.integer("feature", feature) >= len(names):
             raise ValueError(f"there is no feature {feature}; this flow has dim={len(names)}")
         chosen.append(int(feature))
     if len(set(chosen)) < len(chosen) or not 1 <= len(chosen) <= _MOST_FEATURES:

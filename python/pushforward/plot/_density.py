@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pushforward import checks
-from pushforward.checks import Array
+from pushforward import _checks
+from pushforward._figure import BLUE, VERMILION, VERMILION_TINTS, new_axes
+from pushforward._typing import Array, Seed
+from pushforward.flow import Flow
 from pushforward.plot._common import (
-    BLUE,
-    VERMILION,
-    VERMILION_TINTS,
     Ranges,
     Span,
     check_flow,
@@ -27,16 +26,12 @@ from pushforward.plot._common import (
     feature_names,
     histogram,
     limits_of,
-    new_axes,
     percent,
     sample,
     set_ticks,
     spans,
     table,
 )
-
-if TYPE_CHECKING:
-    from pushforward.flow import Flow, Seed
 
 _POINTS_OF_A_CURVE = 1000
 
@@ -105,7 +100,7 @@ def density(
     if flow.dim > 2:
         raise ValueError(f"density draws one or two features, and this flow has dim={flow.dim}; corner draws more")
     shares = check_levels(levels)
-    points, n = checks.integer("points", points, 10), checks.integer("n", n, 100)
+    points, n = _checks.integer("points", points, 10), _checks.integer("n", n, 100)
     condition = conditions(flow, context)
     if condition is not None and condition.ndim == 2:
         raise ValueError(f"context has shape {condition.shape}; a density has one condition, ({flow.context},)")

@@ -6,13 +6,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from pushforward.checks import Array
-from pushforward.distributions import effective_number
+from pushforward._check.distributions import effective_number
+from pushforward._typing import Array, Doubles
 from pushforward.plot._common import Span, spread
-
-Floats = npt.NDArray[np.float64]
 
 # Scott's rule (1992) is for one normal cluster; a part of it keeps several, and bent ones, in shape.
 _PART_OF_SCOTT = 0.9
@@ -39,7 +36,7 @@ def bandwidth(span: Span, values: Array, weights: Array | None, axes: int) -> fl
 
 def density(
     columns: Sequence[Array], spans: Sequence[Span], bandwidths: Sequence[float], cells: int, weights: Array | None
-) -> Floats:
+) -> Doubles:
     """Return the density of one or two features in the middle of each cell.
 
     Where a feature ends the kernel is reflected, on a circle it goes round, and elsewhere rows beyond the span count
@@ -73,7 +70,7 @@ def density(
         inside.append(slice(before, before + cells))
     counts, _ = np.histogramdd(np.column_stack(columns), bins=edges, weights=weights)
 
-    def smooth(part: Floats, factor: float) -> Floats:
+    def smooth(part: Doubles, factor: float) -> Doubles:
         for axis, (span, deviation) in enumerate(zip(spans, deviations, strict=True)):
             part = _smooth(part, axis, span, max(factor * deviation, _LEAST_CELLS))
         return part
@@ -92,7 +89,7 @@ def density(
     return second[tuple(inside)] / (total * math.prod(widths))
 
 
-def _smooth(counts: Floats, axis: int, span: Span, deviation: float) -> Floats:
+def _smooth(counts: Doubles, axis: int, span: Span, deviation: float) -> Doubles:
     """Smooth along an axis, whose cells may reach beyond the span where it does not end."""
     reach = math.ceil(_REACH * deviation)
     offsets = np.arange(-reach, reach + 1)
@@ -113,7 +110,7 @@ def _smooth(counts: Floats, axis: int, span: Span, deviation: float) -> Floats:
     return np.moveaxis(np.tensordot(counts, band, axes=(axis, 0)), -1, axis)
 
 
-def thresholds(density: Floats, levels: Sequence[float]) -> list[float]:
+def thresholds(density: Doubles, levels: Sequence[float]) -> list[float]:
     """Return the density at the rim of each highest-density region, which holds that share of the grid (Hyndman 1996).
 
     `levels` go from the outermost region to the innermost, so that the thresholds rise; equal ones are left out, and
@@ -127,7 +124,7 @@ def thresholds(density: Floats, levels: Sequence[float]) -> list[float]:
     return sorted(set(found))
 
 
-def to_rim(span: Span, values: Floats, cells: int, axis: int) -> tuple[Floats, Floats]:
+def to_rim(span: Span, values: Doubles, cells: int, axis: int) -> tuple[Doubles, Doubles]:
     """Add the ends of a bounded span to a density's grid, so that contours reach them; returns points and density."""
     centers = span.centers(cells)
     before, after = span.bounded

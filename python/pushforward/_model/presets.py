@@ -1,25 +1,13 @@
-"""Flows that work without thought: lists of layers, to use as they are, to print, or to change."""
+"""Ready-made lists of layers, to use as they are, to print, or to change."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pushforward import checks
-from pushforward.layers import (
-    LU,
-    MLP,
-    ActNorm,
-    Additive,
-    Affine,
-    Autoregressive,
-    Conditioner,
-    Coupling,
-    Layer,
-    Permutation,
-    RationalQuadratic,
-    ResNet,
-    Transform,
-)
+from pushforward import _checks
+from pushforward._model.layers import LU, ActNorm, Autoregressive, Coupling, Layer, Permutation
+from pushforward._model.networks import MLP, Conditioner, ResNet
+from pushforward._model.transforms import Additive, Affine, RationalQuadratic, Transform
 
 
 def _in_pairs(coupling: Layer, depth: int, *others: Layer) -> list[Layer]:
@@ -36,7 +24,7 @@ def _in_pairs(coupling: Layer, depth: int, *others: Layer) -> list[Layer]:
 
 
 def _couplings(transform: Transform, depth: int, hidden: Sequence[int], activation: str) -> list[Layer]:
-    checks.integer("depth", depth, 1)
+    _checks.integer("depth", depth, 1)
     return _in_pairs(Coupling(transform, MLP(hidden, activation), mask="alternate"), depth, ActNorm())
 
 
@@ -70,7 +58,7 @@ def nice(dim: int, *, depth: int = 8, hidden: Sequence[int] = (64, 64), activati
     [Coupling(transform=Additive(), conditioner=MLP(hidden=(8,), activation='silu'), mask='alternate', \
 unconditional=False), ActNorm()]
     """
-    checks.integer("dim", dim, 1)
+    _checks.integer("dim", dim, 1)
     return _couplings(Additive(), depth, hidden, activation)
 
 
@@ -104,7 +92,7 @@ def realnvp(dim: int, *, depth: int = 8, hidden: Sequence[int] = (64, 64), activ
     Coupling(transform=Affine(max_log_scale=3.0), conditioner=MLP(hidden=(8,), activation='silu'), mask='alternate', \
 unconditional=False)
     """
-    checks.integer("dim", dim, 1)
+    _checks.integer("dim", dim, 1)
     return _couplings(Affine(), depth, hidden, activation)
 
 
@@ -140,8 +128,8 @@ def maf(dim: int, *, depth: int = 6, hidden: Sequence[int] = (64, 64), activatio
     >>> maf(2, depth=2, hidden=(8,))[1:3]
     [ActNorm(), Permutation(order='reverse')]
     """
-    checks.integer("dim", dim, 1)
-    checks.integer("depth", depth, 1)
+    _checks.integer("dim", dim, 1)
+    _checks.integer("depth", depth, 1)
     part: list[Layer] = [Autoregressive(Affine(), MLP(hidden, activation)), ActNorm()]
     return part + [layer for _ in range(depth - 1) for layer in (Permutation("reverse"), *part)]
 
@@ -204,9 +192,9 @@ def neural_spline(
     >>> neural_spline(2, depth=3, hidden=(8,), mixing="permutation")[2]
     Permutation(order='random')
     """
-    checks.integer("dim", dim, 1)
-    checks.integer("depth", depth, 1)
-    checks.choice("mixing", mixing, ("lu", "permutation"))
+    _checks.integer("dim", dim, 1)
+    _checks.integer("depth", depth, 1)
+    _checks.choice("mixing", mixing, ("lu", "permutation"))
     network: Conditioner = (
         ResNet(hidden, blocks, activation, dropout) if isinstance(hidden, int) else MLP(hidden, activation)
     )

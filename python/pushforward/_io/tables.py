@@ -19,7 +19,7 @@ from typing import BinaryIO, Literal, NoReturn, TextIO, TypeAlias
 
 import numpy as np
 
-from pushforward.checks import Array
+from pushforward._typing import Array
 
 _ENCODING = "utf-8"
 

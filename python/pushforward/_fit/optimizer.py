@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pushforward import checks
+from pushforward import _checks
 from pushforward._dispatch import core
+from pushforward._model import threads
+from pushforward._typing import Array, Indices
 
 
 class Adam:
@@ -60,20 +61,20 @@ class Adam:
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        self.learning_rate = checks.number("learning_rate", learning_rate, 0.0, math.inf, closed="neither")
+        self.learning_rate = _checks.number("learning_rate", learning_rate, 0.0, math.inf, closed="neither")
         try:
             first, second = betas
         except (TypeError, ValueError):
             raise TypeError(f"betas must be two numbers, not {betas!r}") from None
         self.betas = (
-            checks.number("betas[0]", first, 0.0, 1.0, closed="left"),
-            checks.number("betas[1]", second, 0.0, 1.0, closed="left"),
+            _checks.number("betas[0]", first, 0.0, 1.0, closed="left"),
+            _checks.number("betas[1]", second, 0.0, 1.0, closed="left"),
         )
-        self.eps = checks.number("eps", eps, 0.0, math.inf, closed="neither")
-        self.weight_decay = checks.number("weight_decay", weight_decay, 0.0, math.inf, closed="left")
+        self.eps = _checks.number("eps", eps, 0.0, math.inf, closed="neither")
+        self.weight_decay = _checks.number("weight_decay", weight_decay, 0.0, math.inf, closed="left")
         self.steps = 0
-        self.mean: npt.NDArray[Any] | None = None
-        self.square: npt.NDArray[Any] | None = None
+        self.mean: Array | None = None
+        self.square: Array | None = None
 
     def __repr__(self) -> str:
         return (
@@ -81,11 +82,14 @@ class Adam:
             f"weight_decay={self.weight_decay!r})"
         )
 
-    def fresh(self) -> Adam:
-        """Return an Adam with the same settings and no moments."""
-        return Adam(self.learning_rate, self.betas, self.eps, self.weight_decay)
+    def fresh(self, moments: Adam | None = None) -> Adam:
+        """Return an Adam with the same settings, and the moments of another or none."""
+        result = Adam(self.learning_rate, self.betas, self.eps, self.weight_decay)
+        if moments is not None:
+            result.steps, result.mean, result.square = moments.steps, moments.mean, moments.square
+        return result
 
-    def step(self, parameters: npt.ArrayLike, grad: npt.ArrayLike) -> npt.NDArray[Any]:
+    def step(self, parameters: npt.ArrayLike, grad: npt.ArrayLike) -> Array:
         """Make one step.
 
         Parameters
@@ -105,21 +109,21 @@ class Adam:
         ValueError
             If the two differ in size, or from the step before.
         """
-        values = np.array(checks.floats(parameters, "parameters"), order="C")
-        gradient = np.ascontiguousarray(checks.floats(grad, "grad"), dtype=values.dtype)
+        values = np.array(_checks.floats(parameters, "parameters"), order="C")
+        gradient = np.ascontiguousarray(_checks.floats(grad, "grad"), dtype=values.dtype)
         if values.ndim != 1 or gradient.shape != values.shape:
             raise ValueError(f"parameters and grad must be flat and equal; shapes {values.shape}, {gradient.shape}")
-        self.update(values, gradient, self.learning_rate, math.inf, core.default_threads())
+        self.update(values, gradient, self.learning_rate, math.inf, threads.default())
         return values
 
     def update(
         self,
-        parameters: npt.NDArray[Any],
-        gradient: npt.NDArray[Any],
+        parameters: Array,
+        gradient: Array,
         learning_rate: float,
         clip_norm: float,
-        threads: int,
-        decayed: npt.NDArray[np.int64] | None = None,
+        num_threads: int,
+        decayed: Indices | None = None,
         norm: float | None = None,
     ) -> float:
         """Change `parameters` in place; return the gradient's norm, and change nothing where it is not finite.
@@ -136,7 +140,7 @@ class Adam:
             )
         norm = core.adam_step(
             parameters, gradient, norm, self.mean, self.square, self.steps + 1, learning_rate, *self.betas, self.eps,
-            self.weight_decay, clip_norm, decayed, threads,
+            self.weight_decay, clip_norm, decayed, num_threads,
         )  # fmt: skip
         assert norm is not None
         if math.isfinite(norm):

@@ -1,4 +1,4 @@
-"""What goes into the core: arrays checked and brought into a form it reads, options checked against their range.
+"""Checks of arguments: arrays are brought into a form that the core reads, options are compared with their range.
 
 Every message says what was expected, what came, and where.
 """
@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
-from typing import Any, NoReturn
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from pushforward._typing import Array, Doubles, PathLike
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -33,12 +32,14 @@ def choice(name: str, value: object, valid: Iterable[str], *, note: str = "the c
     raise ValueError(f"{name} is {value!r}; {note} are {', '.join(map(repr, valid))}{hint}")
 
 
-def integer(name: str, value: object, least: int = 0) -> int:
-    """Return `value` as an int of at least `least`."""
+def integer(name: str, value: object, least: int = 0, most: int | None = None) -> int:
+    """Return `value` as an int of at least `least` and at most `most`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, not {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be at most {most}, not {value}")
     return int(value)
 
 
@@ -63,16 +64,8 @@ def number(
     return result
 
 
-def threads(name: str, value: object) -> int:
-    """Return a number of threads, at most what an int of the core can hold."""
-    count = integer(name, value, 1)
-    if count > 4096:
-        raise ValueError(f"{name} must be at most 4096, not {count}")
-    return count
-
-
-def path(name: str, value: object) -> str | os.PathLike[str]:
-    """Return a file's path, in a folder that is there."""
+def path(name: str, value: object) -> PathLike:
+    """Return the path of a file in a folder that exists."""
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name} must be a path, not {value!r}")
     folder = os.path.dirname(os.fspath(value)) or "."
@@ -98,7 +91,7 @@ def _not_numbers(name: str, reason: str) -> NoReturn:
     raise TypeError(f"{name} must be an array of real numbers; {reason}") from None
 
 
-def _from_objects(array: Array) -> npt.NDArray[np.float64] | None:
+def _from_objects(array: Array) -> Doubles | None:
     """Return an array of objects as float64, or None if any is not a number; digits in a string are not."""
     try:
         numbers = array.astype(np.float64)
@@ -130,8 +123,38 @@ def floats(x: object, name: str) -> Array:
     return array.astype(np.float32 if array.dtype.kind == "f" and array.itemsize == 4 else np.float64, order="C")
 
 
-def table(x: object, width: int, name: str, owner: str = "dim") -> Array:
-    """Return `x` as an (n, width) array that the core can read."""
+def column_names(x: object) -> tuple[str, ...] | None:
+    """Return the names of a DataFrame's columns, if all of them are strings; None for any other table."""
+    labels = getattr(x, "columns", None)
+    try:
+        names = None if labels is None else tuple(labels)
+    except TypeError:
+        return None
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def names(x: object, known: Sequence[str] | None, name: str) -> None:
+    """Raise if a table's columns have other names than those that are known, or stand in another order."""
+    # type() and not isinstance(): arrays, which nearly every call passes, have no names
+    if known is None or type(x) is np.ndarray:
+        return
+    found = column_names(x)
+    if found is None or found == tuple(known):
+        return
+    if len(found) == len(known) and sorted(found) == sorted(known):
+        raise ValueError(
+            f"{name} has the columns {_listed(found)}; this flow has the same columns in the order {_listed(known)}"
+        )
+    raise ValueError(f"{name} has the columns {_listed(found)}; those of this flow are {_listed(known)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:8]))
+    return f"{shown}, ... ({len(names)} in all)" if len(names) > 8 else shown
+
+
+def table(x: object, width: int, name: str, owner: str = "dim", columns: Sequence[str] | None = None) -> Array:
+    """Return `x` as an (n, width) array that the core can read; its columns must have these names, if it has any."""
     # type() and not isinstance(): the fast way for what nearly every call passes, a few hundred nanoseconds
     if type(x) is np.ndarray and x.ndim == 2 and x.shape[1] == width and _readable(x):
         return x
@@ -145,10 +168,11 @@ def table(x: object, width: int, name: str, owner: str = "dim") -> Array:
         raise ValueError(
             f"{name} has shape {array.shape}; this flow has {owner}={width}, so (n, {width}) is expected{hint}"
         )
+    names(x, columns, name)
     return array
 
 
-def condition(context: object, width: int, rows: int) -> Array | None:
+def condition(context: object, width: int, rows: int, columns: Sequence[str] | None = None) -> Array | None:
     """Return the context of `rows` rows as (rows, width) or (width,), or None for a flow without context."""
     if width == 0:
         if context is not None:
@@ -158,6 +182,7 @@ def condition(context: object, width: int, rows: int) -> Array | None:
         raise ValueError(f"this flow has context={width}: pass context= of shape (n, {width}) or ({width},)")
     array = floats(context, "context")
     if array.shape == (width,) or array.shape == (rows, width):
+        names(context, columns, "context")
         return array
     raise ValueError(
         f"context has shape {array.shape}; with context={width} and {rows} rows, "
@@ -165,7 +190,7 @@ def condition(context: object, width: int, rows: int) -> Array | None:
     )
 
 
-def row_weights(weights: object, rows: int) -> npt.NDArray[np.float64] | None:
+def row_weights(weights: object, rows: int) -> Doubles | None:
     """Return the weights as (rows,) float64, non-negative, finite and not all zero; None stays None."""
     if weights is None:
         return None
@@ -185,7 +210,15 @@ def row_weights(weights: object, rows: int) -> npt.NDArray[np.float64] | None:
     return array
 
 
-def vector(values: object, size: int, name: str) -> npt.NDArray[np.float64]:
+def counted(x: Array, context: Array | None, weights: Doubles | None) -> tuple[Array, Array | None, Doubles | None]:
+    """Leave out the rows of weight 0: a weight says how often a row is there."""
+    if weights is None or weights.all():
+        return x, context, weights
+    kept = weights > 0
+    return x[kept], context[kept] if context is not None and context.ndim == 2 else context, weights[kept]
+
+
+def vector(values: object, size: int, name: str) -> Doubles:
     """Return `values` as a (size,) float64 array."""
     array = floats(values, name).astype(np.float64, order="C", copy=False)
     if array.shape != (size,):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+from pushforward._typing import Doubles
+from pushforward.errors import FileFormatError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +52,7 @@ class Epoch:
 
 @dataclass
 class History:
-    """What a fit went through: its epochs, and why it ended.
+    """The record of a fit: its epochs, and why it ended.
 
     ``history["validation_loss"]`` is a curve as an array; iterating gives the epochs.
 
@@ -74,7 +77,7 @@ class History:
     def __iter__(self) -> Iterator[Epoch]:
         return iter(self.epochs)
 
-    def __getitem__(self, name: str) -> npt.NDArray[np.float64]:
+    def __getitem__(self, name: str) -> Doubles:
         return np.array([getattr(epoch, name) for epoch in self.epochs], dtype=np.float64)
 
     def __str__(self) -> str:
@@ -90,7 +93,7 @@ class History:
         )
 
     def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw the losses: what `pushforward.plot.history` does.
+        """Draw the losses, as `pushforward.plot.history` does.
 
         Parameters
         ----------
@@ -112,6 +115,37 @@ class History:
         >>> history = History([Epoch(i, 10 * i, 0.5 * i, 2 / i, 2.5 / i, 1e-3, 1.0) for i in (1, 2, 3)], best_epoch=3)
         >>> history.plot().savefig("loss.png")
         """
-        from pushforward import plot
+        try:
+            from pushforward._fit import curves
+        except ImportError:
+            raise ImportError(NEEDS_MATPLOTLIB) from None
+        return curves.draw(self, ax)
 
-        return plot.history(self, ax=ax)
+
+def to_json(history: History | None) -> dict[str, Any] | None:
+    """Return a history in JSON's types; NaN, which JSON lacks, becomes null."""
+    if history is None:
+        return None
+    epochs = [
+        {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in vars(epoch).items()}
+        for epoch in history
+    ]
+    return {"stopped": history.stopped, "best_epoch": history.best_epoch, "epochs": epochs}
+
+
+def from_json(value: dict[str, Any] | None) -> History | None:
+    """Turn the result of `to_json` back; raise FileFormatError if it is none."""
+    if value is None:
+        return None
+    epochs, best, stopped = (value.get(name) for name in ("epochs", "best_epoch", "stopped"))
+    names = set(Epoch.__dataclass_fields__)
+    if not isinstance(epochs, list) or not all(isinstance(e, dict) and set(e) == names for e in epochs):
+        raise FileFormatError("the history has no epochs, or damaged ones")
+    if not all(x is None or type(x) in (int, float) for epoch in epochs for x in epoch.values()):
+        raise FileFormatError("the history has an epoch with a value that is no number")
+    if not isinstance(stopped, str) or type(best) is not int or not 0 <= best <= len(epochs):
+        raise FileFormatError("the history's best epoch is none of its epochs")
+    null_is_nan: list[dict[str, Any]] = [
+        {name: math.nan if x is None else x for name, x in epoch.items()} for epoch in epochs
+    ]
+    return History([Epoch(**epoch) for epoch in null_is_nan], best, stopped)

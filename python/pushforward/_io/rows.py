@@ -1,5 +1,7 @@
 """Walking over a table's rows: fair shuffles, held-out parts, and tables larger than memory.
 
+A weight says how often a row is there, so rows of weight 0 are never walked over.
+
 A table is cut into blocks: single rows while it is small, runs of rows when it is large. Held-out rows are whole blocks
 drawn at random. An epoch takes the training blocks in random order, a window of them at a time, and shuffles the rows
 within the window; so every row is as likely as any other to come at any place of an epoch, and rows of one block meet
@@ -10,16 +12,15 @@ time, in runs, and its pages are given back.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-Index = npt.NDArray[np.int64]
+from pushforward import _checks
+from pushforward._typing import Array, Doubles, Indices
 
 # A full permutation costs 8 bytes a row: 16 MB at this many. Beyond, blocks.
 _MOST_SHUFFLED_ROWS = 1 << 21
@@ -35,8 +36,8 @@ class Window:
 
     x: Array
     context: Array | None
-    weights: Array | None
-    index: Index
+    weights: Doubles | None
+    index: Indices
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,56 @@ class Rows:
 
     x: Array
     context: Array | None
-    weights: Array | None
+    weights: Doubles | None
     block: int
-    blocks: Index
+    blocks: Indices
 
     @classmethod
-    def of(cls, x: Array, context: Array | None, weights: Array | None) -> Rows:
+    def of(cls, x: Array, context: Array | None, weights: Doubles | None) -> Rows:
         """Take all rows of a table."""
         n = len(x)
         block = 1 if n <= _MOST_SHUFFLED_ROWS and not is_large_map(x) else _BLOCK_ROWS
-        return cls(x, context, weights, block, np.arange(-(-n // block)))
+        rows = cls(x, context, weights, block, np.arange(-(-n // block)))
+        return rows if weights is None or weights.all() else replace(rows, blocks=np.flatnonzero(rows._counts()))
+
+    @classmethod
+    def checked(
+        cls,
+        x: object,
+        context: object,
+        weights: object,
+        widths: tuple[int, int],
+        columns: tuple[Sequence[str] | None, Sequence[str] | None] = (None, None),
+        name: str = "x",
+    ) -> Rows:
+        """Take all rows of a table, checked by shape, type and names.
+
+        `widths` and `columns` are those of the features and of the context.
+        """
+        table = _checks.table(x, widths[0], name, columns=columns[0])
+        if len(table) == 0:
+            raise ValueError(f"{name} has no rows")
+        conditions = _checks.condition(context, widths[1], len(table), columns[1])
+        if conditions is not None and conditions.ndim == 1:
+            raise ValueError(f"to fit, context must have one row per row of {name}: ({len(table)}, {widths[1]})")
+        return cls.of(table, conditions, _checks.row_weights(weights, len(table)))
+
+    def _counts(self) -> Indices:
+        """Return how many rows with weight each block of the table has."""
+        assert self.weights is not None
+        counts: Indices = np.add.reduceat(self.weights > 0, np.arange(0, len(self.x), self.block), dtype=np.int64)
+        return counts
 
     def __len__(self) -> int:
+        if self.weights is not None:
+            return int(self._counts()[self.blocks].sum())
         whole = len(self.blocks) * self.block
         short = -len(self.x) % self.block  # rows that the last block lacks
         return whole - short if short and len(self.x) // self.block in self.blocks else whole
+
+    def number_of(self, i: int) -> int:
+        """Return the place in the table of the row that a walk over the whole table meets as its i-th."""
+        return i if self.weights is None else int(np.flatnonzero(self.weights > 0)[i])
 
     @property
     def bytes_per_row(self) -> int:
@@ -115,13 +151,16 @@ class Rows:
             for first, last in pairwise(bounds):
                 yield replace(window, index=window.index[first:last])
 
-    def _rows_of(self, blocks: Index) -> Index:
+    def _rows_of(self, blocks: Indices) -> Indices:
         if self.block == 1:
-            copy: Index = blocks.copy()
+            copy: Indices = blocks.copy()
             return copy
-        index: Index = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
-        inside: Index = index[index < len(self.x)]
-        return inside
+        index: Indices = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
+        return self._counted(index[index < len(self.x)], self.weights)
+
+    @staticmethod
+    def _counted(index: Indices, weights: Array | None) -> Indices:
+        return index if weights is None else index[weights[index] > 0]
 
     def _buffers(self, blocks: int) -> tuple[Array | None, Array | None, Array | None]:
         """Make room for so many blocks of each array."""
@@ -131,16 +170,16 @@ class Rows:
         )
         return x, context, weights
 
-    def _read(self, blocks: Index, buffers: tuple[Array | None, Array | None, Array | None]) -> Window:
+    def _read(self, blocks: Indices, buffers: tuple[Array | None, Array | None, Array | None]) -> Window:
         """Copy blocks out of a map into the buffers, and give its pages back to the system."""
         x, context, weights = (
             None if array is None or buffer is None else self._copy(array, blocks, buffer)
             for array, buffer in zip((self.x, self.context, self.weights), buffers, strict=True)
         )
         assert x is not None
-        return Window(x, context, weights, np.arange(len(x)))
+        return Window(x, context, weights, self._counted(np.arange(len(x)), weights))
 
-    def _copy(self, array: Array, blocks: Index, buffer: Array) -> Array:
+    def _copy(self, array: Array, blocks: Indices, buffer: Array) -> Array:
         end = 0
         for i, block in enumerate(blocks):
             part = array[block * self.block : (block + 1) * self.block]
@@ -181,3 +220,13 @@ def pieces_of(array: Array) -> Iterator[slice]:
     """Cut an array's rows into pieces of a window's size."""
     rows = max(_WINDOW_BYTES // max(array.itemsize * array.shape[1], 1), 1)
     return (slice(first, first + rows) for first in range(0, len(array), rows))
+
+
+def fingerprint(rows: Rows) -> list[int]:
+    """Tell a table from others: its number of rows, and a checksum of up to a thousand of them."""
+    step = max(1, len(rows.x) // 1000)
+    checksum = 0
+    for array in (rows.x, rows.context, rows.weights):
+        if array is not None:
+            checksum = zlib.crc32(np.ascontiguousarray(array[::step]).tobytes(), checksum)
+    return [len(rows.x), checksum]

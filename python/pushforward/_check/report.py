@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pushforward.distributions import Uniformity
+from pushforward._check.distributions import Uniformity
 
 LEAST_CLASSIFIED = 100
 """Rows from which on a classifier can tell anything: one of its leaves takes 20."""
@@ -23,7 +23,7 @@ _NATS_A_FEATURE = 0.02
 _ERRORS = 3.0  # standard errors
 
 
-class Estimate(NamedTuple):
+class Mean(NamedTuple):
     """A mean and its standard error."""
 
     value: float
@@ -58,9 +58,9 @@ class Report:
     """
 
     rows: int
-    log_likelihood: Estimate
+    log_likelihood: Mean
     """Mean log density of the rows, in nats."""
-    above_gaussian: Estimate | None
+    above_gaussian: Mean | None
     """How much more than under Gaussians that are each fitted to four fifths of the rows and score the others: of the
     values behind the support (the logarithm of `Positive`), and given a context with means linear in it. None where
     rows are too few, or depend linearly on each other."""
@@ -72,7 +72,7 @@ class Report:
     """Whether the base's distribution function makes each latent feature uniform, as it should."""
     pit_radius: Uniformity
     """The same of the distance from the middle, all latent features taken as normal scores."""
-    classifier: Estimate | None
+    classifier: Mean | None
     """How often boosted trees tell the rows from samples, by cross-validation: 0.5 is by chance. None without
     scikit-learn, or for less than 100 rows."""
     outside_splines: float | None
@@ -97,7 +97,7 @@ class Report:
         worst = max(range(len(self.pit)), key=lambda i: self.pit[i].distance)
         classifier = "left out: pip install scikit-learn"
         if self.classifier is not None:
-            percent = Estimate(100 * self.classifier.value, 100 * self.classifier.error)
+            percent = Mean(100 * self.classifier.value, 100 * self.classifier.error)
             classifier = f"a classifier tells rows from samples in {percent} % (50: it cannot)"
         elif self.rows < LEAST_CLASSIFIED:
             classifier = f"left out: less than {LEAST_CLASSIFIED} rows"
@@ -120,9 +120,9 @@ class Report:
     def _fault(self) -> str:
         """Say what is wrong with the density, if anything is."""
         gaussian = self.above_gaussian
-        if gaussian is not None and Estimate(-gaussian.value, gaussian.error).clearly_above_0:
+        if gaussian is not None and Mean(-gaussian.value, gaussian.error).clearly_above_0:
             return "a Gaussian does better"
-        better = None if self.classifier is None else Estimate(self.classifier.value - 0.5, self.classifier.error)
+        better = None if self.classifier is None else Mean(self.classifier.value - 0.5, self.classifier.error)
         if better is not None and better.value > _BETTER_THAN_CHANCE and better.clearly_above_0:
             return f"a classifier is right about {0.5 + better.value:.0%} of the rows and samples"
         worst = min((*self.pit, self.pit_radius), key=lambda found: found.p_value)
@@ -132,7 +132,7 @@ class Report:
 
     def _overfitted(self) -> bool:
         below = -(self.above_training or 0.0)
-        return below > _NATS_A_FEATURE * len(self.pit) and Estimate(below, self.log_likelihood.error).clearly_above_0
+        return below > _NATS_A_FEATURE * len(self.pit) and Mean(below, self.log_likelihood.error).clearly_above_0
 
 
 # The first that applies is what to try next.
@@ -171,7 +171,7 @@ _NEXT: tuple[tuple[Callable[[Report], bool], Callable[[Report], str]], ...] = (
     ),
     (
         lambda report: True,
-        lambda report: f"Nothing to mend that shows in {report.rows:,} rows.",
+        lambda report: f"No problem detected with {report.rows:,} rows.",
     ),
 )
 
@@ -180,8 +180,8 @@ def _side(difference: float) -> str:
     return "above" if difference >= 0 else "below"
 
 
-def _signed(difference: Estimate) -> str:
-    return f"{Estimate(abs(difference.value), difference.error)} {_side(difference.value)}"
+def _signed(difference: Mean) -> str:
+    return f"{Mean(abs(difference.value), difference.error)} {_side(difference.value)}"
 
 
 def _of(found: Uniformity) -> str:

@@ -1,0 +1,1 @@
+"""How well a flow describes rows that it was not fitted to."""

@@ -1,0 +1,192 @@
+"""How well a flow describes rows that it was not fitted to: what `Flow.check` computes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pushforward import _checks
+from pushforward._check.distributions import effective_number, uniformity
+from pushforward._check.report import LEAST_CLASSIFIED, Mean, Report
+from pushforward._fit.history import History
+from pushforward._io.rows import Rows
+from pushforward._io.scan import check_values
+from pushforward._model import description
+from pushforward._model.latent import probability_integral
+from pushforward._model.state import State, sample_key
+from pushforward._typing import Array, Doubles, Seed
+
+_FOLDS = 5
+# What a feature has left, given the others, in parts of its deviation; rounding alone leaves about 1e-8.
+_LEAST_SPREAD = 1e-7
+# All rows are scored. What else there is to know shows in fewer, and takes memory for each.
+_MOST_ROWS = 100_000
+# Boosted trees take some seconds for so many rows and as many samples, and tell 50 from 52 percent by them.
+_MOST_CLASSIFIED = 5000
+
+
+def check(state: State, history: History | None, x: object, context: object, weights: object, seed: Seed) -> Report:
+    """Compare a flow, and the history of its fit, with rows."""
+    table = _checks.table(x, state.dim, "x", columns=state.columns)
+    if len(table) < 2:
+        raise ValueError(f"x has {len(table)} rows; a check needs at least 2, and says more with hundreds")
+    condition = _checks.condition(context, state.context, len(table), state.context_columns)
+    table, condition, w = _checks.counted(table, condition, _checks.row_weights(weights, len(table)))
+    # A stream of its own: rows drawn by the same seed, as in a trial, would be the samples too.
+    rng = np.random.default_rng(np.random.default_rng(seed).integers(1 << 63))
+    rows = len(table)
+    conditions = None if condition is None else np.broadcast_to(condition, (rows, state.context))
+    check_values(Rows.of(table, conditions, None), "x", state.support)
+    # One condition for all rows tells none of them from another.
+    each = condition if condition is not None and condition.ndim == 2 else None
+
+    density = state.log_prob(table, condition)
+    log_likelihood = _mean(density, w)
+    if len(table) > _MOST_ROWS:
+        index = np.sort(rng.choice(len(table), _MOST_ROWS, replace=False))
+        table, density = table[index], density[index]
+        each, w = (None if part is None else part[index] for part in (each, w))
+        condition = condition if each is None else each
+    folds = rng.permutation(len(table)) % _FOLDS
+    gaussian = _gaussian(state, table, each, w, folds)
+    u, radius = probability_integral(state, table, condition)
+    best = history.best_epoch if history else 0
+    training_loss = history.epochs[best - 1].train_loss if history and best else None
+    repeated = [float(np.unique(column, return_counts=True)[1].max()) / len(table) for column in table.T]
+    return Report(
+        rows=rows,
+        log_likelihood=log_likelihood,
+        above_gaussian=None if gaussian is None else _mean(density - gaussian, w),
+        above_training=None if training_loss is None else log_likelihood.value + training_loss,
+        round_trip=_round_trip(state, table, condition),
+        pit=tuple(uniformity(column, w) for column in u.T),
+        pit_radius=uniformity(radius, w),
+        classifier=_classifier(state, table, condition, w, rng),
+        outside_splines=_outside_splines(state, table),
+        repeated=max(repeated),
+        repeated_feature=state.names[int(np.argmax(repeated))],
+    )
+
+
+def _mean(values: Doubles, weights: Doubles | None) -> Mean:
+    w = np.ones(len(values)) if weights is None else weights
+    share = w / w.sum()
+    mean = float(share @ values)
+    freedom = 1 - 1 / effective_number(w)
+    return Mean(mean, math.sqrt(float(share**2 @ (values - mean) ** 2) / freedom) if freedom > 0 else math.nan)
+
+
+def gaussian_log_prob(train: Array, test: Array, weights: Doubles | None = None) -> Doubles:
+    """Return the log density of rows under the Gaussian of others.
+
+    Parameters
+    ----------
+    train, test : (m, dim) array, (n, dim) array
+        The rows to fit, and those to score.
+    weights : (m,) array, optional
+        Weights of the rows to fit.
+
+    Returns
+    -------
+    (n,) array of float64
+        Log densities, in nats.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the covariance has no inverse.
+    """
+    share = np.full(len(train), 1 / len(train)) if weights is None else weights / weights.sum()
+    mean = share @ train.astype(np.float64)
+    residuals = train - mean
+    covariance = (share[:, None] * residuals).T @ residuals
+    root = np.linalg.cholesky(covariance)
+    if (np.diag(root) < _LEAST_SPREAD * np.sqrt(np.diag(covariance))).any():
+        raise np.linalg.LinAlgError("the covariance has no inverse but that of rounding")
+    z = np.linalg.solve(root, (test - mean).T)
+    density: Doubles = -0.5 * (z**2).sum(axis=0) - np.log(np.diag(root)).sum() - 0.5 * len(z) * np.log(2 * np.pi)
+    return density
+
+
+def _gaussian(state: State, x: Array, context: Array | None, weights: Doubles | None, folds: Array) -> Doubles | None:
+    """Return log densities under Gaussians fitted to the rows of the other folds, behind the flow's support."""
+    model = description.describe(state.dim, 0, "float64", state.base, state.support, [], np.random.default_rng(0))
+    support_only = State(model)
+    support_only.threads = state.threads
+    y, log_det = support_only.inverse(x)
+    y = y.astype(np.float64)
+    for i, support in enumerate(state.support):
+        if support.wraps:  # cut open opposite to where most of it is
+            turned = np.exp(1j * y[:, i])
+            y[:, i] = np.angle(turned * np.conj(turned.mean()))
+    known = np.column_stack([np.ones(len(y)), *([] if context is None else [context])])
+    w = np.ones(len(y)) if weights is None else weights
+    root = np.sqrt(w)[:, None]
+    density = np.empty(len(y))
+    for fold in range(_FOLDS):
+        train = folds != fold
+        if np.count_nonzero(w[train]) <= state.dim + known.shape[1]:
+            return None
+        mean = known @ np.linalg.lstsq(root[train] * known[train], root[train] * y[train], rcond=None)[0]
+        residuals = y - mean
+        try:
+            density[~train] = gaussian_log_prob(residuals[train], residuals[~train], w[train])
+        except np.linalg.LinAlgError:
+            return None
+    return density + log_det
+
+
+def _round_trip(state: State, x: Array, context: Array | None) -> float:
+    z, _ = state.inverse(x, context)
+    back, _ = state.forward(z, context)
+    off = np.abs(back.astype(np.float64) - x)
+    for i, support in enumerate(state.support):
+        if support.wraps:
+            low, high = support.ends
+            off[:, i] = np.minimum(off[:, i], np.abs(high - low - off[:, i]))
+    spread = x.std(axis=0, dtype=np.float64)
+    return float((off.max(axis=0) / np.where(spread > 0, spread, 1.0)).max())
+
+
+def _outside_splines(state: State, x: Array) -> float | None:
+    bound = min((layer.reach for layer in state.layers), default=math.inf)
+    lines = np.array(state.core.domains) == "line"
+    if math.isinf(bound) or not lines.any():
+        return None
+    shift, scale = state.standardization
+    standard = (state.to_line(x) - shift) / scale
+    return float((np.abs(standard[:, lines]) > bound).any(axis=1).mean())
+
+
+def _classifier(
+    state: State, x: Array, context: Array | None, weights: Doubles | None, rng: np.random.Generator
+) -> Mean | None:
+    """Return how often a classifier is right about rows and samples that it was not fitted to."""
+    if len(x) < LEAST_CLASSIFIED:
+        return None
+    try:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+    except ImportError:
+        return None
+    index = rng.permutation(len(x))[:_MOST_CLASSIFIED]
+    conditions = context[index] if context is not None and context.ndim == 2 else context
+    samples, _ = state.sample(sample_key(rng), len(index), conditions)
+    tables: list[Doubles] = [
+        np.column_stack([table, *([conditions] if conditions is not None and conditions.ndim == 2 else [])])
+        for table in (x[index], samples)
+    ]
+    w = np.ones(len(index)) if weights is None else weights[index]
+    # A row and the sample under its condition are in one fold: the one would tell what the other is not.
+    folds = np.arange(len(index)) % _FOLDS
+    right = 0.0
+    for fold in range(_FOLDS):
+        train, test = (
+            (np.concatenate([table[rows] for table in tables]), np.repeat([0, 1], rows.sum()), np.tile(w[rows], 2))
+            for rows in (folds != fold, folds == fold)
+        )
+        trees = HistGradientBoostingClassifier(random_state=int(rng.integers(1 << 31)))
+        trees.fit(train[0], train[1], sample_weight=train[2])
+        right += float(test[2] @ (trees.predict(test[0]) == test[1]))
+    accuracy = right / (2 * w.sum())
+    return Mean(accuracy, math.sqrt(accuracy * (1 - accuracy) / (2 * effective_number(w))))

@@ -1,0 +1,1 @@
+"""How a flow is fitted: options, the loop, what a step minimises, and checkpoints."""

@@ -1,0 +1,292 @@
+"""The training loop: batches, learning rates, early stopping, and what happens when something goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pushforward._fit import checkpoint
+from pushforward._fit.bar import Show, bar
+from pushforward._fit.held_out import Names, held_out
+from pushforward._fit.history import Epoch
+from pushforward._fit.objective import MaximumLikelihood, Objective
+from pushforward._fit.optimizer import Adam
+from pushforward._fit.options import Options, default_batch_size, default_epochs, default_optimizer
+from pushforward._fit.progress import Progress, generator
+from pushforward._fit.schedule import Schedule
+from pushforward._fit.standardize import initialize
+from pushforward._io.rows import Rows
+from pushforward._io.scan import check_density
+from pushforward._model.state import State
+from pushforward._typing import Indices
+from pushforward._warn import warn
+from pushforward.errors import TrainingDivergedError
+
+_MOST_FAILURES = 8
+
+
+class Loop:
+    """A fit: steps of an optimiser on an objective, until there is a reason to stop.
+
+    Parameters
+    ----------
+    state : State
+        The flow; its parameters change in place.
+    objective : Objective
+        What is minimised.
+    options : Options
+        The options of the fit.
+    optimizer : Adam
+        The settings of the optimiser.
+    progress : Progress
+        Where the fit begins, or is resumed.
+    """
+
+    def __init__(
+        self, state: State, objective: Objective[Any], options: Options, optimizer: Adam, progress: Progress
+    ) -> None:
+        self.state, self.progress, self.history = state, progress, progress.history
+        self._objective, self._options, self._adam = objective, options, optimizer
+        progress.optimizer = optimizer.fresh(progress.optimizer)
+        self._parameters = state.parameters
+        self._gradient = np.empty_like(self._parameters)
+        self._decayed = _network_weights(state)
+        self._epochs: float = options.epochs or math.inf
+        if options.epochs is None and options.max_time is None:
+            self._epochs = default_epochs(objective.steps)
+        self._schedule = Schedule(
+            options.schedule, optimizer.learning_rate, self._epochs * objective.steps, options.max_time
+        )
+        self._dropout_seed = int(generator(progress.rng_of_split).integers(1 << 62))
+        self._rng = generator(progress.rng_of_epoch)
+        self._started = time.perf_counter() - progress.elapsed
+        self._show: Show | None = None
+
+    def run(self, on_epoch: Callable[[Epoch], object] | None = None) -> None:
+        """Go through the fit, and leave the flow at its best parameters, also if an exception ends it.
+
+        `on_epoch` is called with the record of each epoch; a true result ends the fit.
+        """
+        reason = self.history.stopped
+        self.history.stopped = "interrupted"
+        try:
+            with bar(self._done()) if self._options.progress else contextlib.nullcontext() as self._show:
+                while not reason:
+                    reason = self._why_stop(self._epoch(), on_epoch)
+            self.history.stopped = reason
+            if self._options.checkpoint is not None:
+                self._write_checkpoint()
+        except TrainingDivergedError:
+            self.history.stopped = "diverged"
+            raise
+        finally:
+            if self.progress.best is not None:
+                self._parameters[...] = self.progress.best
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a fit must have in common with the one that it resumes, in JSON's types."""
+        options = self._options
+        return {
+            **self._objective.settings(),
+            "epochs": None if math.isinf(self._epochs) else self._epochs,
+            "optimizer": repr(self._adam),
+            "schedule": options.schedule,
+            "max_time": options.max_time,
+            "patience": options.patience,
+            "clip_norm": options.clip_norm,
+        }
+
+    # -- one epoch -----------------------------------------------------------------------------------------------
+
+    def _epoch(self) -> Epoch:
+        """Go over the batches once, or until the time is out, and score the result."""
+        progress, objective = self.progress, self._objective
+        for batch in itertools.islice(objective.batches(self._rng), progress.position, None):
+            if not self._step(batch):
+                continue
+            self._report()
+            if self._options.checkpoint is not None and progress.steps % self._options.checkpoint_every == 0:
+                self._write_checkpoint()
+            if self._out_of_time():
+                break
+        score = objective.score()
+        epoch = Epoch(
+            epoch=len(self.history) + 1,
+            steps=progress.steps,
+            seconds=self._elapsed(),
+            train_loss=progress.losses / progress.rows_done if progress.rows_done else math.nan,
+            validation_loss=score,
+            learning_rate=progress.rate,
+            grad_norm=progress.norms / progress.steps_done if progress.steps_done else math.nan,
+        )
+        self.history.epochs.append(epoch)
+        if not math.isfinite(score if objective.is_scored else objective.probe()):
+            self._roll_back()
+        else:
+            progress.good = self._parameters.copy()
+            if not objective.is_scored or score < progress.best_loss:
+                progress.best, progress.best_loss = progress.good, score
+                self.history.best_epoch = epoch.epoch
+        progress.begin_epoch(self._rng)
+        self._report()
+        return epoch
+
+    def _step(self, batch: Any) -> bool:
+        """Make one step; return whether the loss was finite."""
+        progress, options = self.progress, self._options
+        progress.rate = self._schedule.rate(progress.steps, progress.failures, self._elapsed())
+        loss, norm = self._objective.loss_and_grad(batch, self._gradient, self._dropout_key())
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        if finite:
+            progress.optimizer.update(
+                self._parameters,
+                self._gradient,
+                progress.rate,
+                math.inf if options.clip_norm is None else options.clip_norm,
+                self.state.num_threads,
+                self._decayed,
+                norm,
+            )
+        progress.position += 1
+        if not finite:
+            self._roll_back()
+            return False
+        size = self._objective.size(batch)
+        progress.steps += 1
+        progress.losses += loss * size
+        progress.norms += norm
+        progress.rows_done += size
+        progress.steps_done += 1
+        return True
+
+    def _dropout_key(self) -> int:
+        """Return what decides which units the next step leaves out, another for each batch of the fit."""
+        return (self._dropout_seed + (len(self.history) << 32) + self.progress.position) | 1 << 63
+
+    def _roll_back(self) -> None:
+        """Go back to the last good parameters, and on with a lower learning rate."""
+        progress = self.progress
+        progress.failures += 1
+        self._parameters[...] = progress.good
+        progress.optimizer = self._adam.fresh()
+        if progress.failures == 1:
+            warn(
+                f"the loss became non-finite at step {progress.steps + 1}: the fit goes back to the last good "
+                "parameters, and on with a lower learning rate"
+            )
+        if progress.failures > _MOST_FAILURES:
+            raise TrainingDivergedError(
+                f"the loss became non-finite {progress.failures} times, the last time with a learning rate of "
+                f"{progress.rate:.1e}; the flow is at its best state so far. Look for extreme rows, or start with a "
+                "lower learning rate"
+            )
+
+    # -- when to stop --------------------------------------------------------------------------------------------
+
+    def _why_stop(self, epoch: Epoch, on_epoch: Callable[[Epoch], object] | None) -> str:
+        """Return the reason to stop after an epoch, or an empty string."""
+        if on_epoch is not None and on_epoch(epoch):
+            return "callback"
+        if self._out_of_time():
+            return "max_time"
+        if epoch.epoch >= self._epochs:
+            return "epochs"
+        patience = self._options.patience
+        if self._objective.is_scored and patience is not None and epoch.epoch - self.history.best_epoch >= patience:
+            return "patience"
+        return ""
+
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self._started
+
+    def _out_of_time(self) -> bool:
+        return self._options.max_time is not None and self._elapsed() >= self._options.max_time
+
+    # -- what is shown and written -------------------------------------------------------------------------------
+
+    def _done(self) -> float:
+        """Return the share of the fit that is done, by steps or by time, whichever is more."""
+        epochs = len(self.history) + min(self.progress.position / self._objective.steps, 1.0)
+        by_time = 0.0 if self._options.max_time is None else self._elapsed() / self._options.max_time
+        return min(max(epochs / self._epochs, by_time), 1.0)
+
+    def _report(self) -> None:
+        """Move the bar: after each step with the loss of the epoch so far, and at its end."""
+        progress = self.progress
+        if self._show is None or not (progress.rows_done or self.history):
+            return
+        last = self.history.epochs[-1] if self.history else None
+        number = len(self.history) + (progress.position > 0)
+        of = "" if math.isinf(self._epochs) else f"/{self._epochs:.0f}"
+        loss = progress.losses / progress.rows_done if progress.rows_done or last is None else last.train_loss
+        held = "" if last is None or not self._objective.is_scored else f", validation {last.validation_loss:.4f}"
+        self._show(self._done(), f"epoch {number}{of}, loss {loss:.4f}{held}")
+
+    def _write_checkpoint(self) -> None:
+        assert self._options.checkpoint is not None
+        self.progress.elapsed = self._elapsed()
+        found = checkpoint.Checkpoint(self.state, self.progress, self.settings())
+        checkpoint.write(self._options.checkpoint, found)
+
+
+def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tuple[Names, Names]) -> Loop:
+    """Prepare a fit to rows, or resume one.
+
+    Parameters
+    ----------
+    state : State
+        The flow. It is initialised if it was not; of a fit that is resumed, it stays as it is.
+    rows : Rows
+        The rows.
+    options : Options
+        The options of the fit.
+    columns : (sequence of str or None, sequence of str or None)
+        Names of the features and of the conditioning features, if they are known.
+
+    Returns
+    -------
+    Loop
+        The fit, with the flow that it is going to change.
+    """
+    check_density(rows, state.support)
+    found = None if options.resume is None else checkpoint.read(options.resume, state)
+    if found is None:
+        # A generator of our own kind, whose state a checkpoint can hold.
+        given = options.seed
+        rng = np.random.default_rng(given.integers(1 << 63) if isinstance(given, np.random.Generator) else given)
+    else:
+        rng = generator(found.progress.rng_of_split)
+        found.state.threads, state = state.threads, found.state
+    rng_of_split = rng.bit_generator.state
+    train, held = held_out(state, rows, options.validation, rng, columns)
+    if not state.initialized:
+        initialize(state, train)
+    objective = MaximumLikelihood(state, rows, train, held, options.batch_size or default_batch_size(len(train)))
+    optimizer = options.optimizer or default_optimizer(len(train))
+    if found is None:
+        progress = Progress(rng_of_split, rng.bit_generator.state, state.parameters.copy(), optimizer.fresh())
+        return Loop(state, objective, options, optimizer, progress)
+    loop = Loop(state, objective, options, optimizer, found.progress)
+    mine = loop.settings()
+    if mine != found.settings:
+        differ = [f"{k} was {found.settings.get(k)}, now {mine[k]}" for k in mine if mine[k] != found.settings.get(k)]
+        raise ValueError(f"resume= goes on with the same fit on the same rows; here {'; '.join(differ)}")
+    if loop.history.stopped == "interrupted":
+        loop.history.stopped = ""
+    return loop
+
+
+def _network_weights(state: State) -> Indices:
+    """Return where the weights of networks stand in the parameter vector, (k, 2) of first and last + 1."""
+    runs, first = [], 0
+    for name, values in state.named_parameters().items():
+        if ".conditioner." in name and name.endswith(".weight"):
+            runs.append((first, first + values.size))
+        first += values.size
+    return np.array(runs, dtype=np.int64).reshape(-1, 2)

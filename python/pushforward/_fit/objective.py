@@ -1,0 +1,142 @@
+"""What a fit minimises: the loss of a step, and the score by which epochs are compared."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from pushforward._fit.held_out import mean_weight
+from pushforward._io.rows import Rows, Window, fingerprint
+from pushforward._io.scan import pieces
+from pushforward._model.state import State
+from pushforward._typing import Floats
+
+B = TypeVar("B")
+
+_PROBED_ROWS = 1024
+
+
+class Objective(ABC, Generic[B]):
+    """What a fit minimises over the parameters of a flow.
+
+    An epoch is a walk over batches, of any type B. A fit that is resumed begins in the middle of an epoch, so the
+    batches must follow from the generator's state alone.
+
+    Attributes
+    ----------
+    steps : int
+        Batches of an epoch.
+    is_scored : bool
+        Whether epochs have a score by which the best one is chosen; else the last one is.
+    """
+
+    steps: int
+    is_scored: bool
+
+    @abstractmethod
+    def batches(self, rng: np.random.Generator) -> Iterator[B]:
+        """Walk over the batches of one epoch."""
+
+    @abstractmethod
+    def size(self, batch: B) -> int:
+        """Return how many rows a batch has: its part in the mean loss of an epoch."""
+
+    @abstractmethod
+    def loss_and_grad(self, batch: B, gradient: Floats, dropout: int) -> tuple[float, float]:
+        """Write the gradient of a batch's loss; return the loss, and the gradient's norm.
+
+        `dropout` decides which units are left out, if the flow has dropout.
+        """
+
+    @abstractmethod
+    def score(self) -> float:
+        """Return the score of the present parameters, the lower the better; NaN if epochs have none."""
+
+    @abstractmethod
+    def probe(self) -> float:
+        """Return a loss of the present parameters that is not finite if they are of no use."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Return what a fit must have in common with the one that it resumes, in JSON's types."""
+
+
+class MaximumLikelihood(Objective[Window]):
+    """The mean negative log-likelihood of rows.
+
+    Parameters
+    ----------
+    state : State
+        The flow.
+    rows : Rows
+        The rows that were given to the fit.
+    train, held : Rows, Rows or None
+        Those to train on, and those by which epochs are scored.
+    batch_size : int
+        Rows of a batch, at most.
+    """
+
+    def __init__(self, state: State, rows: Rows, train: Rows, held: Rows | None, batch_size: int) -> None:
+        self._state, self._rows, self._train, self._held, self._batch_size = state, rows, train, held, batch_size
+        self._mean_weight = mean_weight(train)
+        # Without held-out rows these show whether an epoch left a density at all.
+        self._probed = replace(train, blocks=train.blocks[: max(1, _PROBED_ROWS // train.block)])
+        self.steps = -(-len(train) // batch_size)
+        self.is_scored = held is not None
+
+    def batches(self, rng: np.random.Generator) -> Iterator[Window]:
+        """Walk over the training rows once, shuffled."""
+        return self._train.batches(self._batch_size, rng)
+
+    def size(self, batch: Window) -> int:
+        """Return the number of rows."""
+        return len(batch.index)
+
+    def loss_and_grad(self, batch: Window, gradient: Floats, dropout: int) -> tuple[float, float]:
+        """Write the gradient of a batch's loss; return the loss, and the gradient's norm."""
+        loss, norm = self._state.core.loss_and_grad(
+            batch.x,
+            gradient,
+            context=batch.context,
+            weights=batch.weights,
+            index=batch.index,
+            normalizer=len(batch.index) * self._mean_weight,
+            dropout=dropout,
+            threads=self._state.num_threads,
+        )
+        return loss, norm
+
+    def score(self) -> float:
+        """Return the mean negative log-likelihood of the held-out rows."""
+        return math.nan if self._held is None else mean_loss(self._state, self._held)
+
+    def probe(self) -> float:
+        """Return the mean negative log-likelihood of some training rows."""
+        return mean_loss(self._state, self._probed)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the sizes and checksums of the tables."""
+        return {
+            "rows": fingerprint(self._rows),
+            "training_rows": len(self._train),
+            "validation": None if self._held is None else fingerprint(self._held),
+            "batch_size": self._batch_size,
+        }
+
+
+def mean_loss(state: State, rows: Rows) -> float:
+    """Return the mean negative log-likelihood of rows."""
+    total = weight = 0.0
+    for x, context, weights, index in pieces(rows):
+        density = state.log_prob(x, context, index)
+        if weights is None:
+            total, weight = total - float(density.sum()), weight + len(index)
+        else:
+            w = weights[index]
+            total, weight = total - float(w @ density), weight + float(w.sum())
+    return total / weight if weight else math.nan

@@ -1,0 +1,157 @@
+"""The options of a fit: the default of each, its check, and its line in the help of the command line.
+
+`Flow.fit`, the estimators for scikit-learn and ``pushforward fit`` have the same options with the same defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pushforward import _checks
+from pushforward._fit.bar import in_view
+from pushforward._fit.optimizer import Adam
+from pushforward._typing import PathLike, Seed
+
+SCHEDULES = ("cosine", "constant")
+LEARNING_RATE = 3e-3
+
+
+def default_optimizer(rows: int, learning_rate: float | None = None, weight_decay: float | None = None) -> Adam:
+    """Return the optimiser for a number of training rows; what is given replaces the default.
+
+    The fewer rows there are, the more the flow is regularised by weight decay.
+    """
+    # Measured (docs/defaults.md): a decay of 1 costs 1.5 nats on 45,000 rows, none costs 3 on 3,000.
+    return Adam(
+        learning_rate=LEARNING_RATE if learning_rate is None else learning_rate,
+        weight_decay=min(1.0, 5000 / rows) if weight_decay is None else weight_decay,
+    )
+
+
+def default_batch_size(rows: int) -> int:
+    """Return the rows of a step, for a number of training rows."""
+    # From 100,000 rows on an epoch has steps enough, and larger ones cost less a row.
+    return 256 if rows < 100_000 else 512
+
+
+def default_epochs(steps: int) -> int:
+    """Return the number of epochs, each of so many steps."""
+    return min(100, max(1, 100_000 // steps))
+
+
+Check = Callable[[str, Any], Any]
+
+
+def _optional(check: Check) -> Check:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _count(name: str, value: object) -> int:
+    return _checks.integer(name, value, 1)
+
+
+def _positive(name: str, value: object) -> float:
+    return _checks.number(name, value, 0.0, closed="neither")
+
+
+def _clip_norm(name: str, value: object) -> float:
+    return _checks.number(name, value, 0.0, closed="right")
+
+
+def _schedule(name: str, value: object) -> str:
+    return _checks.choice(name, value, SCHEDULES)
+
+
+def _optimizer(name: str, value: object) -> object:
+    if value is not None and not isinstance(value, Adam):
+        raise TypeError(f"{name} must be Adam(), not {value!r}")
+    return value
+
+
+def _callback(name: str, value: object) -> object:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable, not {value!r}")
+    return value
+
+
+def _progress(name: str, value: object) -> bool:
+    if value is None:
+        return in_view()
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True, False or None, not {value!r}")
+    return value
+
+
+def _seed(name: str, value: Any) -> object:
+    np.random.default_rng(value)  # raises what is wrong with it
+    return value
+
+
+def _with_rows(name: str, value: object) -> object:
+    """Leave a check to where the rows are known."""
+    return value
+
+
+def _option(default: Any, check: Check, text: str) -> Any:
+    return field(default=default, metadata={"check": check, "text": text})
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a fit, checked."""
+
+    validation: Any = _option(0.1, _with_rows, "fraction of rows to hold out, or a table of its own (default: 0.1)")
+    epochs: int | None = _option(
+        None, _optional(_count), "passes over the rows (default: 100, and at most 100,000 steps)"
+    )
+    batch_size: int | None = _option(
+        None, _optional(_count), "rows of a step (default: 256, and 512 from 100,000 rows on)"
+    )
+    optimizer: Adam | None = _option(None, _optimizer, "the optimiser")
+    schedule: str = _option("cosine", _schedule, "of the learning rate (default: cosine)")
+    max_time: float | None = _option(None, _optional(_positive), "seconds after which to stop (default: none)")
+    patience: int | None = _option(
+        30, _optional(_count), "stop after N epochs without a better validation loss, or none (default: 30)"
+    )
+    clip_norm: float | None = _option(5.0, _optional(_clip_norm), "longest gradient, or none (default: 5)")
+    seed: Seed = _option(None, _seed, "fixes every random choice")
+    progress: bool | None = _option(None, _progress, "show a progress bar (default: in a terminal)")
+    callback: Callable[[Any, Any], object] | None = _option(None, _callback, "called after each epoch")
+    checkpoint: PathLike | None = _option(
+        None, _optional(_checks.path), "keep the fit in a file from which it can be resumed"
+    )
+    checkpoint_every: int = _option(1000, _count, "steps from one writing to the next (default: 1000)")
+    resume: PathLike | None = _option(
+        None, _optional(_checks.path), "resume from a checkpoint, with the same rows and options"
+    )
+
+    def __post_init__(self) -> None:
+        for option in dataclasses.fields(self):
+            checked = option.metadata["check"](option.name, getattr(self, option.name))
+            object.__setattr__(self, option.name, checked)
+
+
+OPTIMIZER_TEXTS = {
+    "learning_rate": "of Adam (default: 3e-3)",
+    "weight_decay": "of Adam (default: 5000 / rows, at most 1)",
+}
+"""The lines for the optimiser's settings, where they are options themselves."""
+
+
+def text(name: str) -> str:
+    """Return the line of an option in the help of the command line."""
+    found: str = OPTIMIZER_TEXTS[name] if name in OPTIMIZER_TEXTS else _FIELDS[name].metadata["text"]
+    return found
+
+
+def defaults() -> dict[str, Any]:
+    """Return the default of each option."""
+    return {name: option.default for name, option in _FIELDS.items()}
+
+
+_FIELDS = {option.name: option for option in dataclasses.fields(Options)}

@@ -1,0 +1,156 @@
+"""What a flow takes from its data before any training: the standardisation, and where ActNorm starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pushforward._io.rows import Rows
+from pushforward._io.scan import pieces
+from pushforward._model.state import State
+from pushforward._typing import Array, Doubles
+
+# ActNorm's start and the trimmed moments are means and deviations only: more than 65,536 rows change them by less than
+# a percent.
+_MOST_ROWS_TO_START = 1 << 16
+_MOST_BYTES_TO_START = 16 << 20
+# Up to half a percent of the rows on either side may be errors, placeholders, or the far end of a heavy tail. They are
+# left out of a standardisation if they make the deviation more than three times that of the other rows. A cluster of
+# one percent does not do that, because half of it is among the other rows.
+_TRIMMED = 0.005
+_MOST_RATIO = 3.0
+
+
+@dataclass
+class _Moments:
+    """Weighted mean and variance by column, combined piece by piece (Chan, Golub, LeVeque 1983).
+
+    Infinite values, which are those on the bound of a support, are left out.
+    """
+
+    weight: Doubles
+    mean: Doubles
+    square: Doubles
+    low: Doubles
+    high: Doubles
+
+    @classmethod
+    def of(cls, width: int) -> _Moments:
+        return cls(np.zeros(width), np.zeros(width), np.zeros(width), np.full(width, np.inf), np.full(width, -np.inf))
+
+    def add(self, values: Array, weights: Array | None) -> None:
+        values = values.astype(np.float64)
+        w = np.ones(len(values)) if weights is None else weights
+        values, w = values[w > 0], w[w > 0]
+        if not len(values):
+            return
+        finite = np.isfinite(values)
+        if finite.all():
+            weight = np.full(len(self.mean), w.sum())
+            mean = w @ values / weight
+            square = w @ (values - mean) ** 2
+            low, high = values.min(axis=0), values.max(axis=0)
+        else:
+            low = values.min(axis=0, where=finite, initial=np.inf)
+            high = values.max(axis=0, where=finite, initial=-np.inf)
+            values, parts = np.where(finite, values, 0.0), np.where(finite, w[:, None], 0.0)
+            weight = parts.sum(axis=0)
+            mean = (parts * values).sum(axis=0) / np.where(weight > 0, weight, 1.0)
+            square = (parts * (values - mean) ** 2).sum(axis=0)
+        step, total = mean - self.mean, self.weight + weight
+        divisor = np.where(total > 0, total, 1.0)
+        self.square += square + step**2 * self.weight * weight / divisor
+        self.mean = self.mean + step * weight / divisor
+        self.weight = total
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+
+    def deviation(self) -> Doubles:
+        return np.sqrt(self.square / np.where(self.weight > 0, self.weight, 1.0))
+
+
+def _trimmed(values: Array, weights: Array | None) -> tuple[Doubles, Doubles]:
+    """Return mean and deviation of each column without its least and its greatest values.
+
+    Of n rows max(1, ceil(0.005 n)) are left out on either side, or as much weight as so many have on average.
+    """
+    mean, deviation = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    for i in range(values.shape[1]):
+        column = values[:, i].astype(np.float64)
+        kept = np.isfinite(column) if weights is None else np.isfinite(column) & (weights > 0)
+        column = column[kept]
+        n = len(column)
+        count = max(1, math.ceil(_TRIMMED * n))
+        if n <= 2 * count:
+            continue
+        if weights is None:
+            column, w = np.sort(column)[count:-count], np.ones(n - 2 * count)
+        else:
+            order = np.argsort(column, kind="stable")
+            column, w = column[order], weights[kept][order]
+            ends = w.cumsum()
+            cut = count / n * ends[-1]
+            w = np.minimum(ends, ends[-1] - cut) - np.maximum(ends - w, cut)
+            column, w = column[w > 0], w[w > 0]
+        mean[i] = (w * column).sum() / w.sum()
+        deviation[i] = math.sqrt((w * (column - mean[i]) ** 2).sum() / w.sum())
+    return mean, deviation
+
+
+def _shift_and_scale(moments: _Moments, some: Array, weights: Array | None) -> tuple[Doubles, Doubles]:
+    """Return mean and deviation of each column, or those of its trimmed values where a few values make the scale.
+
+    `some` are rows enough to tell.
+    """
+    mean, deviation = moments.mean, moments.deviation()
+    center, spread = _trimmed(some, weights)
+    made_by_few = (spread > 0) & np.isfinite(spread) & ~(deviation <= _MOST_RATIO * spread)
+    return np.where(made_by_few, center, mean), np.where(made_by_few, spread, deviation)
+
+
+def initialize(state: State, rows: Rows) -> None:
+    """Set the standardisation and ActNorm from rows."""
+    data, conditions = _Moments.of(state.dim), _Moments.of(state.context)
+    some, some_conditions, some_weights = _some(rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for x, context, weights, index in pieces(rows):
+            w = None if weights is None else weights[index]
+            data.add(state.to_line(x, index), w)
+            if context is not None:
+                conditions.add(context[index], w)
+        shift, scale = _shift_and_scale(data, state.to_line(some), some_weights)
+        center, spread = conditions.mean, np.ones(state.context)
+        if some_conditions is not None:
+            center, spread = _shift_and_scale(conditions, some_conditions, some_weights)
+    # The whole table has passed check_density; the training rows may still be too alike.
+    constant = data.low >= data.high  # where rounding can leave a spread that is not 0
+    unfit = np.flatnonzero(~np.isfinite(scale) | (scale == 0) | constant)
+    if len(unfit):
+        spread_there = 0.0 if constant[unfit[0]] else scale[unfit[0]]
+        raise ValueError(
+            f"the training rows' spread is {spread_there:g} in feature {unfit[0]}; it must be above 0 and finite"
+        )
+    # A constant condition carries no information, and does no harm.
+    spread = np.where((conditions.low < conditions.high) & (spread > 0) & np.isfinite(spread), spread, 1.0)
+    on_line = np.array([domain == "line" for domain in state.core.domains])
+    shift, scale = np.where(on_line, shift, 0.0), np.where(on_line, scale, 1.0)
+    state.set_standardization((shift, scale), (center, spread))
+    state.data_dtype = rows.x.dtype
+    state.initialized = True
+    state.core.initialize_from_data(some, context=some_conditions, weights=some_weights, threads=state.num_threads)
+
+
+def _some(rows: Rows) -> tuple[Array, Array | None, Array | None]:
+    """Copy rows for the trimmed moments and for the layers that start from data, evenly spaced."""
+    step = -(-len(rows) // max(min(_MOST_ROWS_TO_START, _MOST_BYTES_TO_START // rows.bytes_per_row), 1024))
+    parts = []
+    for x, context, weights, index in pieces(rows):
+        at = index[::step]
+        parts.append((x[at], None if context is None else context[at], None if weights is None else weights[at]))
+    xs, contexts, all_weights = zip(*parts, strict=True)
+    return (
+        np.concatenate(xs),
+        None if contexts[0] is None else np.concatenate(contexts),
+        None if all_weights[0] is None else np.concatenate(all_weights),
+    )

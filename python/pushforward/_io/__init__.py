@@ -1,0 +1,1 @@
+"""Files, tables, and walks over the rows of a table."""

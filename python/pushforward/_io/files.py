@@ -1,0 +1,229 @@
+"""Models on disk: safetensors, the description as JSON beside the tensors, nothing that could execute.
+
+Saving is atomic. Loading uses nothing before it has checked it, and allocates no more than a small multiple of the
+file's size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pushforward._dispatch import core
+from pushforward._model import description
+from pushforward._model.state import State
+from pushforward._typing import Array, PathLike
+from pushforward.errors import FileFormatError
+
+FORMAT = 2
+"""Version of the format; a file's is at most this."""
+
+_KEY = "pushforward"
+_DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+
+
+# -- any dictionary of tensors beside a JSON value -----------------------------------------------------------------
+
+
+def write(path: PathLike, content: dict[str, Any], tensors: dict[str, Array]) -> None:
+    """Write tensors and a JSON value to a file, whole or not at all."""
+    from safetensors.numpy import save  # 10 ms to import
+
+    text = json.dumps(content, allow_nan=False)
+    data = save({name: np.ascontiguousarray(values) for name, values in tensors.items()}, {_KEY: text})
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    # The system applies the umask to this mode; tempfile's own is for secrets.
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))  # that of the file which is replaced
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def read(path: PathLike) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Read what `write` wrote. What the JSON value holds is for the caller to check."""
+    data = Path(path).read_bytes()
+    with reading(path):
+        return _parse(data)
+
+
+@contextlib.contextmanager
+def reading(path: PathLike) -> Iterator[None]:
+    """Put the path in front of what is wrong with a file."""
+    try:
+        yield
+    except FileFormatError as error:
+        raise FileFormatError(f"{os.fspath(path)}: {error}") from None
+
+
+def _json(text: str | bytes, what: str) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise FileFormatError(f"{what} names something twice")
+        return result
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique)
+    except FileFormatError:
+        raise
+    except (ValueError, RecursionError):
+        raise FileFormatError(f"{what} is not JSON, or nested too deep") from None
+    if not isinstance(value, dict):
+        raise FileFormatError(f"{what} is not a JSON object")
+    return value
+
+
+def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        # Checks the header's length, every shape, dtype and offset, and that tensors fill the file without overlap.
+        entries: Any = deserialize(data)  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise FileFormatError(f"not a safetensors file, or a damaged one ({error})") from None
+    header = _json(data[8 : 8 + int.from_bytes(data[:8], "little")], "the header")
+    metadata = header.get("__metadata__")
+    if not isinstance(metadata, dict) or _KEY not in metadata:
+        raise FileFormatError("a safetensors file, but not one of pushforward's")
+    content = _json(metadata[_KEY], "the description")
+    version = content.get("format")
+    if type(version) is not int or version < 1:
+        raise FileFormatError(f"the format version is {version!r}")
+    if version > FORMAT:
+        raise FileFormatError(
+            f"written in format {version}; this version of pushforward reads up to {FORMAT}: update it"
+        )
+    tensors = {}
+    for name, entry in entries:
+        if entry["dtype"] not in _DTYPES:
+            raise FileFormatError(f"tensor {name!r} has dtype {entry['dtype']}; F32 or F64 is expected")
+        tensors[name] = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])  # type: ignore[call-overload]
+    return content, tensors
+
+
+# -- a flow --------------------------------------------------------------------------------------------------------
+
+
+def content_of(state: State, training: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return a flow, and the history of its fit in JSON's types, as a JSON value and tensors."""
+    content = {
+        "format": FORMAT,
+        "version": core.version,
+        "model": state.model,
+        "data_dtype": state.data_dtype.name,
+        "initialized": state.initialized,
+        "columns": state.columns,
+        "context_columns": state.context_columns,
+        "training": training,
+    }
+    tensors: dict[str, Array] = dict(state.named_parameters())
+    tensors["standardization.shift"], tensors["standardization.scale"] = state.standardization
+    if state.context:
+        shift, scale = state.context_standardization
+        tensors["context_standardization.shift"], tensors["context_standardization.scale"] = shift, scale
+    return content, tensors
+
+
+def save(path: PathLike, state: State, training: dict[str, Any] | None) -> None:
+    """Write a flow to a file."""
+    if not np.isfinite(state.parameters).all():
+        raise ValueError("the flow's parameters hold NaN or infinity; such a file could not be loaded")
+    write(path, *content_of(state, training))
+
+
+def load(path: PathLike) -> tuple[State, dict[str, Any] | None]:
+    """Read a flow, and the history of its fit in JSON's types, from a file; of a checkpoint, the best state."""
+    content, tensors = read(path)
+    with reading(path):
+        best = tensors.get("checkpoint.best")
+        tensors = {name: values for name, values in tensors.items() if not name.startswith("checkpoint.")}
+        for name, values in tensors.items():
+            if not np.isfinite(values).all():
+                raise FileFormatError(f"tensor {name!r} holds NaN or infinity")
+        state = restore(content, tensors)
+        if best is not None:
+            state.parameters[...] = _take({"best": best}, "best", state.parameters.shape, state.dtype)
+    return state, training_of(content)
+
+
+def training_of(content: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the history in JSON's types; what it holds is for the caller to check."""
+    training = content.get("training")
+    if training is not None and not isinstance(training, dict):
+        raise FileFormatError("the history is damaged")
+    return training
+
+
+def restore(content: dict[str, Any], tensors: dict[str, Array]) -> State:
+    """Make the flow that `content_of` returned, after checking all of it."""
+    tensors = dict(tensors)
+    model = content.get("model")
+    if not isinstance(model, dict):
+        raise FileFormatError("the model is missing")
+    dim, context = model.get("dim"), model.get("context")
+    if type(dim) is not int or type(context) is not int or dim < 1 or context < 0:
+        raise FileFormatError(f"dim is {dim!r} and context is {context!r}")
+    data = _take_standardization(tensors, "standardization", dim)
+    conditions = _take_standardization(tensors, "context_standardization", context)
+    # Everything left is parameters: their number bounds what the description may ask for.
+    state = _build(model, sum(values.size for values in tensors.values()))
+    for name, values in state.named_parameters().items():
+        values[...] = _take(tensors, name, values.shape, values.dtype)
+    if tensors:
+        raise FileFormatError(f"unexpected tensor {min(tensors)!r}")
+    state.set_standardization(data, conditions)
+    data_dtype, initialized = content.get("data_dtype"), content.get("initialized")
+    if data_dtype not in description.PRECISIONS or not isinstance(initialized, bool):
+        raise FileFormatError("data_dtype or initialized is damaged")
+    state.data_dtype, state.initialized = np.dtype(data_dtype), initialized
+    try:
+        state.columns, state.context_columns = content.get("columns"), content.get("context_columns")
+    except (TypeError, ValueError) as error:
+        raise FileFormatError(f"the column names are damaged ({error})") from None
+    return state
+
+
+def _build(model: object, most_parameters: int) -> State:
+    """Build the flow of a description, with parameters of 0."""
+    try:
+        return State(description.check(model), most_parameters=most_parameters)
+    # The parts raise TypeError and ValueError, OverflowError comes from integers that no float holds, and the core
+    # raises RuntimeError, for JSON that it cannot read, and MemoryError.
+    except (TypeError, ValueError, OverflowError, RuntimeError, MemoryError) as error:
+        raise FileFormatError(f"the description cannot be used ({type(error).__name__}: {error})") from None
+
+
+def _take_standardization(tensors: dict[str, Array], name: str, width: int) -> tuple[Array, Array]:
+    if not width:
+        return np.zeros(0), np.ones(0)
+    shift, scale = (_take(tensors, f"{name}.{part}", (width,), np.dtype(np.float64)) for part in ("shift", "scale"))
+    if not (scale > 0).all():
+        raise FileFormatError(f"{name}.scale is not above 0")
+    return shift, scale
+
+
+def _take(tensors: dict[str, Array], name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    if name not in tensors:
+        raise FileFormatError(f"tensor {name!r} is missing")
+    values = tensors.pop(name)
+    if values.shape != shape or values.dtype != dtype:
+        raise FileFormatError(f"tensor {name!r} is {values.dtype} {values.shape}; {dtype} {shape} is expected")
+    return values

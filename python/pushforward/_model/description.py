@@ -1,0 +1,101 @@
+"""The description of a flow in JSON's types: what the core is built from, and what a file holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pushforward import _checks
+from pushforward._model import supports
+from pushforward._model.bases import BASES, Base
+from pushforward._model.layers import LAYERS, Layer
+from pushforward._model.part import one_of, read
+from pushforward._model.supports import SUPPORTS, Support
+
+PRECISIONS = ("float32", "float64")
+
+
+def describe(
+    dim: int,
+    context: int,
+    dtype: str,
+    base: Base,
+    support: Sequence[Support],
+    layers: Sequence[Layer],
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Describe a flow, with what the layers leave open spelled out as the core needs it."""
+    entries: list[dict[str, Any]] = []
+    before: Counter[type[Layer]] = Counter()
+    for i, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers[{i}] must be {one_of(LAYERS)}, not {layer!r}")
+        kind = type(layer)
+        entries.append({**layer.to_json(), **layer.resolve(dim, context, before[kind], rng)})
+        before[kind] += 1
+    return {
+        "dim": dim,
+        "context": context,
+        "dtype": dtype,
+        "base": base.to_json(),
+        "support": [entry.to_json() for entry in support],
+        "layers": entries,
+    }
+
+
+def base_of(model: Mapping[str, Any]) -> Base:
+    """Return the base of a description."""
+    return read(BASES, model["base"], "base")
+
+
+def support_of(model: Mapping[str, Any]) -> tuple[Support, ...]:
+    """Return the support of each feature; in an older file there is none, and every feature is real."""
+    if "support" not in model:
+        return supports.resolve(None, model["dim"])
+    entries = [read(SUPPORTS, entry, f"support[{i}]") for i, entry in enumerate(model["support"])]
+    return supports.resolve(entries, model["dim"])
+
+
+def layers_of(model: Mapping[str, Any]) -> list[Layer]:
+    """Return the layers as they were described, in generator order."""
+    return [read(LAYERS, entry, f"layers[{i}]") for i, entry in enumerate(model["layers"])]
+
+
+def check(model: object) -> dict[str, Any]:
+    """Return a description that comes from a file, if it is one: every part is rebuilt, and would print as it did.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none.
+    """
+    if not isinstance(model, dict) or set(model) - {"support"} != {"dim", "context", "dtype", "base", "layers"}:
+        raise ValueError("the model must have dim, context, dtype, base, layers, and perhaps support")
+    dim, context = model["dim"], model["context"]
+    if type(dim) is not int or type(context) is not int or dim < 1 or context < 0:
+        raise ValueError(f"dim is {dim!r} and context is {context!r}")
+    _checks.choice("dtype", model["dtype"], PRECISIONS)
+    base_of(model)
+    for name in ("support", "layers"):
+        if not isinstance(model.get(name, []), list):
+            raise ValueError(f"{name} is no list")
+    support_of(model)
+    for i, (layer, entry) in enumerate(zip(layers_of(model), model["layers"], strict=True)):
+        try:
+            layer.check(entry, dim, context)
+        except ValueError as error:
+            raise ValueError(f"layers[{i}]: {error}") from None
+    return model
+
+
+def precision(dtype: object) -> str:
+    """Return the name of a precision, given in any way that NumPy takes."""
+    try:
+        name = str(dtype) if dtype is None else np.dtype(dtype).name  # type: ignore[call-overload]
+    except TypeError:
+        name = str(dtype)
+    # NumPy takes None for float64.
+    return _checks.choice("dtype", name, PRECISIONS)

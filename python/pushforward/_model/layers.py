@@ -1,0 +1,401 @@
+"""Layers: the invertible maps that a flow is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pushforward import _checks
+from pushforward._model.networks import MLP, NETWORKS, Conditioner
+from pushforward._model.part import Part, one_of, table
+from pushforward._model.transforms import TRANSFORMS, Affine, Transform
+
+_MASKS = ("half", "alternate", "random")
+_MOST_REFLECTIONS = 1000
+
+
+class Layer(Part):
+    """An invertible map of all features.
+
+    What a layer leaves open, such as the draw of a random mask, is spelled out when the flow is built, and stands in
+    the description beside the layer's own fields.
+    """
+
+    @property
+    def reach(self) -> float:
+        """How far from 0 the layer bends a feature, in standard deviations."""
+        return math.inf
+
+    def resolve(self, dim: int, context: int, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Spell out what the layer leaves open, in JSON's types.
+
+        Parameters
+        ----------
+        dim, context : int
+            Features, and conditioning features.
+        number : int
+            How many layers of this class stand before this one.
+        rng : numpy.random.Generator
+            Where random choices come from.
+
+        Returns
+        -------
+        dict
+            What the description holds beside the layer's fields.
+        """
+        return {}
+
+    def check(self, resolved: Mapping[str, Any], dim: int, context: int) -> None:
+        """Raise a ValueError if what a file has spelled out is nothing that `resolve` could return."""
+
+
+def _check_parts(transform: object, conditioner: object) -> None:
+    if not isinstance(transform, Transform):
+        raise TypeError(f"transform must be {one_of(TRANSFORMS)}, not {transform!r}")
+    if not isinstance(conditioner, Conditioner):
+        raise TypeError(f"conditioner must be {one_of(NETWORKS)}, not {conditioner!r}")
+
+
+@dataclass(frozen=True)
+class Coupling(Layer):
+    """Keep some features, and move the others by a transform whose parameters a network makes of the kept ones.
+
+    Source: Dinh, Sohl-Dickstein, Bengio 2017, section 3.2. The context, if the flow has one, is an input of every
+    network. With one feature nothing is kept.
+
+    Parameters
+    ----------
+    transform : Additive, Affine or RationalQuadratic
+        The elementwise map of the moved features.
+    conditioner : MLP or ResNet
+        The network.
+    mask : {"half", "alternate", "random"} or sequence of bool
+        Which features are kept: the first half, every second one, a random half, or those marked True. "half" and
+        "alternate" flip from one coupling of a flow to the next; "random" is drawn by the flow's seed.
+    unconditional : bool
+        Whether the kept features are moved too, by the same kind of transform with learned parameters that are the same
+        for all rows (Durkan et al. 2019, section 3.2). The network reads them on the x side.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the parts are not of these types, or the mask is none of those.
+
+    Examples
+    --------
+    >>> Coupling(Affine(), MLP(hidden=(32,)), mask="alternate")
+    Coupling(transform=Affine(max_log_scale=3.0), conditioner=MLP(hidden=(32,), activation='relu'), mask='alternate', \
+unconditional=False)
+    """
+
+    PARTS: ClassVar[Mapping[str, Mapping[str, type[Part]]]] = {"transform": TRANSFORMS, "conditioner": NETWORKS}
+
+    transform: Transform = Affine()  # noqa: RUF009 -- frozen
+    conditioner: Conditioner = MLP()  # noqa: RUF009 -- frozen
+    mask: str | Sequence[bool] = "half"
+    unconditional: bool = False
+
+    def __post_init__(self) -> None:
+        _check_parts(self.transform, self.conditioner)
+        if not isinstance(self.unconditional, bool):
+            raise TypeError(f"unconditional must be True or False, not {self.unconditional!r}")
+        if isinstance(self.mask, str):
+            _checks.choice("mask", self.mask, _MASKS)
+            return
+        if not (isinstance(self.mask, Iterable) and all(isinstance(kept, (bool, np.bool_)) for kept in self.mask)):
+            raise TypeError(f"mask must be {', '.join(map(repr, _MASKS))} or a one-dimensional boolean array")
+        object.__setattr__(self, "mask", tuple(map(bool, self.mask)))
+
+    @property
+    def reach(self) -> float:
+        """How far from 0 the layer bends a feature, in standard deviations."""
+        return self.transform.reach
+
+    def resolve(self, dim: int, context: int, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Spell out the mask as "kept"."""
+        return {"kept": self._kept(dim, number, rng).tolist()}
+
+    def check(self, resolved: Mapping[str, Any], dim: int, context: int) -> None:
+        """Refuse a mask that is none of `dim` features, or moves none."""
+        kept = resolved.get("kept")
+        if not isinstance(kept, list) or len(kept) != dim or not all(isinstance(k, bool) for k in kept) or all(kept):
+            raise ValueError(f"kept is not a mask of {dim} features that moves at least one")
+
+    def _kept(self, dim: int, number: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+        if not isinstance(self.mask, str):
+            if len(self.mask) != dim:
+                raise ValueError(f"a coupling's mask has {len(self.mask)} entries; the flow has dim={dim}")
+            mask = np.array(self.mask)
+            if mask.all():
+                raise ValueError("a coupling's mask keeps every feature; at least one must be False, to be moved")
+            return mask
+        if dim == 1:
+            return np.zeros(1, dtype=bool)
+        if self.mask == "random":
+            mask = np.zeros(dim, dtype=bool)
+            mask[rng.permutation(dim)[: (dim + number % 2) // 2]] = True
+            return mask
+        features = np.arange(dim)
+        mask = features < dim // 2 if self.mask == "half" else features % 2 == 0
+        return mask if number % 2 == 0 else ~mask
+
+
+@dataclass(frozen=True)
+class Autoregressive(Layer):
+    """Move each feature by a transform whose parameters a masked network makes of the features before it.
+
+    With ``one_pass="inverse"``, x -> z takes one pass, as densities and training do, and z -> x goes feature by feature
+    (MAF; Papamakarios, Pavlakou, Murray 2017). With "forward" it is the other way round (IAF; Kingma et al. 2016).
+    Feature by feature, each pass computes only the units that belong to it: no more arithmetic than one pass, but in
+    smaller products. The mask is MADE's (Germain et al. 2015): a hidden unit of degree d sees features of passes below
+    d and units of degrees up to d, and the parameters of a feature of pass p see units of degrees up to p. The context,
+    if the flow has one, is seen by all.
+
+    Parameters
+    ----------
+    transform : Additive, Affine or RationalQuadratic
+        The elementwise map.
+    conditioner : MLP or ResNet
+        The network that is masked.
+    order : {"natural", "reverse"} or sequence of int
+        For each feature the pass that moves it. Given as integers, each of 0 ... the largest must be there; features of
+        one pass do not see each other.
+    degrees : sequence of sequences of int, optional
+        For each hidden layer (of a ResNet, the one they share) the degrees of its units in increasing order, from 0 to
+        the last pass. By default all degrees that see anything, from 0 on with a context and from 1 on without, in
+        equal numbers.
+    one_pass : {"inverse", "forward"}
+        The direction that takes one pass.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the parts are not of these types or out of their range.
+
+    Examples
+    --------
+    >>> Autoregressive(RationalQuadratic(), MLP(hidden=(32,))).order
+    'natural'
+    """
+
+    PARTS: ClassVar[Mapping[str, Mapping[str, type[Part]]]] = {"transform": TRANSFORMS, "conditioner": NETWORKS}
+
+    transform: Transform = Affine()  # noqa: RUF009 -- frozen
+    conditioner: Conditioner = MLP()  # noqa: RUF009 -- frozen
+    order: str | Sequence[int] = "natural"
+    degrees: Sequence[Sequence[int]] | None = None
+    one_pass: str = "inverse"
+
+    def __post_init__(self) -> None:
+        _check_parts(self.transform, self.conditioner)
+        _checks.choice("one_pass", self.one_pass, ("inverse", "forward"))
+        if isinstance(self.order, str):
+            _checks.choice("order", self.order, ("natural", "reverse"))
+        elif not isinstance(self.order, Iterable):
+            raise TypeError(f"order must be 'natural', 'reverse' or a sequence of passes, not {self.order!r}")
+        else:
+            order = tuple(_checks.integer(f"order[{i}]", number) for i, number in enumerate(self.order))
+            if set(order) != set(range(max(order, default=-1) + 1)):
+                raise ValueError(f"order must hold each of 0 ... {max(order, default=0)}, not {order}")
+            object.__setattr__(self, "order", order)
+        if self.degrees is None:
+            return
+        degrees = tuple(
+            tuple(_checks.integer(f"degrees[{i}]", degree) for degree in layer) for i, layer in enumerate(self.degrees)
+        )
+        for layer, width in zip(degrees, self.conditioner.widths, strict=False):
+            if len(layer) != width or list(layer) != sorted(layer):
+                raise ValueError(f"degrees must hold {width} integers in increasing order, not {layer}")
+        if len(degrees) != len(self.conditioner.widths):
+            raise ValueError(f"degrees has {len(degrees)} layers; the conditioner has {len(self.conditioner.widths)}")
+        object.__setattr__(self, "degrees", degrees)
+
+    @property
+    def reach(self) -> float:
+        """How far from 0 the layer bends a feature, in standard deviations."""
+        return self.transform.reach
+
+    def resolve(self, dim: int, context: int, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Spell out the pass of each feature, and how many units of each hidden layer have each degree."""
+        return {"passes": self._passes(dim), "units": self._units(dim, context)}
+
+    def check(self, resolved: Mapping[str, Any], dim: int, context: int) -> None:
+        """Refuse passes or units other than those of the order and the degrees."""
+        for name, expected in self.resolve(dim, context, 0, np.random.default_rng(0)).items():
+            if resolved.get(name) != expected:
+                raise ValueError(f"{name} are not those of the order and the degrees")
+
+    def _passes(self, dim: int) -> list[int]:
+        if self.order == "natural":
+            return list(range(dim))
+        if self.order == "reverse":
+            return list(range(dim))[::-1]
+        if len(self.order) != dim:
+            raise ValueError(f"an autoregressive order has {len(self.order)} entries; the flow has dim={dim}")
+        return [int(number) for number in self.order]
+
+    def _units(self, dim: int, context: int) -> list[list[int]]:
+        passes = max(self._passes(dim)) + 1
+        if self.degrees is None:
+            # A unit of degree 0 sees the context alone.
+            least = 0 if context or passes == 1 else 1
+            kinds = passes - least
+            return [
+                [0] * least + [width // kinds + (kind < width % kinds) for kind in range(kinds)]
+                for width in self.conditioner.widths
+            ]
+        if any(layer and layer[-1] >= passes for layer in self.degrees):
+            raise ValueError(f"degrees go up to {passes - 1}, that of the last pass")
+        return [np.bincount(np.array(layer, dtype=np.int64), minlength=passes).tolist() for layer in self.degrees]
+
+
+@dataclass(frozen=True)
+class _Ordered(Layer):
+    """A layer with a fixed order of the features."""
+
+    ORDERS: ClassVar[tuple[str, ...]] = ()
+
+    order: str | Sequence[int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "order", _checked_order(self.order, self.ORDERS))
+
+    def resolve(self, dim: int, context: int, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Spell out the order as "indices"."""
+        return {"indices": _indices(self.order, dim, rng).tolist()}
+
+    def check(self, resolved: Mapping[str, Any], dim: int, context: int) -> None:
+        """Refuse indices that are not those of a permutation of `dim` features."""
+        indices = resolved.get("indices")
+        integers = isinstance(indices, list) and all(type(index) is int for index in indices)
+        if not integers or sorted(indices) != list(range(dim)):  # type: ignore[arg-type]
+            raise ValueError(f"indices are not a permutation of {dim} features")
+
+
+def _indices(order: str | Sequence[int], dim: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    if order == "natural":
+        return np.arange(dim)
+    if order == "reverse":
+        return np.arange(dim)[::-1]
+    if order == "random":
+        return rng.permutation(dim)
+    if len(order) != dim:
+        raise ValueError(f"a permutation has {len(order)} indices; the flow has dim={dim}")
+    return np.array(order, dtype=np.int64)
+
+
+def _checked_order(order: object, names: tuple[str, ...]) -> str | tuple[int, ...]:
+    if isinstance(order, str):
+        return _checks.choice("order", order, names)
+    if not isinstance(order, Iterable):
+        raise TypeError(f"order must be {', '.join(map(repr, names))} or a sequence of indices, not {order!r}")
+    indices = tuple(_checks.integer(f"order[{i}]", index) for i, index in enumerate(order))
+    if sorted(indices) != list(range(len(indices))):
+        raise ValueError(f"order must hold each of 0 ... {len(indices) - 1} once, not {indices}")
+    return indices
+
+
+@dataclass(frozen=True)
+class Permutation(_Ordered):
+    """Reorder the features: x_i = z_indices[i], with log_det 0.
+
+    Parameters
+    ----------
+    order : {"reverse", "random"} or sequence of int
+        The last feature first, an order drawn by the flow's seed, or the indices themselves.
+
+    Raises
+    ------
+    ValueError
+        If `order` is none of those, or its indices are not each of 0 ... n - 1 once.
+
+    Examples
+    --------
+    >>> Permutation([2, 0, 1])
+    Permutation(order=(2, 0, 1))
+    """
+
+    ORDERS: ClassVar[tuple[str, ...]] = ("reverse", "random")
+
+    order: str | Sequence[int] = "reverse"
+
+
+@dataclass(frozen=True)
+class LU(_Ordered):
+    """Mix the features by a learned linear map, z = L U P x + b, with log_det that of its triangles.
+
+    P is a fixed permutation, (P x)_order[i] = x_i, L lower triangular with ones on the diagonal, U upper triangular
+    with positive numbers there (Oliva et al. 2018; Durkan et al. 2019, section 3.1). It starts as the permutation.
+    Features with the support `Circle`, or `Interval` under the base `Uniform`, are permuted but not mixed.
+
+    Parameters
+    ----------
+    order : {"random", "reverse", "natural"} or sequence of int
+        The permutation, as in `Permutation`: an order drawn by the flow's seed, the last feature first, none, or the
+        indices themselves.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `order` is none of those, or its indices are not each of 0 ... n - 1 once.
+
+    Examples
+    --------
+    >>> LU()
+    LU(order='random')
+    """
+
+    ORDERS: ClassVar[tuple[str, ...]] = ("random", "reverse", "natural")
+
+    order: str | Sequence[int] = "random"
+
+
+@dataclass(frozen=True)
+class Householder(Layer):
+    """Mix the features by a learned rotation, a product of reflections, with log_det 0 (Tomczak and Welling 2016).
+
+    Features with the support `Circle`, or `Interval` under the base `Uniform`, are left alone.
+
+    Parameters
+    ----------
+    count : int
+        Reflections, 1 to 1000; as many as features reach every orthogonal map, an even number only rotations. They
+        start at random.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `count` is not such an integer.
+
+    Examples
+    --------
+    >>> Householder(4)
+    Householder(count=4)
+    """
+
+    count: int = 4
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "count", _checks.integer("count", self.count, 1, _MOST_REFLECTIONS))
+
+
+@dataclass(frozen=True)
+class ActNorm(Layer):
+    """One learned scale and shift per feature: x = z exp(s) + b (Glow; Kingma, Dhariwal 2018, section 3.1).
+
+    They start so that the rows of the first fit have mean 0 and variance 1 on its z side. Features with the support
+    `Circle`, or `Interval` under the base `Uniform`, are left alone.
+
+    Examples
+    --------
+    >>> ActNorm()
+    ActNorm()
+    """
+
+
+LAYERS = table(Coupling, Autoregressive, Permutation, LU, Householder, ActNorm)

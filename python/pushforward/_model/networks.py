@@ -1,0 +1,115 @@
+"""Networks: what makes the parameters of a transform."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pushforward import _checks
+from pushforward._model.part import Part, table
+
+ACTIVATIONS = ("relu", "silu", "tanh", "gelu", "elu", "leaky_relu")
+_MOST_BLOCKS = 1000
+_MOST_DROPOUT = 0.999
+
+
+class Conditioner(Part, ABC):
+    """A network whose inputs are features and the context, and whose outputs are a transform's parameters."""
+
+    @property
+    @abstractmethod
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the hidden layers whose units have degrees where the network is masked."""
+
+
+@dataclass(frozen=True)
+class MLP(Conditioner):
+    """Multilayer perceptron: the conditioner of a coupling or an autoregressive layer.
+
+    Its last layer starts at zero, so that every layer starts as the identity. Without inputs (one feature, no
+    context) it is its last bias, and `hidden` counts for nothing.
+
+    Parameters
+    ----------
+    hidden : sequence of int
+        Widths of the hidden layers, each at least 1; empty for a linear map.
+    activation : {"relu", "silu", "tanh", "gelu", "elu", "leaky_relu"}
+        What follows each hidden layer. leaky_relu has the slope 0.01 below 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a width is not an integer of at least 1, or the activation is none of those.
+
+    Examples
+    --------
+    >>> MLP(hidden=[128, 128], activation="silu")
+    MLP(hidden=(128, 128), activation='silu')
+    """
+
+    hidden: Sequence[int] = (64, 64)
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.hidden, str) or not isinstance(self.hidden, Iterable):
+            raise TypeError(f"hidden must be a sequence of widths such as (64, 64), not {self.hidden!r}")
+        widths = tuple(_checks.integer(f"hidden[{i}]", width, 1) for i, width in enumerate(self.hidden))
+        object.__setattr__(self, "hidden", widths)
+        _checks.choice("activation", self.activation, ACTIVATIONS)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the hidden layers."""
+        return tuple(self.hidden)
+
+
+@dataclass(frozen=True)
+class ResNet(Conditioner):
+    """Residual network with pre-activation blocks: a conditioner that trains well when it is deep.
+
+    A dense layer, `blocks` times h + dense(dropout(activation(dense(activation(h))))), and a dense layer that starts at
+    zero (He et al. 2016, "Identity mappings in deep residual networks"; as in Durkan et al. 2019).
+
+    Parameters
+    ----------
+    hidden : int
+        Width, at least 1.
+    blocks : int
+        Residual blocks of two dense layers, 0 to 1000.
+    activation : {"relu", "silu", "tanh", "gelu", "elu", "leaky_relu"}
+        What goes before each dense layer of a block.
+    dropout : float
+        Share of a block's inner units that is left out at random in each step of a fit, in [0, 1); 0 outside of fits.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> ResNet(hidden=128, blocks=1)
+    ResNet(hidden=128, blocks=1, activation='relu', dropout=0.0)
+    """
+
+    hidden: int = 64
+    blocks: int = 2
+    activation: str = "relu"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", _checks.integer("hidden", self.hidden, 1))
+        object.__setattr__(self, "blocks", _checks.integer("blocks", self.blocks, 0, _MOST_BLOCKS))
+        _checks.choice("activation", self.activation, ACTIVATIONS)
+        object.__setattr__(self, "dropout", _checks.number("dropout", self.dropout, 0.0, 1.0, closed="left"))
+        if self.dropout > _MOST_DROPOUT:
+            raise ValueError(f"dropout must leave some units, not {self.dropout}")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Width of the hidden layers, which share their degrees."""
+        return (self.hidden,)
+
+
+NETWORKS = table(MLP, ResNet)

@@ -1,0 +1,193 @@
+"""Supports: the values that a feature may take, as small frozen dataclasses that print as the code that makes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pushforward import _checks
+from pushforward._model.part import Part, one_of, table
+from pushforward._typing import Array
+
+
+class Support(Part):
+    """The values that a feature may take; by default any."""
+
+    wraps: ClassVar[bool] = False
+    """Whether both ends are the same point."""
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest value allowed."""
+        return -math.inf, math.inf
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether some real number is not allowed."""
+        return self.ends != (-math.inf, math.inf)
+
+    def outside(self, values: Array) -> npt.NDArray[np.bool_]:
+        """Return which finite values are not allowed.
+
+        Float32 values are compared with the ends as float32 rounds them, as in the core.
+        """
+        kind = np.float32 if values.dtype == np.float32 else np.float64
+        with np.errstate(over="ignore"):  # an end beyond float32 is infinite in it
+            low, high = map(kind, self.ends)
+        result: npt.NDArray[np.bool_] = (values < low) | (values > high)
+        return result
+
+
+@dataclass(frozen=True)
+class Real(Support):
+    """Any real number: the feature is only standardised.
+
+    Examples
+    --------
+    >>> Real()
+    Real()
+    """
+
+
+@dataclass(frozen=True)
+class Positive(Support):
+    """A number above 0, such as a mass or a time: the flow works on its logarithm.
+
+    Exactly 0 is allowed in the data; no sample is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> flow = Flow(1, layers=[], support=Positive())
+    >>> flow.log_prob(np.array([[1.0], [-1.0]])).round(3)
+    array([-0.919,   -inf])
+    """
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest value allowed."""
+        return 0.0, math.inf
+
+
+@dataclass(frozen=True)
+class Interval(Support):
+    """A number from `low` to `high`, ends included, such as a fraction: the flow works on its probit.
+
+    The probit, y with Phi(y) = (x - low) / (high - low), carries a flat density to exactly a standard normal. With a
+    uniform base the feature is only brought to [-1, 1].
+
+    Parameters
+    ----------
+    low, high : float
+        The ends; finite, ``low < high``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not such numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> flow = Flow(1, layers=[], support=Interval(0, 2))
+    >>> float(np.exp(flow.log_prob(np.array([[1.5]]))).round(6)[0])
+    0.5
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _set_ends(self, self.low, self.high)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest value allowed."""
+        return self.low, self.high
+
+
+@dataclass(frozen=True)
+class Circle(Support):
+    """An angle, or any number that goes round: `high` is the same point as `low`.
+
+    Parameters
+    ----------
+    low, high : float
+        The ends of one turn; finite, ``low < high``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not such numbers.
+
+    Examples
+    --------
+    >>> Circle(0, 360)
+    Circle(low=0.0, high=360.0)
+    """
+
+    wraps: ClassVar[bool] = True
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _set_ends(self, self.low, self.high)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest value allowed."""
+        return self.low, self.high
+
+
+SUPPORTS = table(Real, Positive, Interval, Circle)
+
+
+def _set_ends(support: Support, low: float, high: float) -> None:
+    name = type(support).__name__
+    ends = {
+        end: _checks.number(f"{name}'s {end}", value, -math.inf, math.inf, closed="neither")
+        for end, value in (("low", low), ("high", high))
+    }
+    if not ends["low"] < ends["high"]:
+        raise ValueError(f"{name} needs low < high, not low={ends['low']} and high={ends['high']}")
+    width = ends["high"] - ends["low"]
+    if math.isinf(width) or math.isinf(1 / width):
+        raise ValueError(f"{name}'s high - low must be a number that has an inverse, not {width}")
+    for end, value in ends.items():
+        object.__setattr__(support, end, value)
+
+
+def resolve(support: object, dim: int) -> tuple[Support, ...]:
+    """Return the support of each of `dim` features, given None, one for all or a sequence of one per feature."""
+    if support is None:
+        return (Real(),) * dim
+    if isinstance(support, Support):
+        return (support,) * dim
+    if isinstance(support, (str, bytes)) or not isinstance(support, Sequence):
+        raise TypeError(f"support must be {one_of(SUPPORTS)}, or a sequence of one per feature, not {support!r}")
+    if len(support) != dim:
+        raise ValueError(f"support has {len(support)} entries; this flow has dim={dim}")
+    for i, entry in enumerate(support):
+        if not isinstance(entry, Support):
+            raise TypeError(f"support[{i}] must be {one_of(SUPPORTS)}, not {entry!r}")
+    return tuple(support)
+
+
+def are_real(supports: Sequence[Support]) -> bool:
+    """Whether every feature may take any value."""
+    return not any(support.is_bounded for support in supports)
+
+
+def outside(supports: Sequence[Support], x: Array) -> npt.NDArray[np.bool_]:
+    """Return which values of finite rows are outside their support, (n, dim)."""
+    result = np.zeros(x.shape, dtype=bool)
+    for i, support in enumerate(supports):
+        if support.is_bounded:
+            result[:, i] = support.outside(x[:, i])
+    return result
