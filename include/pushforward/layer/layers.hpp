@@ -73,19 +73,19 @@ std::unique_ptr<Layer<Scalar>> make_autoregressive(const Json& description, cons
 template <class Scalar>
 std::unique_ptr<Layer<Scalar>> make_actnorm(const Json& description, const Place& place) {
   json::expect_names(description, {"kind"});
-  return std::make_unique<ActNorm<Scalar>>(place.lines());
+  return std::make_unique<ActNorm<Scalar>>(place.columns_on_line());
 }
 
 template <class Scalar>
 std::unique_ptr<Layer<Scalar>> make_lu(const Json& description, const Place& place) {
   json::expect_names(description, {"kind", "order", "indices"});
-  return std::make_unique<Lu<Scalar>>(place.lines());
+  return std::make_unique<Lu<Scalar>>(place.columns_on_line());
 }
 
 template <class Scalar>
 std::unique_ptr<Layer<Scalar>> make_householder(const Json& description, const Place& place) {
   json::expect_names(description, {"kind", "count"});
-  return std::make_unique<Householder<Scalar>>(place.lines(),
+  return std::make_unique<Householder<Scalar>>(place.columns_on_line(),
                                                json::integer_member(description, "count", limits::kReflections));
 }
 
