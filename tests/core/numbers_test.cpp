@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "expect.hpp"
@@ -125,6 +126,9 @@ void lanes_alone() {
 template <class Scalar>
 void compare_and_select() {
   using V = Vec<Scalar>;
+  // A mask is not a number, at any instruction set.
+  static_assert(!std::is_convertible_v<typename V::Mask, V> && !std::is_convertible_v<V, typename V::Mask>);
+  static_assert(!std::is_constructible_v<V, typename V::Mask> && !std::is_convertible_v<int, typename V::Mask>);
   const std::string where = std::string("select, ") + kName<Scalar>;
   constexpr Scalar kNan = std::numeric_limits<Scalar>::quiet_NaN();
   const std::array<Scalar, 6> values{-1, 0, Scalar(-0.0), 2, std::numeric_limits<Scalar>::infinity(), kNan};

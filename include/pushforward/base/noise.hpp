@@ -1,16 +1,17 @@
-// Random numbers as a function of a key and of where they are wanted, so that they are the same for any number of
-// threads and any split of the rows, and to rounding in both precisions and on every machine.
+// Random numbers as a function of a key, a row and a stream. They do not depend on the number of threads or on how rows
+// are split into calls, and are equal up to rounding in both precisions and on every machine.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "pushforward/tile/domain.hpp"
 #include "pushforward/tile/vec.hpp"
 
 namespace pushforward {
 
-// Which rows are drawn: those of a key, from a number on.
+// The rows to draw: those of a key, from a row number on.
 struct Draws {
   std::uint64_t key;
   Index first_row = 0;
@@ -18,7 +19,8 @@ struct Draws {
 
 namespace detail {
 
-// Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011): four random words for each row of a tile, counted by row and stream.
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011): four random words for each row of a tile. The counter is the row and
+// the stream.
 struct Words {
   alignas(64) std::uint32_t word[4][kTileRows];
 
@@ -44,7 +46,7 @@ struct Words {
     }
   }
 
-  // Uniform on (0, 1) with as many digits as Scalar has, near 0 too.
+  // Uniform on (0, 1), with all digits of Scalar even near 0. The words `first` and `first` + 1 are used.
   template <class Scalar>
   void uniform(Index padded, int first, Scalar* to) const {
     constexpr auto unit = static_cast<Scalar>(1.0 / 4294967296.0);
@@ -53,7 +55,7 @@ struct Words {
   }
 
  private:
-  // A word as a number. Signed integers of 32 bits are what every instruction set converts.
+  // A word as a number. Every instruction set can convert signed integers of 32 bits.
   template <class Scalar>
   static Scalar number(std::uint32_t value) {
     return static_cast<Scalar>(static_cast<std::int32_t>(value >> 16)) * Scalar(65536) +
@@ -61,7 +63,7 @@ struct Words {
   }
 };
 
-// cos and sin of |angle| <= pi / 4, by their Taylor polynomials: their remainders are below half a unit in the last
+// cos and sin of |angle| <= pi / 4, by their Taylor polynomials. The remainders are below half a unit in the last
 // place.
 template <class Scalar>
 EIGEN_ALWAYS_INLINE void cos_sin(Vec<Scalar> angle, Vec<Scalar>& cosine, Vec<Scalar>& sine) {
@@ -79,7 +81,7 @@ EIGEN_ALWAYS_INLINE void cos_sin(Vec<Scalar> angle, Vec<Scalar>& cosine, Vec<Sca
 
 }  // namespace detail
 
-// Two columns of independent standard normals (Box and Muller 1958). A direction is drawn as an octant and an angle
+// Two columns of independent standard normals (Box and Muller 1958). The direction is drawn as an octant and an angle
 // within it.
 template <class Scalar>
 void draw_normals(const Draws& draws, std::uint32_t stream, Index padded, Scalar* first, Scalar* second) {
@@ -89,7 +91,7 @@ void draw_normals(const Draws& draws, std::uint32_t stream, Index padded, Scalar
   words.uniform(padded, 0, radius);
   words.uniform(padded, 2, angle);
   for (Index row = 0; row < padded; ++row) {
-    // The octant is in the last digits, which the angle does not have.
+    // The octant is taken from the last digits of a word, which the angle is too short to hold.
     const std::uint32_t octant = words.word[3][row];
     swap[row] = static_cast<Scalar>(static_cast<std::int32_t>(octant & 1));
     sign[0][row] = static_cast<Scalar>(static_cast<std::int32_t>(octant & 2) - 1);

@@ -1,4 +1,4 @@
-// The normal base.
+// The normal base, the default.
 #pragma once
 
 #include <utility>

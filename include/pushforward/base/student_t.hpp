@@ -1,4 +1,4 @@
-// The Student t base.
+// The Student t base: heavier tails than the normal, with fixed or learned degrees of freedom.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@ namespace pushforward {
 
 // Independent Student t with n degrees of freedom:
 // log p(z) = sum_i lgamma((n_i + 1) / 2) - lgamma(n_i / 2) - log(n_i pi) / 2 - (n_i + 1) / 2 log(1 + z_i^2 / n_i).
-// Learned, each feature has its own, n = kLeast + (df - kLeast) exp(u) with u = 0 at the start.
+// If they are learned, each feature has its own, n = kLeast + (df - kLeast) exp(u), where u starts at 0.
 template <class Scalar>
 class StudentT final : public Base<Scalar> {
  public:
@@ -71,16 +71,16 @@ class StudentT final : public Base<Scalar> {
   }
 
  private:
-  // Below, the tails have no mean left, and a fit that goes there is lost.
+  // Far below 1, where a Student t has no mean, a fit does not recover.
   static constexpr double kLeast = 0.5;
-  static constexpr double kMostLog = 30;  // of |u|, so that exp(u) is a number
+  static constexpr double kMostLog = 30;  // bound of |u|, so that exp(u) is finite
 
   double df(const Scalar* parameters, Index k) const {
     if (!learned_) return df_;
     return kLeast + (df_ - kLeast) * std::exp(std::clamp(static_cast<double>(parameters[k]), -kMostLog, kMostLog));
   }
 
-  // lgamma((n + 1) / 2) - lgamma(n / 2); for large n by its series, which does not cancel
+  // lgamma((n + 1) / 2) - lgamma(n / 2). For large n its series is used, in which nothing cancels.
   static double log_gamma_ratio(double n) {
     if (n > 1e4) return 0.5 * std::log(0.5 * n) - 0.25 / n + 1 / (24 * n * n * n);
     return log_gamma(0.5 * (n + 1)) - log_gamma(0.5 * n);
@@ -91,7 +91,7 @@ class StudentT final : public Base<Scalar> {
   }
 
   // The recurrence up to 10, and the asymptotic series from there (Abramowitz and Stegun 1964, 6.1.15 and 6.1.41; 6.3.5
-  // and 6.3.18). std::lgamma writes to a variable that threads share.
+  // and 6.3.18). std::lgamma is not used: it writes to a global variable, a data race between threads.
   static double log_gamma(double a) {
     double sum = 0;
     for (; a < 10; ++a) sum -= std::log(a);

@@ -1,4 +1,4 @@
-// The uniform base.
+// The uniform base, for flows whose features are all bounded.
 #pragma once
 
 #include <stdexcept>

@@ -90,7 +90,7 @@ class ActNorm final : public Layer<Scalar> {
 template <class Scalar>
 std::unique_ptr<Layer<Scalar>> make_actnorm(const Json& description, const Place& place) {
   json::expect_names(description, {"kind"});
-  return std::make_unique<ActNorm<Scalar>>(place.lines());
+  return std::make_unique<ActNorm<Scalar>>(place.columns_on_line());
 }
 
 }  // namespace pushforward

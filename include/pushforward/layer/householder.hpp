@@ -101,7 +101,7 @@ class Householder final : public Layer<Scalar> {
 template <class Scalar>
 std::unique_ptr<Layer<Scalar>> make_householder(const Json& description, const Place& place) {
   json::expect_names(description, {"kind", "count"});
-  return std::make_unique<Householder<Scalar>>(place.lines(),
+  return std::make_unique<Householder<Scalar>>(place.columns_on_line(),
                                                json::integer_member(description, "count", limits::kReflections));
 }
 

@@ -194,7 +194,7 @@ class Lu final : public Layer<Scalar> {
 template <class Scalar>
 std::unique_ptr<Layer<Scalar>> make_lu(const Json& description, const Place& place) {
   json::expect_names(description, {"kind", "order", "indices"});
-  return std::make_unique<Lu<Scalar>>(place.lines());
+  return std::make_unique<Lu<Scalar>>(place.columns_on_line());
 }
 
 }  // namespace pushforward

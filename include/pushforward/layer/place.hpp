@@ -1,4 +1,4 @@
-// What a layer is built into.
+// Where a layer stands in a flow: what it is constructed for.
 #pragma once
 
 #include <vector>
@@ -9,12 +9,12 @@
 namespace pushforward {
 
 struct Place {
-  std::vector<Index> columns;   // columns[i] is the column of the state that holds feature i where the layer stands
+  std::vector<Index> columns;   // of the state: columns[i] holds feature i where the layer stands
   std::vector<Domain> domains;  // by column of the state
   Index context;
 
-  // The columns, in the order of features, that a linear map may mix.
-  std::vector<Index> lines() const {
+  // The columns of features on the line, in the order of features: those that a linear map may mix.
+  std::vector<Index> columns_on_line() const {
     std::vector<Index> result;
     for (const Index column : columns)
       if (domains[static_cast<std::size_t>(column)] == Domain::line) result.push_back(column);

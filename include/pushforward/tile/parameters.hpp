@@ -1,4 +1,4 @@
-// What the outside needs to know of one named block of the parameter vector.
+// The named blocks of the parameter vector.
 #pragma once
 
 #include <limits>
@@ -12,10 +12,11 @@ namespace pushforward {
 struct ParameterBlock {
   std::string name;
   std::vector<Index> shape;
-  double initial_bound;  // drawn uniformly from [-initial_bound, initial_bound]; 0 starts at zero
+  double initial_bound;  // initial values are uniform in [-initial_bound, initial_bound]
 };
 
-// Number of parameters in the blocks; the largest Index when it does not fit, which a description from a file may ask.
+// The number of parameters in the blocks. If it overflows, as with the description in a malicious file, the largest
+// Index.
 inline Index size_of(const std::vector<ParameterBlock>& blocks) {
   constexpr Index kMost = std::numeric_limits<Index>::max();
   Index total = 0;

@@ -20,7 +20,7 @@ using Index = std::ptrdiff_t;
 inline constexpr Index kTileRows = 64;
 
 // Elementwise kernels work on this many rows at once: one AVX-512, two AVX or four SSE registers of float32. Every
-// kernel runs on whole lane blocks, never on a scalar tail, so a row's bits do not depend on its place in the tile.
+// kernel runs on whole lane blocks, without a scalar tail, so a row's bits do not depend on its place in the tile.
 inline constexpr Index kLanes = 16;
 
 template <class Scalar>

@@ -1,13 +1,13 @@
 // One register of numbers, and the functions of it that the hot kernels are made of. A kernel written with Vec keeps
-// its values in registers; expressions of Eigen's arrays, which the rest is written with, go through memory.
+// its values in registers. Expressions of Eigen's arrays, which the other code uses, go through memory.
 //
-// This is the only file that speaks Eigen's packet layer. What a lane gives depends on that lane alone, so that a row's
-// bits depend neither on the other rows nor on its place among them. Sums of products are fused where fma() says so and
-// nowhere else.
+// This is the only file that uses Eigen's packet layer. The result in a lane depends on that lane alone, so that a
+// row's bits depend neither on the other rows nor on its place among them. Products and sums are fused only where fma()
+// is called.
 #pragma once
 
 #include <array>
-#include <limits>
+#include <type_traits>
 
 #include "pushforward/tile/sizes.hpp"
 
@@ -49,7 +49,7 @@ struct Vec {
 
   // a b + c
   friend EIGEN_ALWAYS_INLINE Vec fma(Vec a, Vec b, Vec c) { return packets::pmadd(a.packet, b.packet, c.packet); }
-  // Of a NaN and a number, both give the first argument.
+  // If exactly one argument is NaN, both return the first argument.
   friend EIGEN_ALWAYS_INLINE Vec min(Vec a, Vec b) { return packets::pmin(a.packet, b.packet); }
   friend EIGEN_ALWAYS_INLINE Vec max(Vec a, Vec b) { return packets::pmax(a.packet, b.packet); }
   friend EIGEN_ALWAYS_INLINE Vec abs(Vec a) { return packets::pabs(a.packet); }
@@ -57,29 +57,35 @@ struct Vec {
   friend EIGEN_ALWAYS_INLINE Vec floor(Vec a) { return packets::pfloor(a.packet); }
 
 #ifdef EIGEN_VECTORIZE_AVX512
-  // Eigen's comparisons fill a register; here they belong into a mask register.
-  using Mask = std::conditional_t<std::is_same_v<Scalar, float>, __mmask16, __mmask8>;
+  // Eigen's comparisons fill a register. AVX-512 has mask registers for their results.
+  using MaskBits = std::conditional_t<std::is_same_v<Scalar, float>, __mmask16, __mmask8>;
+#else
+  using MaskBits = Packet;
+#endif
+  // A struct, because __mmask16 is an integer, which would convert to a Vec.
+  struct Mask {
+    MaskBits bits;
+  };
 
+#ifdef EIGEN_VECTORIZE_AVX512
   template <int kPredicate>
   static EIGEN_ALWAYS_INLINE Mask compare(Vec a, Vec b) {
     if constexpr (std::is_same_v<Scalar, float>)
-      return _mm512_cmp_ps_mask(a.packet, b.packet, kPredicate);
+      return {_mm512_cmp_ps_mask(a.packet, b.packet, kPredicate)};
     else
-      return _mm512_cmp_pd_mask(a.packet, b.packet, kPredicate);
+      return {_mm512_cmp_pd_mask(a.packet, b.packet, kPredicate)};
   }
   friend EIGEN_ALWAYS_INLINE Mask operator<(Vec a, Vec b) { return compare<_CMP_LT_OQ>(a, b); }
   friend EIGEN_ALWAYS_INLINE Mask operator<=(Vec a, Vec b) { return compare<_CMP_LE_OQ>(a, b); }
   friend EIGEN_ALWAYS_INLINE Mask operator==(Vec a, Vec b) { return compare<_CMP_EQ_OQ>(a, b); }
+  // a in the lanes where the mask holds, b in the others.
   static EIGEN_ALWAYS_INLINE Vec select(Mask mask, Vec a, Vec b) {
     if constexpr (std::is_same_v<Scalar, float>)
-      return _mm512_mask_blend_ps(mask, b.packet, a.packet);
+      return _mm512_mask_blend_ps(mask.bits, b.packet, a.packet);
     else
-      return _mm512_mask_blend_pd(mask, b.packet, a.packet);
+      return _mm512_mask_blend_pd(mask.bits, b.packet, a.packet);
   }
 #else
-  struct Mask {
-    Packet bits;
-  };
   friend EIGEN_ALWAYS_INLINE Mask operator<(Vec a, Vec b) { return {packets::pcmp_lt(a.packet, b.packet)}; }
   friend EIGEN_ALWAYS_INLINE Mask operator<=(Vec a, Vec b) { return {packets::pcmp_le(a.packet, b.packet)}; }
   friend EIGEN_ALWAYS_INLINE Mask operator==(Vec a, Vec b) { return {packets::pcmp_eq(a.packet, b.packet)}; }
@@ -90,7 +96,7 @@ struct Vec {
   friend EIGEN_ALWAYS_INLINE Mask operator>(Vec a, Vec b) { return b < a; }
   friend EIGEN_ALWAYS_INLINE Mask operator>=(Vec a, Vec b) { return b <= a; }
 
-  // exp(x), for x outside of the range where that is a normal number the nearest one: it is never 0 or infinite.
+  // exp(x), clamped to the range of normal numbers: the result is never 0 or infinite.
   //
   // x = n log 2 + r with |r| <= log(2) / 2, and the Taylor polynomial of exp(r): its remainder is below half a unit in
   // the last place.
@@ -112,10 +118,10 @@ struct Vec {
 #endif
   }
 
-  // log(x) of normal numbers x > 0; of 0 it is not defined.
+  // log(x) for normal numbers x > 0. The result for 0 is unspecified.
   //
   // x = 2^n m with m in [sqrt(1/2), sqrt(2)], and log m = 2 artanh(s), s = f / (2 + f), f = m - 1. The odd series of
-  // artanh is added to f - f^2 / 2 + s f^2 / 2 (as in fdlibm's e_log.c), which loses no digits.
+  // artanh is added to f - f^2 / 2 + s f^2 / 2 (as in fdlibm's e_log.c), so that no digits are lost.
   friend EIGEN_ALWAYS_INLINE Vec log(Vec x) {
     constexpr int kTerms = kFloat ? 4 : 10;
     Vec n, m;
@@ -144,9 +150,9 @@ struct Vec {
   }
 
 #pragma GCC diagnostic push
-// A packet as a template argument loses its alignment attribute, which PacketBlock's member declares anew.
+// A packet loses its alignment attribute as a template argument; PacketBlock's member declares it again.
 #pragma GCC diagnostic ignored "-Wignored-attributes"
-  // A square of kWidth rows becomes its columns.
+  // Transposes a square of kWidth registers.
   static EIGEN_ALWAYS_INLINE void transpose(Vec (&square)[kWidth]) {
     if constexpr (kWidth > 1) {
       packets::PacketBlock<Packet, kWidth> block;
@@ -159,7 +165,7 @@ struct Vec {
 
  private:
   static constexpr bool kFloat = std::is_same_v<Scalar, float>;
-  // log 2 in two parts, of which the first has so few digits that its products with exponents are exact.
+  // log 2 in two parts. The first has so few digits that its product with an exponent is exact.
   static constexpr double kLog2High = kFloat ? 0.693359375 : 0.693145751953125;
   static constexpr double kLog2Low = kFloat ? -2.1219444005469058277e-4 : 1.4286068203094172321e-6;
   static constexpr auto kInverseFactorial = [] {
