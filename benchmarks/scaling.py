@@ -1,9 +1,10 @@
-"""How time grows: `python benchmarks/scaling.py [--plot PNG] [--json FILE]`.
+"""Measure how times scale: `python benchmarks/scaling.py [--plot PNG] [--json FILE]`.
 
-A training step against rows, layers and features, each over a hundredfold range around a flow of affine couplings with
-(64, 64) networks; a step of a fit on tables from ten thousand to 1.66 million rows; one thread against two. Growth is
-linear where the times stay close to the straight line through them: the table gives the greatest distance. Every point
-is timed in several rounds over all of them, so that what else the machine does is spread over the points.
+The script times a training step for different numbers of rows, layers and features, each over a hundredfold range
+around a flow of affine couplings with (64, 64) networks. It times a step of `fit` on tables from ten thousand to 1.66
+million rows, and compares one thread with two. Growth is linear if the times are close to a straight line; the table
+gives the largest deviation. All points are timed in several rounds, so that other load on the machine affects all of
+them alike.
 """
 
 from __future__ import annotations
