@@ -1,4 +1,4 @@
-"""Compare the speed of pushforward and other libraries: `python benchmarks/compare.py [--cases A,B] [--json FILE] [--markdown FILE]`.
+"""Compare speed with other libraries: `python benchmarks/compare.py [--cases A,B] [--json FILE] [--markdown FILE]`.
 
 Needs `pip install ".[bench]"`; libraries that are not installed are left out. Every flow runs in its own process. They
 are timed in turns, one at a time, for several rounds, so that other load on the machine affects all of them alike. A

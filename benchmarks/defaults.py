@@ -1,4 +1,4 @@
-"""Measure the variants from which the defaults of `Flow` and `fit` were chosen: `python benchmarks/defaults.py FOLDER [names]`.
+"""Measure alternatives to the defaults of `Flow` and `fit`: `python benchmarks/defaults.py FOLDER [names]`.
 
 FOLDER holds uci/uci.npz and power/train.npy. Each line changes one thing; each column is a table's held-out
 log-likelihood in nats per row (15 % held out, standardised columns, discrete ones dequantised by uniform noise).

@@ -1,8 +1,8 @@
 """Fit the POWER benchmark for some minutes: `python benchmarks/power.py FOLDER [--minutes 5] [--preset neural_spline]`.
 
 FOLDER holds train.npy, val.npy and test.npy as the MAF paper prepared them (Papamakarios, Pavlakou, Murray 2017).
-Published test log-likelihoods in nats, after hours on a GPU: Gaussian -7.74, RealNVP 0.17, MAF 0.24, RQ-NSF couplings 0.64,
-RQ-NSF autoregressive 0.66 (Durkan et al. 2019, table 1).
+Published test log-likelihoods in nats, after hours on a GPU: Gaussian -7.74, RealNVP 0.17, MAF 0.24, RQ-NSF
+couplings 0.64, RQ-NSF autoregressive 0.66 (Durkan et al. 2019, table 1).
 """
 
 from __future__ import annotations

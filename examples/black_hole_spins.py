@@ -2,8 +2,9 @@
 
 FILE holds, per gravitational-wave event, an array of posterior samples and the names of its columns (De et al. 2018,
 arXiv:1811.09232). Every event was analysed under the same prior: uniform masses, spins of uniform size and any
-direction. The best measured property of the spins is the effective spin, chi = (a1 cos t1 + q a2 cos t2) / (1 + q), with the
-mass ratio q, sizes a and tilts t. It is positive if the black holes spin in the direction of their orbit, and the prior favours values near 0.
+direction. The best measured property of the spins is the effective spin, chi = (a1 cos t1 + q a2 cos t2) / (1 + q),
+with the mass ratio q, sizes a and tilts t. It is positive if the black holes spin in the direction of their orbit, and
+the prior favours values near 0.
 
 The script changes that prior for a population: chi normal, cut off at -1 and 1, with a mean and a width that all events
 share. For each event this needs the likelihood of (q, chi), which is posterior over prior:
