@@ -24,7 +24,7 @@ ROWS = (256, 512, 1024, 2048, 4096, 8192, 16_384, 25_600)
 LAYERS = (1, 2, 4, 8, 16, 32, 64, 100)
 FEATURES = (4, 8, 16, 32, 64, 128, 256, 400)
 TABLES = (10_000, 100_000, 1_660_000)
-# Blue, orange and green of Okabe and Ito, which all kinds of colour vision tell apart.
+# Blue, orange and green of Okabe and Ito, which are distinct in all kinds of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
 
 

@@ -119,7 +119,7 @@ def main() -> None:
     fewest = np.full(normal.shape[:2], np.inf)
     posterior_of, likelihood_of = {}, {}
     for name, rows in events.items():
-        # The samples are independent, and in no order: the last tenth tells how good the flow is.
+        # The samples are independent, and in no order: the last tenth serves to check the flow.
         train, held = np.split(rows, [9 * len(rows) // 10])
         flow = fit_event(train, arguments.epochs)
         density = np.exp(flow.log_prob(grid)).reshape(log_prior.shape)
