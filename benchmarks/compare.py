@@ -1,8 +1,8 @@
-"""pushforward and its peers side by side: `python benchmarks/compare.py [--cases A,B] [--json FILE] [--markdown FILE]`.
+"""Compare speed with other libraries: `python benchmarks/compare.py [--cases A,B] [--json FILE] [--markdown FILE]`.
 
-Needs `pip install ".[bench]"`; a peer that is not installed is left out. Every flow lives in a process of its own; they
-are timed in turns, round after round, so that what else the machine does meets all of them, and only one works at a
-time. A time is the median over all rounds, a ratio the median of the rounds' ratios.
+Needs `pip install ".[bench]"`; libraries that are not installed are left out. Every flow runs in its own process. They
+are timed in turns, one at a time, for several rounds, so that other load on the machine affects all of them alike. A
+time is the median over all rounds, and a ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The flows that compare.py times: pushforward's and its peers', built to the same architecture.
+"""The flows that compare.py times: those of pushforward and of other libraries, with the same architecture.
 
-Run as a program, this file serves one of them: `contenders.py NAME CASE THREADS` builds it, prints what it is as a line
-of JSON, and then answers each line `OPERATION SECONDS` with the seconds of the calls it made.
+Run as a program, this file serves one of them. `contenders.py NAME CASE THREADS` builds the flow and prints its
+description as a line of JSON. It then answers each line `OPERATION SECONDS` with the durations of its calls.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Measure what the defaults of `Flow` and `fit` are chosen by: `python benchmarks/defaults.py FOLDER [names]`.
+"""Measure alternatives to the defaults of `Flow` and `fit`: `python benchmarks/defaults.py FOLDER [names]`.
 
 FOLDER holds uci/uci.npz and power/train.npy. Each line changes one thing; each column is a table's held-out
 log-likelihood in nats per row (15 % held out, standardised columns, discrete ones dequantised by uniform noise).
-Rows of which an affine flow is sure and wrong can cost any amount, so the mean over rows is cut at its first
-percentile. One thread.
+An affine flow can give a row an arbitrarily low density, so log densities below the first percentile are replaced by
+that percentile. Uses one thread.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a timing depends on besides the code, and how a time is taken."""
+"""Describe the environment of a timing, and measure times."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Peak memory of scoring and of one epoch on memory-mapped tables: `python benchmarks/memory.py FOLDER`.
 
-FOLDER is where the tables, of `--gigabytes 1,4`, are written, and deleted again. Each is fitted and scored in a process
-of its own, whose greatest resident memory the system tells (Linux).
+The tables, of `--gigabytes 1,4`, are written to FOLDER and deleted afterwards. Each is fitted and scored in its own
+process. The system reports the peak resident memory of the process (Linux only).
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """Fit gravitational-wave posteriors and test the fits: `python benchmarks/posteriors.py FILE [--events GW170104,...]`.
 
-FILE holds, per event, an array of posterior samples and its columns' names. Angles that close are circles, the others
-and the spins' sizes have bounds, distances and masses are positive; of the arrival time its median is taken off first.
+FILE holds, per event, an array of posterior samples and the names of its columns. Periodic angles have the support
+`Circle`. Other angles and the sizes of the spins have bounds. Distances and masses are positive. The median is
+subtracted from the arrival time.
 
-A fifth of the samples is held out. Each flow is fitted to the rest, and a classifier (gradient-boosted trees, the mean
-accuracy of 5 folds) tries to tell the held-out samples from as many of the flow's: 0.5 is a flow that it cannot tell.
-The score is the mean over 3 draws from the flow; one alone scatters by 0.009. A few thousand rows of 14 features are
-soon learned by heart: dropout, small steps and decay hold the flow back.
+A fifth of the samples is held out, and each flow is fitted to the rest. A classifier (gradient-boosted trees, mean
+accuracy of 5 folds) then tries to distinguish the held-out samples from the same number of samples of the flow. An
+accuracy of 0.5 is chance. The score is the mean over 3 sets of samples; a single score has a standard deviation of
+0.009. A flow easily overfits a few thousand rows of 14 features, so dropout, small minibatches and weight decay
+regularise it.
 """
 
 from __future__ import annotations

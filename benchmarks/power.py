@@ -1,8 +1,8 @@
 """Fit the POWER benchmark for some minutes: `python benchmarks/power.py FOLDER [--minutes 5] [--preset neural_spline]`.
 
 FOLDER holds train.npy, val.npy and test.npy as the MAF paper prepared them (Papamakarios, Pavlakou, Murray 2017).
-Published test log-likelihoods in nats, of GPU-hours: Gaussian -7.74, RealNVP 0.17, MAF 0.24, RQ-NSF couplings 0.64,
-RQ-NSF autoregressive 0.66 (Durkan et al. 2019, table 1).
+Published test log-likelihoods in nats, after hours on a GPU: Gaussian -7.74, RealNVP 0.17, MAF 0.24, RQ-NSF
+couplings 0.64, RQ-NSF autoregressive 0.66 (Durkan et al. 2019, table 1).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(describe())
     train, validation, test = (np.load(arguments.folder / f"{part}.npy") for part in ("train", "val", "test"))
-    # More rows than any default was made for: a larger flow than usual, and a spline for the bulk alone.
+    # The defaults are for smaller tables: use a larger flow, and splines for the bulk of the data only.
     larger = {"hidden": 128, "bins": 16, "bound": 3.0} if arguments.preset == "neural_spline" else {}
     flow = Flow(6, layers=getattr(pushforward, arguments.preset)(6, **larger), seed=arguments.seed)
     flow.fit(train, validation=validation, max_time=60 * arguments.minutes, patience=None, seed=arguments.seed)

@@ -1,9 +1,10 @@
-"""How time grows: `python benchmarks/scaling.py [--plot PNG] [--json FILE]`.
+"""Measure how times scale: `python benchmarks/scaling.py [--plot PNG] [--json FILE]`.
 
-A training step against rows, layers and features, each over a hundredfold range around a flow of affine couplings with
-(64, 64) networks; a step of a fit on tables from ten thousand to 1.66 million rows; one thread against two. Growth is
-linear where the times stay close to the straight line through them: the table gives the greatest distance. Every point
-is timed in several rounds over all of them, so that what else the machine does is spread over the points.
+The script times a training step for different numbers of rows, layers and features, each over a hundredfold range
+around a flow of affine couplings with (64, 64) networks. It times a step of `fit` on tables from ten thousand to 1.66
+million rows, and compares one thread with two. Growth is linear if the times are close to a straight line; the table
+gives the largest deviation. All points are timed in several rounds, so that other load on the machine affects all of
+them alike.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ROWS = (256, 512, 1024, 2048, 4096, 8192, 16_384, 25_600)
 LAYERS = (1, 2, 4, 8, 16, 32, 64, 100)
 FEATURES = (4, 8, 16, 32, 64, 128, 256, 400)
 TABLES = (10_000, 100_000, 1_660_000)
-# Blue, orange and green of Okabe and Ito, which all kinds of colour vision tell apart.
+# Blue, orange and green of Okabe and Ito, which are distinct in all kinds of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
 
 

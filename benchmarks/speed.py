@@ -1,6 +1,7 @@
-"""Time the operations a user waits for: `python benchmarks/speed.py [--threads 1,2] [--cases A,E] [--json FILE]`.
+"""Time single operations: `python benchmarks/speed.py [--threads 1,2] [--cases A,E] [--json FILE]`.
 
-Cases A and E: features, affine couplings, width of the two hidden layers, rows of a training step.
+A case is the number of features, the number of affine couplings, the width of both hidden layers, and the rows of a
+training step.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 FILE holds, per gravitational-wave event, an array of posterior samples and the names of its columns (De et al. 2018,
 arXiv:1811.09232). Every event was analysed under the same prior: uniform masses, spins of uniform size and any
-direction. What is best measured of the spins is the effective spin, chi = (a1 cos t1 + q a2 cos t2) / (1 + q), with the
-mass ratio q, sizes a and tilts t. It is positive where black holes spin as they orbit, and the prior puts it near 0.
+direction. The best measured property of the spins is the effective spin, chi = (a1 cos t1 + q a2 cos t2) / (1 + q),
+with the mass ratio q, sizes a and tilts t. It is positive if the black holes spin in the direction of their orbit, and
+the prior favours values near 0.
 
 The script changes that prior for a population: chi normal, cut off at -1 and 1, with a mean and a width that all events
 share. For each event this needs the likelihood of (q, chi), which is posterior over prior:
@@ -11,9 +12,9 @@ share. For each event this needs the likelihood of (q, chi), which is posterior 
 - a flow is fitted to each event's samples of (q, chi), inside their bounds;
 - the prior of chi at a given q has no simple formula: a conditional flow is fitted to draws from it.
 
-Both are densities on a grid then, and all else is sums. The usual way, a sum over samples with weights, must come to
-the same, and does so while enough samples lie inside the population. Out come the population's mean and width, and each
-event's chi given all events; a picture shows both.
+Both densities are then evaluated on a grid, and the rest is sums. The usual method, a weighted sum over samples, must
+give the same result. It does if enough samples lie inside the population. The results are the population's mean and
+width, and each event's chi given all events; a figure shows both.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def main() -> None:
     fewest = np.full(normal.shape[:2], np.inf)
     posterior_of, likelihood_of = {}, {}
     for name, rows in events.items():
-        # The samples are independent, and in no order: the last tenth tells how good the flow is.
+        # The samples are independent, and in no order: the last tenth serves to check the flow.
         train, held = np.split(rows, [9 * len(rows) // 10])
         flow = fit_event(train, arguments.epochs)
         density = np.exp(flow.log_prob(grid)).reshape(log_prior.shape)

@@ -1,14 +1,14 @@
 """Is the meter right? `python examples/household_power.py FOLDER [--output PNG]`.
 
 FOLDER holds minutes of one household's electricity, standardised (`train.npy`, `test.npy`), and their means and
-deviations (`norm.npz`): total power, voltage, the energy of three circuits that are metered by themselves, and the time
-of day (UCI; Hebrail, Berard 2012).
+standard deviations (`norm.npz`): total power, voltage, the energy of three circuits that have their own meters, and the
+time of day (UCI; Hebrail, Berard 2012).
 
-A conditional flow learns how the total power is distributed, given all the rest: p(power | voltage, circuits, time).
-The less dense a minute's power is there, the odder the minute. How odd is odd is calibrated on minutes that were held
-out, for each hour by itself: the share of them that are as odd is a p-value, and raises as many false alarms as asked
-for, whether the flow is good or not (conformal prediction; Vovk, Gammerman, Shafer 2005). What a good flow adds is
-sight: its alarms find more faults.
+A conditional flow models the distribution of the total power given everything else: p(power | voltage, circuits, time).
+A minute with a low density is unusual. The threshold is calibrated on held-out minutes, separately for each hour: the
+share of held-out minutes that are at least as unusual is a p-value. So the rate of false alarms is the chosen one,
+whether the flow is good or not (conformal prediction; Vovk, Gammerman, Shafer 2005). A better flow detects more
+faults.
 
 That is tried with faults made on purpose in test minutes, and beside a regression on the same inputs, calibrated in the
 same way. The picture shows quantiles over the day, alarms on sound minutes, and faults found by alarms raised.
