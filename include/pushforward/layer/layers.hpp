@@ -96,7 +96,7 @@ std::unique_ptr<Layer<Scalar>> make_permutation(const Json& description, const P
   return nullptr;
 }
 
-// The columns behind a permutation, x_i = z_indices[i].
+// The columns after a permutation, x_i = z_indices[i].
 inline std::vector<Index> permuted(const Json& description, const std::vector<Index>& columns) {
   std::vector<Index> result;
   std::vector<bool> seen(columns.size(), false);
@@ -112,9 +112,9 @@ inline std::vector<Index> permuted(const Json& description, const std::vector<In
 
 template <class Scalar>
 struct LayerEntry {
-  // The layer where it is placed; null if it only renames columns.
+  // The layer at its place; null if it only renames columns.
   std::unique_ptr<Layer<Scalar>> (*make)(const Json&, const Place&);
-  // The columns that hold the features behind the layer, from those in front of it; null if it changes none.
+  // The columns that hold the features on the layer's x side, from those on its z side; null if they are the same.
   std::vector<Index> (*columns_behind)(const Json&, const std::vector<Index>&) = nullptr;
 };
 
