@@ -1,5 +1,5 @@
-// The functions that kernels are made of, against references: exp and log of a register, what moves its lanes, random
-// words and what is drawn from them. Prints what fails and returns 1.
+// What kernels are made of, against references: exp and log of a register, what moves its lanes, views of tile columns,
+// random words and what is drawn from them. Prints what fails and returns 1.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -10,6 +10,7 @@
 
 #include "expect.hpp"
 #include "pushforward/base/noise.hpp"
+#include "pushforward/tile/columns.hpp"
 
 namespace {
 
@@ -182,6 +183,25 @@ void add_to() {
   }
 }
 
+// Regions follow each other, and a view's columns are kTileRows apart.
+void columns() {
+  static_assert(std::is_trivially_copyable_v<Columns<float>> && sizeof(Columns<float>) == sizeof(float*));
+  static_assert(std::is_convertible_v<Columns<float>, Columns<const float>>);
+  static_assert(!std::is_convertible_v<Columns<const float>, Columns<float>>);
+  static_assert(!std::is_convertible_v<float*, Columns<float>>);
+  ColumnLayout layout;
+  const Region first = layout.take(2), none = layout.take(0), last = layout.take(3);
+  expect(first.first == 0 && none.first == 2 && none.end() == 2 && last.first == 2 && last.end() == 5, "regions",
+         "overlap or leave a gap");
+  expect(layout.count() == 5, "regions", "are not counted");
+  std::vector<float> values(static_cast<std::size_t>(5 * kTileRows));
+  const Columns<float> view(values.data());
+  expect(view[last][1] == view[3] && view.from(2).from(-1)[0] == view[1], "columns",
+         "a view is not a part of its whole");
+  expect(view[4] == values.data() + 4 * kTileRows && view.from_row(7)[1] == view[1] + 7, "columns", "are elsewhere");
+  expect(static_cast<bool>(view) && !Columns<float>(), "columns", "a view of nothing is not null");
+}
+
 using Quad = std::array<std::uint32_t, 4>;
 
 // Philox4x32-10 as it is published (Salmon et al. 2011, figure 2), a step at a time.
@@ -256,6 +276,7 @@ void run() {
 int main() {
   run<float>();
   run<double>();
+  columns();
   random_words();
   return report();
 }

@@ -97,7 +97,7 @@ class Coupling final : public Layer<Scalar> {
   std::unique_ptr<Transform<Scalar>> transform_;
   Elementwise<Scalar> moved_, kept_;  // kept_ is empty unless the kept features are moved too
   FeatureInputs<Scalar> inputs_;
-  Region context_;  // in the network's input, behind the kept features
+  Region context_;  // in the network's input, after the kept features
   Network<Scalar> network_;
 
   ColumnLayout cache_;

@@ -17,8 +17,8 @@ inline Activation activation_of(const Json& description) {
 // The ends of the groups of units in each hidden layer.
 using HiddenUnits = std::vector<std::vector<Index>>;
 
-// hidden: one group for each layer. units: the groups of a masked network, which must fill the same layers; null
-// without masks.
+// The units of each hidden layer, by group. hidden: the layers' widths, as one group each. units: the groups of a
+// masked network, which must add up to these widths; null for a network without masks.
 inline HiddenUnits grouped(HiddenUnits hidden, const HiddenUnits* units) {
   if (!units) return hidden;
   if (units->size() != hidden.size()) throw std::invalid_argument("a masked network needs units of each layer");

@@ -1,4 +1,4 @@
-// What identifies the dropout masks of one minibatch.
+// The key of the dropout masks of one minibatch.
 #pragma once
 
 #include <cstdint>

@@ -15,8 +15,8 @@ struct ParameterBlock {
   double initial_bound;  // initial values are uniform in [-initial_bound, initial_bound]
 };
 
-// The number of parameters in the blocks. If it overflows, as with the description in a malicious file, the largest
-// Index.
+// The number of parameters in the blocks. The largest Index if the sum overflows, which the
+// description in a hostile file may try.
 inline Index size_of(const std::vector<ParameterBlock>& blocks) {
   constexpr Index kMost = std::numeric_limits<Index>::max();
   Index total = 0;

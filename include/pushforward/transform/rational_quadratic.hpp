@@ -143,10 +143,11 @@ class SplineKernel {
 
     explicit Curve(const Position& at) : s(at.h * at.per_w), one_minus_xi(V(1) - at.xi), eta(at.xi * one_minus_xi) {
       const V both = at.delta_k + at.delta_k1;
-      n = fma(s * at.xi, at.xi, at.delta_k * eta);       // equation 4: s xi^2 + delta_k xi (1 - xi)
-      beta = fma(s, fma(V(-2), eta, V(1)), both * eta);  // s + (delta_{k+1} + delta_k - 2 s) xi (1 - xi)
-      m = fma(at.delta_k1 * at.xi, at.xi,                // equation 5: delta_{k+1} xi^2 + 2 s xi (1 - xi)
-              fma(s + s, eta, at.delta_k * one_minus_xi * one_minus_xi));  // + delta_k (1 - xi)^2
+      // Equation 4: n = s xi^2 + delta_k xi (1 - xi), beta = s + (delta_{k+1} + delta_k - 2 s) xi (1 - xi)
+      n = fma(s * at.xi, at.xi, at.delta_k * eta);
+      beta = fma(s, fma(V(-2), eta, V(1)), both * eta);
+      // Equation 5: m = delta_{k+1} xi^2 + 2 s xi (1 - xi) + delta_k (1 - xi)^2
+      m = fma(at.delta_k1 * at.xi, at.xi, fma(s + s, eta, at.delta_k * one_minus_xi * one_minus_xi));
       per_beta = V(1) / beta;
     }
 
