@@ -3,6 +3,7 @@ include(CMakePackageConfigHelpers)
 
 set(third_party pushforward/include/third_party)
 install(DIRECTORY include/pushforward DESTINATION pushforward/include)
+install(DIRECTORY src/core DESTINATION pushforward/src)
 
 # Headers of other libraries travel when they came from a Python package; an installed library is found again.
 if(PUSHFORWARD_EIGEN_DIR)

@@ -37,16 +37,22 @@ if(APPLE AND CMAKE_OSX_ARCHITECTURES)
   endif()
 endif()
 
-function(pushforward_add_module name)
-  pybind11_add_module(${name} MODULE ${ARGN})
-  target_compile_options(${name} PRIVATE ${PUSHFORWARD_WARNINGS})
-  install(TARGETS ${name} LIBRARY DESTINATION pushforward)
-endfunction()
+# What has no loop over rows: pybind11 compiles faster for size, and nothing runs slower.
+set(bindings src/python/module.cpp src/python/bind_flow.cpp src/python/bind_adam.cpp)
+if(NOT MSVC)
+  set_source_files_properties(${bindings} PROPERTIES COMPILE_OPTIONS -Os)
+endif()
+# In one unit, so that pybind11 is compiled once.
+set_source_files_properties(${bindings} PROPERTIES UNITY_GROUP bindings)
 
 function(pushforward_add_level level)
   set(module _core_${level})
-  pushforward_add_module(${module} src/module.cpp src/bind_flow.cpp src/bind_adam.cpp)
+  pybind11_add_module(${module} MODULE ${bindings} ${PUSHFORWARD_SOURCES})
+  set_target_properties(${module} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  install(TARGETS ${module} LIBRARY DESTINATION pushforward)
   target_link_libraries(${module} PRIVATE pushforward_core)
+  target_compile_options(${module} PRIVATE ${PUSHFORWARD_WARNINGS})
+  target_compile_definitions(${module} PRIVATE PUSHFORWARD_COMPILED)
   target_compile_options(${module} PRIVATE ${PUSHFORWARD_COMPILE_OPTIONS} ${ARGN})
   target_compile_definitions(
     ${module}
@@ -55,14 +61,23 @@ function(pushforward_add_level level)
 endfunction()
 
 if(architecture MATCHES "x86_64|AMD64" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
-  foreach(level v2 v3 v4)
+  set(PUSHFORWARD_LEVELS v2 v3 v4 CACHE STRING "Instruction sets to build modules for; a wheel has all")
+  foreach(level IN LISTS PUSHFORWARD_LEVELS)
+    if(NOT level MATCHES "^v[234]$")
+      message(FATAL_ERROR "PUSHFORWARD_LEVELS has '${level}'; v2, v3 and v4 are expected")
+    endif()
     pushforward_add_level(${level} ${flags_of_${level}})
   endforeach()
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  if(TARGET _core_v4
+     AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU"
+     AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     # GCC's own AVX-512 header warns about the registers it leaves undefined on purpose (GCC bug 105593).
     target_compile_options(_core_v4 PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)
   endif()
 else()
   pushforward_add_level(base)
 endif()
-pushforward_add_module(_cpu src/cpu.cpp)
+
+python_add_library(_cpu MODULE WITH_SOABI src/python/cpu.cpp)
+target_compile_options(_cpu PRIVATE ${PUSHFORWARD_WARNINGS})
+install(TARGETS _cpu LIBRARY DESTINATION pushforward)

@@ -1,6 +1,8 @@
 # pushforward::core, the header-only C++ library. Eigen and nlohmann-json are installed packages where CMake finds them
-# new enough, else the headers that came with this package. OpenMP's settings, of how many threads to use, hold where
-# the compiler has it, unless PUSHFORWARD_OPENMP is set to OFF before.
+# new enough, else the headers that came with this package. Set before find_package:
+#   PUSHFORWARD_OPENMP   OFF: the default number of threads is not taken from OpenMP's settings
+#   PUSHFORWARD_THREADS  pool (its own threads, the default) or openmp (OpenMP's parallel for)
+# pushforward::compiled is the same library, compiled once for a program of several files.
 if(TARGET pushforward::core)
   return()
 endif()
@@ -42,13 +44,36 @@ if(NOT DEFINED PUSHFORWARD_OPENMP OR PUSHFORWARD_OPENMP)
   endif()
 endif()
 
+set(_pushforward_definitions EIGEN_DONT_PARALLELIZE)
+if(NOT DEFINED PUSHFORWARD_THREADS OR PUSHFORWARD_THREADS STREQUAL "pool")
+elseif(PUSHFORWARD_THREADS STREQUAL "openmp" AND TARGET OpenMP::OpenMP_CXX)
+  list(APPEND _pushforward_definitions PUSHFORWARD_THREADS_OPENMP)
+else()
+  set(pushforward_FOUND FALSE)
+  set(pushforward_NOT_FOUND_MESSAGE "PUSHFORWARD_THREADS is '${PUSHFORWARD_THREADS}'; it must be pool, or openmp with a \
+compiler that has OpenMP.")
+  return()
+endif()
+
 add_library(pushforward::core INTERFACE IMPORTED)
 target_include_directories(pushforward::core INTERFACE "${_pushforward_include}" ${_pushforward_third_party})
 target_link_libraries(pushforward::core INTERFACE ${_pushforward_libraries})
 target_compile_features(pushforward::core INTERFACE cxx_std_17)
 # Eigen's own threads would nest inside pushforward's; its products run within one tile.
-target_compile_definitions(pushforward::core INTERFACE EIGEN_DONT_PARALLELIZE)
+target_compile_definitions(pushforward::core INTERFACE ${_pushforward_definitions})
 # The threads run until the process ends: a shared library with them in it must not be unloaded before.
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   target_link_options(pushforward::core INTERFACE LINKER:-z,nodelete)
 endif()
+
+# Compiled in the program's own build, with its flags, when something links it.
+if(NOT TARGET pushforward_compiled)
+  add_library(pushforward_compiled STATIC EXCLUDE_FROM_ALL)
+  foreach(_pushforward_name layers_float32 layers_float64 engine flow)
+    target_sources(pushforward_compiled PRIVATE "${_pushforward_include}/../src/core/${_pushforward_name}.cpp")
+  endforeach()
+  target_link_libraries(pushforward_compiled PUBLIC pushforward::core)
+  target_compile_definitions(pushforward_compiled PUBLIC PUSHFORWARD_COMPILED)
+  set_target_properties(pushforward_compiled PROPERTIES POSITION_INDEPENDENT_CODE ON)
+endif()
+add_library(pushforward::compiled ALIAS pushforward_compiled)

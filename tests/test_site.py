@@ -31,12 +31,13 @@ pytestmark = pytest.mark.skipif(bool(missing), reason=f'no {", ".join(missing)}:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     # Without it Material announces its successor on every run.
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    # Not --quiet: it would hide the warnings, which --strict would then not count.
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert not re.search("^(WARNING|ERROR)", done.stderr, re.M), done.stderr
     return folder
 
 

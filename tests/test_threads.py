@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pushforward
 import pytest
 from pushforward import Flow, _cpu, realnvp, simd_level
 
@@ -339,3 +340,44 @@ def test_every_level_that_the_machine_has(level: str, dtype: str, tmp_path: Path
 def test_the_best_level_is_the_default() -> None:
     assert run("print(simd_level())", PUSHFORWARD_SIMD="") == LEVELS[-1]
     assert simd_level() == (os.environ.get("PUSHFORWARD_SIMD") or LEVELS[-1])
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no processor affinity")
+@pytest.mark.parametrize("binding", ["", "true", "close", "spread", "false"])
+def test_helpers_do_not_share_the_processor_that_openmp_binds_the_caller_to(binding: str) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor is all there is")
+    if pushforward.build_info()["threading"] != "pool":
+        pytest.skip("OpenMP places its own threads")
+    script = """
+    flow, x = flow_of(), rows_of(4096)
+    flow.num_threads = 2
+    before = set(os.listdir("/proc/self/task"))
+    for _ in range(3):
+        flow.log_prob(x)
+        time.sleep(0.01)  # helpers fall asleep, and are placed anew when they are woken
+    helpers = set(os.listdir("/proc/self/task")) - before
+    caller = os.sched_getaffinity(0)
+    places = [os.sched_getaffinity(int(helper)) for helper in helpers]
+    print(len(places) == 1, len(caller | set().union(*places)), pushforward._dispatch.core.processors())
+    """
+    allowed = len(os.sched_getaffinity(0))
+    settings = {"OMP_PROC_BIND": binding} if binding else {}
+    alone, together, processors = run(script, **settings).split()
+    assert (alone, int(processors)) == ("True", allowed)
+    assert int(together) >= 2, "caller and helper share one processor"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no processor affinity")
+def test_helpers_stay_on_the_processors_of_their_caller() -> None:
+    script = """
+    one = {min(os.sched_getaffinity(0))}
+    os.sched_setaffinity(0, one)
+    flow, x = flow_of(), rows_of(4096)
+    flow.num_threads = 2
+    before = set(os.listdir("/proc/self/task"))
+    flow.log_prob(x)
+    helpers = set(os.listdir("/proc/self/task")) - before
+    print({frozenset(os.sched_getaffinity(int(helper))) for helper in helpers} <= {frozenset(one)})
+    """
+    assert run(script) == "True"

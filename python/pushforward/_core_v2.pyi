@@ -17,8 +17,14 @@ simd_in_use: str
 compiler: str
 eigen: str
 openmp: int | None
+file_format: int
+activations: tuple[str, ...]
+limits: dict[str, tuple[int, int] | tuple[float, float]]
+
+threading: str
 
 def default_threads() -> int: ...
+def processors() -> int: ...
 @overload
 def adam_step(
     parameters: npt.NDArray[np.float32],

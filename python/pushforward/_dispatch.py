@@ -78,13 +78,14 @@ def build_info() -> dict[str, str]:
     -------
     dict of str to str
         Version, instruction set, compiler, Eigen's version and what it vectorises with, the version date of the OpenMP
-        whose settings hold (``"none"`` in a build without), and the number of threads used by default.
+        whose settings are used (``"none"`` in a build without), what runs the threads (``"pool"``, its own, or
+        ``"openmp"``), and the default number of threads.
 
     Examples
     --------
     >>> import pushforward
     >>> sorted(pushforward.build_info())
-    ['compiler', 'eigen', 'openmp', 'simd_in_use', 'simd_level', 'threads', 'version']
+    ['compiler', 'eigen', 'openmp', 'simd_in_use', 'simd_level', 'threading', 'threads', 'version']
     """
     return {
         "version": core.version,
@@ -93,5 +94,6 @@ def build_info() -> dict[str, str]:
         "compiler": core.compiler,
         "eigen": core.eigen,
         "openmp": "none" if core.openmp is None else str(core.openmp),
+        "threading": core.threading,
         "threads": str(core.default_threads()),
     }

@@ -18,14 +18,12 @@ _CHUNK_ROWS = 1 << 18  # so many points are drawn at a time
 
 
 class Estimate(float):
-    """A number that is known up to a standard error: a float with the attribute `error`.
+    """A number with a standard error: ``Estimate(value, error)`` is the float `value` with the attribute `error`.
 
-    Parameters
+    Attributes
     ----------
-    value : float
-        The number.
     error : float
-        Its standard error, at least 0; 0 where there is none beyond rounding.
+        The standard error, at least 0; 0 if the number is exact up to rounding.
 
     Examples
     --------

@@ -1,5 +1,5 @@
 // The laws of the core without Python, for the sanitizers to watch: round trips, adjoints, equal bits for any number of
-// threads, rows that are not finite, calls from several threads at once, the team of threads. Prints what fails and
+// threads, rows that are not finite, calls from several threads at once, the pool of threads. Prints what fails and
 // returns 1.
 #include <atomic>
 #include <chrono>
@@ -10,7 +10,9 @@
 #include <thread>
 
 #include "expect.hpp"
+#include "pushforward/data/supports.hpp"
 #include "pushforward/pushforward.hpp"
+#include "pushforward/transform/transforms.hpp"
 
 namespace {
 
@@ -159,8 +161,9 @@ struct Trial {
                   {"layers", tried.layers(features)}}) {
     Random random(static_cast<std::uint64_t>(features * 100 + conditions));
     for (Index i = 0; i < flow.parameter_count(); ++i) flow.parameters()[i] = Scalar(random.uniform(-0.4, 0.4));
-    flow.set_standardization(random.uniforms<double>(dim, -1, 1), random.uniforms<double>(dim, 0.5, 3));
-    flow.set_context_standardization(random.uniforms<double>(context, 1, 2), random.uniforms<double>(context, 2, 3));
+    flow.stack().set_standardization(random.uniforms<double>(dim, -1, 1), random.uniforms<double>(dim, 0.5, 3));
+    flow.stack().set_context_standardization(random.uniforms<double>(context, 1, 2),
+                                             random.uniforms<double>(context, 2, 3));
     z = random.uniforms<Scalar>(rows * dim, -2, 2);
     condition = random.uniforms<Scalar>(rows * context, -2, 4);
   }
@@ -276,11 +279,11 @@ void adjoint(Trial<double>& trial, Direction direction) {
   Values<double> grad_input(input.size()), grad_condition(condition.size()), grad_parameters(start.size());
   const Table rows = table(input, trial.dim), conditions = table(condition, trial.context);
   const Table seed = table(seeds, trial.dim);
-  Flow<double>::Gradients gradients;
+  Gradients<double> gradients;
   gradients.input = {grad_input.data(), true};
   gradients.parameters = grad_parameters.data();
   if (trial.context > 0) gradients.context = {grad_condition.data(), true};
-  flow.vjp(direction, rows, &conditions, {&seed, log_det_seeds.data(), nullptr, 1}, gradients, 1);
+  engine::vjp(flow.stack(), direction, rows, &conditions, {&seed, log_det_seeds.data(), nullptr, 1}, gradients, 1);
   double analytical = 0, size = 1;
   const auto add = [&](const Values<double>& gradient, const Values<double>& step) {
     for (std::size_t i = 0; i < gradient.size(); ++i) {
@@ -336,9 +339,9 @@ void called_at_once(const Trial<Scalar>& trial) {
   for (const bool same : equal) expect(same, trial.where, "calls at once disturb each other");
 }
 
-// More callers than the team takes up at a time, each asking for another number of threads, again and again, with and
-// without pauses in which helpers fall asleep: every item is done once, and nobody is where somebody else is.
-void team() {
+// More callers than the pool takes at a time, each asking for another number of threads, again and again, with and
+// without pauses in which helpers fall asleep: every item is done once, and no two threads have one number.
+void threads_share_items() {
   constexpr int kCallers = 24, kRounds = 200, kMostThreads = 9;
   std::atomic<int> wrong{0};
   const auto calls = [&](int caller) {
@@ -347,11 +350,11 @@ void team() {
       const Index count = (caller * 7 + round) % 40;
       std::vector<int> done(static_cast<std::size_t>(count));
       std::atomic<int> taken[kMostThreads] = {};
-      parallel_for(count, threads, [&](Index item, int seat) {
-        if (seat < 0 || seat >= threads || taken[seat].fetch_add(1) != 0) ++wrong;
+      parallel_for(count, threads, [&](Index item, int number) {
+        if (number < 0 || number >= threads || taken[number].fetch_add(1) != 0) ++wrong;
         ++done[static_cast<std::size_t>(item)];
         if (item % 16 == 3) std::this_thread::yield();
-        taken[seat].fetch_sub(1);
+        taken[number].fetch_sub(1);
       });
       for (const int times : done) wrong += times != 1;
       if (round % 32 == caller % 32) std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -360,9 +363,9 @@ void team() {
   std::vector<std::thread> callers;
   for (int caller = 0; caller < kCallers; ++caller) callers.emplace_back(calls, caller);
   for (auto& caller : callers) caller.join();
-  expect(wrong == 0, "team", "an item was not done once, or two threads had one seat");
+  expect(wrong == 0, "threads", "an item was not done once, or two threads had one number");
 
-  // Helpers come when they are asked for, from their sleep too.
+  // Helpers come when a call asks for them, from their sleep too.
   for (const int threads : {2, kMostThreads, 2, 3, kMostThreads}) {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
     std::atomic<int> here{0};
@@ -372,8 +375,29 @@ void team() {
       // until each thread has an item
       while (here < threads && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
     });
-    expect(std::chrono::steady_clock::now() < deadline, "team", "a helper did not come");
+    expect(std::chrono::steady_clock::now() < deadline, "threads", "a helper did not come");
   }
+}
+
+// What a body throws reaches the caller, wherever it is thrown, and the threads work on.
+void exceptions() {
+  for (const int threads : {1, 2, 3, 9})
+    for (Index thrown = 0; thrown < 40; ++thrown) {
+      std::atomic<int> done{0};
+      std::string caught;
+      try {
+        parallel_for(40, threads, [&](Index item, int) {
+          if (item >= thrown) throw std::runtime_error("item");
+          ++done;
+        });
+      } catch (const std::runtime_error& error) {
+        caught = error.what();
+      }
+      expect(caught == "item" && done <= thrown, "threads", "an exception did not reach the caller");
+      done = 0;
+      parallel_for(40, threads, [&](Index, int) { ++done; });
+      expect(done == 40, "threads", "an exception left something behind");
+    }
 }
 
 template <class Scalar>
@@ -390,9 +414,80 @@ void run(const Case& tried, Index dim, Index context) {
     }
   }
   // More tiles than gradient slots, the last one short.
-  const Trial<Scalar> trial(tried, dim, context, (kGradientSlots + 1) * kTileRows + 5);
+  const Trial<Scalar> trial(tried, dim, context, (kLeastGradientSlots + 1) * kTileRows + 5);
   bits(trial);
   called_at_once(trial);
+}
+
+// The slots of a gradient grow with the rows, up to what memory allows, and cover every tile once.
+void slots() {
+  constexpr Index kSmall = 1000;
+  static_assert(gradient_slots(1, kSmall) == 8 && gradient_slots(63, kSmall) == 8);
+  static_assert(gradient_slots(64, kSmall) == 16 && gradient_slots(128, kSmall) == 32);
+  static_assert(gradient_slots(256, kSmall) == 64 && gradient_slots(1 << 20, kSmall) == 64);
+  static_assert(gradient_slots(1 << 20, kMostSlotBytes / 16) == 16 && gradient_slots(1 << 20, kMostSlotBytes) == 8);
+  for (const Index tiles : {0, 1, 2, 7, 8, 9, 63, 64, 65, 200, 300})
+    for (const int threads : {1, 2, 3, 8, 64}) {
+      const SlotPlan plan(tiles, kSmall, threads);
+      std::vector<int> taken(static_cast<std::size_t>(tiles));
+      for (Index item = 0; item < plan.items(); ++item)
+        for (Index tile = plan.first_tile(item); tile < plan.end_tile(item); tile += plan.stride())
+          ++taken[static_cast<std::size_t>(tile)];
+      expect(std::all_of(taken.begin(), taken.end(), [](int times) { return times == 1; }), "slots",
+             "a tile is not added once");
+    }
+  // Sixteen slots, of which the last has fewer tiles.
+  bits(Trial<float>(kCases[2], 2, 1, 67 * kTileRows + 3));
+}
+
+// A row of weight 0 is not there, whatever it holds.
+void weights() {
+  Trial<double> trial(kCases[14], 2, 1, 70);  // the first feature is positive
+  auto x = trial.forward(1).values;
+  Values<double> w(trial.count(), 1.0), gradient[2];
+  w[3] = w[68] = 0;
+  double loss[2];
+  for (int i = 0; i < 2; ++i) {
+    gradient[i].resize(static_cast<std::size_t>(trial.flow.parameter_count()));
+    const Table rows = table(x, trial.dim), conditions = table(trial.condition, trial.context);
+    Seeds seeds;
+    seeds.weights = w.data();
+    seeds.normalizer = -68;
+    Gradients<double> gradients;
+    gradients.parameters = gradient[i].data();
+    loss[i] = engine::vjp(trial.flow.stack(), Direction::inverse, rows, &conditions, seeds, gradients, 1);
+    x[6] = -1;  // outside the support
+    x[137] = std::numeric_limits<double>::quiet_NaN();
+  }
+  expect(std::isfinite(loss[0]) && loss[0] == loss[1] && same_bits(gradient[0], gradient[1]), "weights",
+         "a row of weight 0 counts");
+}
+
+// A program may add parts of its own, under names that are free.
+void own_part() {
+  transforms<double>().add("Shift", [](const Json&) { return transforms<double>().at("Additive")(kAdditive); });
+  const Json shift = {{"kind", "Shift"}};
+  const auto flow_of = [](const Json& transform) {
+    return Flow<double>({{"dim", 2},
+                         {"context", 0},
+                         {"base", {{"kind", "Normal"}}},
+                         {"layers", Json::array({coupling(transform, {3}, "tanh", 2, 0)})}});
+  };
+  auto ours = flow_of(shift), known = flow_of(kAdditive);
+  std::fill_n(ours.parameters(), ours.parameter_count(), 0.3);
+  std::fill_n(known.parameters(), known.parameter_count(), 0.3);
+  const Values<double> x{0.1, 0.2};
+  double density[2];
+  ours.log_prob(x.data(), 1, density);
+  known.log_prob(x.data(), 1, density + 1);
+  expect(density[0] == density[1], "registry", "a part of the program's own is not used");
+  bool refused = false;
+  try {
+    transforms<double>().add("Affine", transforms<double>().at("Additive"));
+  } catch (const std::invalid_argument&) {
+    refused = true;
+  }
+  expect(refused, "registry", "a name that is taken is given away");
 }
 
 void adam() {
@@ -450,7 +545,7 @@ void bounds() {
 // An interval under a uniform base: the box [-1, 1], and its ends.
 void box() {
   const Json interval = {{"kind", "Interval"}, {"low", -3.0}, {"high", 1.0}};
-  const DataSide side({Support(interval)}, true);
+  const DataSide side({make_interval(interval, true)});
   expect(side.domain(0) == Domain::box, "box", "another domain");
   constexpr Index kRows = 5, kColumn = 0;
   alignas(64) double state[kTileRows] = {-1, -0.5, 0, 1, 1.5}, back[kTileRows];
@@ -458,14 +553,16 @@ void box() {
   Values<double> x(kRows), seeds(kRows, 1.0), dlog_det(kRows, 2.0);
   double log_det[kTileRows];
   bool bad[kTileRows] = {}, outside[kTileRows] = {};
-  side.write(state, 0, kRows, &kColumn, bad, {x.data(), true});
+  side.write(Columns<double>(state), 0, kRows, &kColumn, bad, {x.data(), true});
   expect(same_bits(x, want), "box", "points are carried elsewhere");
-  side.read(table(x, 1), 0, kRows, &kColumn, back, log_det, bad, outside);
+  side.read(table(x, 1), 0, kRows, &kColumn, Columns<double>(back), log_det, bad, outside);
   for (Index row = 0; row < 4; ++row) expect(back[row] == state[row], "box", "a point does not come back");
   expect(back[4] == 1 && log_det[0] == -std::log(2.0), "box", "another log_det");
-  side.read_grad(table(seeds, 1), dlog_det.data(), true, 0, kRows, &kColumn, state, back, bad);
+  side.read_grad(table(seeds, 1), dlog_det.data(), true, 0, kRows, &kColumn, Columns<double>(state),
+                 Columns<double>(back), bad);
   for (Index row = 0; row < kRows; ++row) expect(back[row] == (row < 4 ? 2 : 0), "box", "another adjoint of forward");
-  side.write_grad(seeds.data(), dlog_det.data(), table(want, 1), 0, kRows, &kColumn, bad, {x.data(), true});
+  side.write_grad(Columns<double>(seeds.data()), dlog_det.data(), table(want, 1), 0, kRows, &kColumn, bad,
+                  {x.data(), true});
   for (const double dx : x) expect(dx == 0.5, "box", "another adjoint of inverse");
 }
 
@@ -500,8 +597,12 @@ int main() {
   bounds<float>();
   bounds<double>();
   box();
+  slots();
+  weights();
+  own_part();
   adam();
-  team();
+  threads_share_items();
+  exceptions();
   wrong_calls();
   return report();
 }

@@ -92,12 +92,12 @@ class Caller {
     const Table table{x_.data(), false, rows, flow_.dim(), flow_.dim(), 1, nullptr};
     const Table context{conditions(), false, rows, flow_.context(), flow_.context(), 1, nullptr};
     double length = 0;
-    Flow<float>::Seeds seeds;
+    Seeds seeds;
     seeds.normalizer = -static_cast<double>(rows);
-    Flow<float>::Gradients gradients;
+    Gradients<float> gradients;
     gradients.parameters = gradient_.data();
     gradients.norm = &length;
-    flow_.vjp(Direction::inverse, table, &context, seeds, gradients, threads);
+    engine::vjp(flow_.stack(), Direction::inverse, table, &context, seeds, gradients, threads);
     adam_step({1e-4, 0.9, 0.999, 1e-8, 0.01, 5.0}, ++steps_, flow_.parameter_count(), flow_.parameters(),
               gradient_.data(), length, mean_.data(), square_.data(), {}, threads);
   }

@@ -144,7 +144,7 @@ int main(int argc, char** argv) {
   std::sort(paths.begin(), paths.end());
   std::vector<std::string> files, valid;
   for (const auto& path : paths) {
-    files.push_back(pushforward::detail::read_file(path));
+    files.push_back(pushforward::read_file(path));
     const bool loaded = try_load(files.back());
     const std::string name = path.filename().string();
     if (name.rfind(loaded ? "hostile-" : "valid-", 0) == 0) {

@@ -1,12 +1,12 @@
-// Base densities: what the latent side of a flow is distributed as. Features on a circle or in a box are uniform there,
-// under any base.
+// The interface of a base density: the distribution of the latent side.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
+#include <vector>
 
 #include "pushforward/base/noise.hpp"
+#include "pushforward/tile/columns.hpp"
 #include "pushforward/tile/domain.hpp"
 #include "pushforward/tile/parameters.hpp"
 
@@ -18,22 +18,22 @@ class Base {
   virtual ~Base() = default;
   virtual std::vector<ParameterBlock> parameters() const { return {}; }
   // Adds log p(z) of each row to log_prob.
-  virtual void log_prob(const Scalar* parameters, Index padded, const Scalar* z, double* log_prob) const = 0;
-  // dz = dlog_prob * d log p / dz, written; dparameters is added to unless null.
-  virtual void vjp(const Scalar* parameters, Index padded, const Scalar* z, const Scalar* dlog_prob, Scalar* dz,
-                   Scalar* dparameters) const = 0;
-  // Points of the base, written to z.
-  virtual void sample(const Scalar* parameters, const Draws& draws, Index padded, Scalar* z) const = 0;
+  virtual void log_prob(const Scalar* parameters, Index padded, Columns<const Scalar> z, double* log_prob) const = 0;
+  // dz = dlog_prob * d log p / dz, written. dparameters: added to; null if not wanted.
+  virtual void vjp(const Scalar* parameters, Index padded, Columns<const Scalar> z, const Scalar* dlog_prob,
+                   Columns<Scalar> dz, Scalar* dparameters) const = 0;
+  // Draws points of the base and writes them to z.
+  virtual void sample(const Scalar* parameters, const Draws& draws, Index padded, Columns<Scalar> z) const = 0;
 };
 
-// The features of the latent side, by domain.
+// The features of the latent side, by domain. Those on a box or a circle are uniform under every base.
 class LatentFeatures {
  public:
   explicit LatentFeatures(const std::vector<Domain>& domains) {
     for (Index i = 0; i < static_cast<Index>(domains.size()); ++i) {
       const Domain domain = domains[static_cast<std::size_t>(i)];
       if (domain == Domain::line) {
-        lines_.push_back(i);
+        on_line_.push_back(i);
       } else {
         uniform_.push_back(i);
         halves_.push_back(domain == Domain::box ? 1 : kPi);
@@ -42,195 +42,29 @@ class LatentFeatures {
     }
   }
 
-  const std::vector<Index>& lines() const { return lines_; }
-  // Log density of the others.
+  const std::vector<Index>& on_line() const { return on_line_; }
+  // The log density of the other features together.
   double log_density() const { return log_density_; }
 
+  // The derivatives by the other features are 0.
   template <class Scalar>
-  void clear(Index padded, Scalar* dz) const {
-    for (const Index i : uniform_) std::fill_n(dz + i * kTileRows, padded, Scalar(0));
+  void clear(Index padded, Columns<Scalar> dz) const {
+    for (const Index i : uniform_) std::fill_n(dz[i], padded, Scalar(0));
   }
 
-  // Those that are not on the line.
+  // Draws the other features.
   template <class Scalar>
-  void sample(const Draws& draws, Index padded, Scalar* z) const {
+  void sample(const Draws& draws, Index padded, Columns<Scalar> z) const {
     for (std::size_t k = 0; k < uniform_.size(); ++k)
-      draw_uniform(draws, kUniformStreams + static_cast<std::uint32_t>(k), padded, halves_[k],
-                   z + uniform_[k] * kTileRows);
+      draw_uniform(draws, kUniformStreams + static_cast<std::uint32_t>(k), padded, halves_[k], z[uniform_[k]]);
   }
 
  private:
-  static constexpr std::uint32_t kUniformStreams = 1u << 31;  // those below are for the features on the line
+  static constexpr std::uint32_t kUniformStreams = 1u << 31;  // smaller numbers are for the features on the line
 
-  std::vector<Index> lines_, uniform_;
-  std::vector<double> halves_;  // of the uniform ones' width
+  std::vector<Index> on_line_, uniform_;
+  std::vector<double> halves_;  // half the width of each uniform feature's domain
   double log_density_ = 0;
-};
-
-// No feature on the line: all are uniform where they live.
-template <class Scalar>
-class Uniform final : public Base<Scalar> {
- public:
-  explicit Uniform(LatentFeatures features) : features_(std::move(features)) {
-    if (!features_.lines().empty())
-      throw std::invalid_argument("the base Uniform() needs the support Interval or Circle of every feature");
-  }
-
-  void log_prob(const Scalar*, Index padded, const Scalar*, double* log_prob) const override {
-    for (Index row = 0; row < padded; row += kLanes) lanes(log_prob + row) += features_.log_density();
-  }
-
-  void vjp(const Scalar*, Index padded, const Scalar*, const Scalar*, Scalar* dz, Scalar*) const override {
-    features_.clear(padded, dz);
-  }
-
-  void sample(const Scalar*, const Draws& draws, Index padded, Scalar* z) const override {
-    features_.sample(draws, padded, z);
-  }
-
- private:
-  LatentFeatures features_;
-};
-
-// Independent standard normals: log p(z) = -sum_i z_i^2 / 2 - (dim / 2) log(2 pi).
-template <class Scalar>
-class Normal final : public Base<Scalar> {
- public:
-  explicit Normal(LatentFeatures features)
-      : features_(std::move(features)),
-        constant_(features_.log_density() - 0.91893853320467274178 * static_cast<double>(features_.lines().size())) {}
-
-  void log_prob(const Scalar*, Index padded, const Scalar* z, double* log_prob) const override {
-    for (Index row = 0; row < padded; row += kLanes) {
-      Lanes<double> sum = Lanes<double>::Constant(constant_);
-      for (const Index i : features_.lines())
-        sum -= 0.5 * lanes(z + i * kTileRows + row).template cast<double>().square();
-      lanes(log_prob + row) += sum;
-    }
-  }
-
-  void vjp(const Scalar*, Index padded, const Scalar* z, const Scalar* dlog_prob, Scalar* dz, Scalar*) const override {
-    features_.clear(padded, dz);
-    for (const Index i : features_.lines())
-      for (Index row = 0; row < padded; row += kLanes)
-        lanes(dz + i * kTileRows + row) = -lanes(z + i * kTileRows + row) * lanes(dlog_prob + row);
-  }
-
-  void sample(const Scalar*, const Draws& draws, Index padded, Scalar* z) const override {
-    features_.sample(draws, padded, z);
-    const auto& lines = features_.lines();
-    for (std::size_t k = 0; k < lines.size(); k += 2) {
-      alignas(64) Scalar spare[kTileRows];
-      Scalar* second = k + 1 < lines.size() ? z + lines[k + 1] * kTileRows : spare;
-      draw_normals(draws, static_cast<std::uint32_t>(k / 2), padded, z + lines[k] * kTileRows, second);
-    }
-  }
-
- private:
-  LatentFeatures features_;
-  double constant_;
-};
-
-// Independent Student t with n degrees of freedom:
-// log p(z) = sum_i lgamma((n_i + 1) / 2) - lgamma(n_i / 2) - log(n_i pi) / 2 - (n_i + 1) / 2 log(1 + z_i^2 / n_i).
-// Learned, each feature has its own, n = kLeast + (df - kLeast) exp(u) with u = 0 at the start.
-template <class Scalar>
-class StudentT final : public Base<Scalar> {
- public:
-  StudentT(LatentFeatures features, double df, bool learned)
-      : features_(std::move(features)), df_(df), learned_(learned) {}
-
-  std::vector<ParameterBlock> parameters() const override {
-    if (!learned_) return {};
-    return {{"log_df", {static_cast<Index>(features_.lines().size())}, 0.0}};
-  }
-
-  void log_prob(const Scalar* parameters, Index padded, const Scalar* z, double* log_prob) const override {
-    for (Index row = 0; row < padded; row += kLanes) lanes(log_prob + row) += features_.log_density();
-    Index k = 0;
-    for (const Index i : features_.lines()) {
-      const double n = df(parameters, k++);
-      const double constant = log_gamma_ratio(n) - 0.5 * std::log(n * kPi);
-      for (Index row = 0; row < padded; row += kLanes) {
-        const Lanes<double> square = lanes(z + i * kTileRows + row).template cast<double>().square();
-        lanes(log_prob + row) += constant - 0.5 * (n + 1) * (1 + square / n).log();
-      }
-    }
-  }
-
-  void vjp(const Scalar* parameters, Index padded, const Scalar* z, const Scalar* dlog_prob, Scalar* dz,
-           Scalar* dparameters) const override {
-    features_.clear(padded, dz);
-    Index k = 0;
-    for (const Index i : features_.lines()) {
-      const double n = df(parameters, k);
-      const double slope = learned_ && dparameters ? log_gamma_ratio_slope(n) - 0.5 / n : 0.0;
-      Lanes<double> sum = Lanes<double>::Zero();
-      for (Index row = 0; row < padded; row += kLanes) {
-        const Lanes<double> value = lanes(z + i * kTileRows + row).template cast<double>();
-        const Lanes<double> seed = lanes(dlog_prob + row).template cast<double>();
-        const Lanes<double> square = value.square();
-        const Lanes<double> dvalue = -(n + 1) * value / (n + square) * seed;
-        lanes(dz + i * kTileRows + row) = dvalue.template cast<Scalar>();
-        if (learned_ && dparameters)
-          sum += seed * (slope - 0.5 * (1 + square / n).log() + 0.5 * (n + 1) / n * square / (n + square));
-      }
-      // dn / du = n - kLeast
-      if (learned_ && dparameters && std::abs(parameters[k]) < Scalar(kMostLog))
-        dparameters[k] += static_cast<Scalar>(sum.sum() * (n - kLeast));
-      ++k;
-    }
-  }
-
-  void sample(const Scalar* parameters, const Draws& draws, Index padded, Scalar* z) const override {
-    features_.sample(draws, padded, z);
-    Index k = 0;
-    for (const Index i : features_.lines()) {
-      draw_student_t(draws, static_cast<std::uint32_t>(k), padded, df(parameters, k), z + i * kTileRows);
-      ++k;
-    }
-  }
-
- private:
-  // Below, the tails have no mean left, and a fit that goes there is lost.
-  static constexpr double kLeast = 0.5;
-  static constexpr double kMostLog = 30;  // of |u|, so that exp(u) is a number
-
-  double df(const Scalar* parameters, Index k) const {
-    if (!learned_) return df_;
-    return kLeast + (df_ - kLeast) * std::exp(std::clamp(static_cast<double>(parameters[k]), -kMostLog, kMostLog));
-  }
-
-  // lgamma((n + 1) / 2) - lgamma(n / 2); for large n by its series, which does not cancel
-  static double log_gamma_ratio(double n) {
-    if (n > 1e4) return 0.5 * std::log(0.5 * n) - 0.25 / n + 1 / (24 * n * n * n);
-    return log_gamma(0.5 * (n + 1)) - log_gamma(0.5 * n);
-  }
-  static double log_gamma_ratio_slope(double n) {
-    if (n > 1e4) return 0.5 / n + 0.25 / (n * n) - 1 / (8 * n * n * n * n);
-    return 0.5 * (digamma(0.5 * (n + 1)) - digamma(0.5 * n));
-  }
-
-  // The recurrence up to 10, and the asymptotic series from there (Abramowitz and Stegun 1964, 6.1.15 and 6.1.41; 6.3.5
-  // and 6.3.18). std::lgamma writes to a variable that threads share.
-  static double log_gamma(double a) {
-    double sum = 0;
-    for (; a < 10; ++a) sum -= std::log(a);
-    const double r = 1 / (a * a);
-    return sum + (a - 0.5) * std::log(a) - a + 0.5 * std::log(2 * kPi) +
-           (1.0 / 12 - r * (1.0 / 360 - r * (1.0 / 1260 - r * (1.0 / 1680 - r * (1.0 / 1188))))) / a;
-  }
-  static double digamma(double a) {
-    double sum = 0;
-    for (; a < 10; ++a) sum -= 1 / a;
-    const double r = 1 / (a * a);
-    return sum + std::log(a) - 0.5 / a -
-           r * (1.0 / 12 - r * (1.0 / 120 - r * (1.0 / 252 - r * (1.0 / 240 - r * (1.0 / 132)))));
-  }
-
-  LatentFeatures features_;
-  double df_;
-  bool learned_;
 };
 
 }  // namespace pushforward

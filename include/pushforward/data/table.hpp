@@ -1,5 +1,5 @@
-// Tables of the caller, read into tiles and written from them. The data side's standardisation happens here, in
-// float64 whatever the precision of table and flow, so that a feature near 1e9 with unit spread keeps its digits.
+// The caller's tables, read into tiles and written from them. Standardisation happens here, in float64 for any
+// precision of table and flow, so that a feature near 1e9 with unit spread keeps its digits.
 #pragma once
 
 #include <cmath>
@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "pushforward/tile/tile.hpp"
+#include "pushforward/tile/columns.hpp"
 
 namespace pushforward {
 
@@ -28,7 +28,7 @@ struct Table {
   }
 };
 
-// A (rows, columns) array to be written, row-major.
+// A (rows, columns) array to write to, row-major; no data if it is not wanted.
 struct Output {
   void* data = nullptr;
   bool is_double = false;
@@ -61,11 +61,11 @@ inline void set_affine_maps(const std::vector<double>& shift, const std::vector<
 namespace detail {
 
 template <class T, class Scalar>
-void read(const Table& table, Index first, Index rows, const AffineMap& map, const Index* columns, Scalar* tile,
-          bool* bad) {
+void read_columns(const Table& table, Index first, Index rows, const AffineMap& map, const Index* columns,
+                  Columns<Scalar> tile, bool* bad) {
   for (Index i = 0; i < table.columns; ++i) {
     const double shift = map.shift[static_cast<std::size_t>(i)], factor = map.factor[static_cast<std::size_t>(i)];
-    Scalar* to = tile + columns[i] * kTileRows;
+    Scalar* to = tile[columns[i]];
     for (Index row = 0; row < rows; ++row) {
       const auto value = static_cast<double>(table.row<T>(first + row)[i * table.column_stride]);
       const bool finite = std::isfinite(value);
@@ -77,11 +77,11 @@ void read(const Table& table, Index first, Index rows, const AffineMap& map, con
 }
 
 template <class T, class Scalar>
-void write(const Scalar* tile, Index first, Index rows, Index width, const AffineMap& map, const Index* columns,
-           const bool* bad, T* to) {
+void write_columns(Columns<Scalar> tile, Index first, Index rows, Index width, const AffineMap& map,
+                   const Index* columns, const bool* bad, T* to) {
   for (Index i = 0; i < width; ++i) {
     const double shift = map.shift[static_cast<std::size_t>(i)], factor = map.factor[static_cast<std::size_t>(i)];
-    const Scalar* from = tile + columns[i] * kTileRows;
+    const Scalar* from = tile[columns[i]];
     for (Index row = 0; row < rows; ++row)
       to[(first + row) * width + i] =
           bad[row] ? static_cast<T>(NAN) : static_cast<T>(static_cast<double>(from[row]) * factor + shift);
@@ -91,24 +91,24 @@ void write(const Scalar* tile, Index first, Index rows, Index width, const Affin
 }  // namespace detail
 
 // tile[:, columns[i]] = (table[first : first + rows, i] - shift[i]) * factor[i]. A row with a value that is not finite
-// is marked in `bad`; zero stands in for the value, so that no kernel ever meets it.
+// is marked in `bad`, and zero replaces the value, so that kernels see finite numbers only.
 template <class Scalar>
-void read(const Table& table, Index first, Index rows, const AffineMap& map, const Index* columns, Scalar* tile,
-          bool* bad) {
+void read_columns(const Table& table, Index first, Index rows, const AffineMap& map, const Index* columns,
+                  Columns<Scalar> tile, bool* bad) {
   if (table.is_double)
-    detail::read<double>(table, first, rows, map, columns, tile, bad);
+    detail::read_columns<double>(table, first, rows, map, columns, tile, bad);
   else
-    detail::read<float>(table, first, rows, map, columns, tile, bad);
+    detail::read_columns<float>(table, first, rows, map, columns, tile, bad);
 }
 
 // to[first : first + rows, i] = tile[:, columns[i]] * factor[i] + shift[i]; NaN in the rows marked bad.
 template <class Scalar>
-void write(const Scalar* tile, Index first, Index rows, Index width, const AffineMap& map, const Index* columns,
-           const bool* bad, Output to) {
+void write_columns(Columns<Scalar> tile, Index first, Index rows, Index width, const AffineMap& map,
+                   const Index* columns, const bool* bad, Output to) {
   if (to.is_double)
-    detail::write(tile, first, rows, width, map, columns, bad, static_cast<double*>(to.data));
+    detail::write_columns(tile, first, rows, width, map, columns, bad, static_cast<double*>(to.data));
   else
-    detail::write(tile, first, rows, width, map, columns, bad, static_cast<float*>(to.data));
+    detail::write_columns(tile, first, rows, width, map, columns, bad, static_cast<float*>(to.data));
 }
 
 }  // namespace pushforward

@@ -3,35 +3,50 @@
 
 #include <cmath>
 
+#include "pushforward/threads/arena.hpp"
 #include "pushforward/threads/parallel.hpp"
 
 namespace pushforward {
 
-// Gradients of one loss are summed in this many slots: tile t goes to slot t mod kGradientSlots; then slots 2 i and
-// 2 i + 1 are added, and these pairs in order. So the sum is the same for any number of threads. It bounds the threads
-// that one gradient can use; each slot costs one parameter vector of memory and of traffic.
-inline constexpr Index kGradientSlots = 8;
+// A gradient is summed in slots: tile t goes to slot t mod slots; then slots 2 i and 2 i + 1 are added, and these pairs
+// in order. So the sum is the same for any number of threads, of which no more than slots can help. Each slot costs one
+// parameter vector of memory and traffic. Their number grows with the rows, so that more threads have work where there
+// is more: at least four tiles share a slot beyond the least number.
+inline constexpr Index kLeastGradientSlots = 8, kMostGradientSlots = 64, kTilesOfASlot = 4;
+// More than the least number of slots take no more memory than this.
+inline constexpr Index kMostSlotBytes = Index(256) << 20;
 
-// The items of work that a gradient is made of, each with a sum of its own. An item is a slot, or a pair of slots of
-// one tile each that one thread takes: with every parameter added to once a tile, these come to the same bits in one
-// sum as in two, with half the traffic.
+// parameter_bytes: of one parameter vector. The number must not depend on the threads.
+constexpr Index gradient_slots(Index tiles, Index parameter_bytes) {
+  Index slots = kLeastGradientSlots;
+  while (slots < kMostGradientSlots && tiles >= 2 * slots * kTilesOfASlot &&
+         parameter_bytes <= kMostSlotBytes / (2 * slots))
+    slots *= 2;
+  return slots;
+}
+
+// The items of work that a gradient is made of, each with a sum of its own. An item is one slot, or, when there are no
+// more tiles than slots, a pair of neighbouring tiles that one thread adds into one sum. Every parameter is added to
+// once a tile, so one sum has the bits of two, with half the traffic.
 class SlotPlan {
  public:
-  SlotPlan(Index tiles, int threads) : tiles_(tiles), one_each_(tiles <= kGradientSlots) {
+  SlotPlan(Index tiles, Index parameter_bytes, int threads)
+      : tiles_(tiles), slots_(gradient_slots(tiles, parameter_bytes)), one_each_(tiles <= slots_) {
     // As many pairs as the threads can share evenly.
     if (one_each_) pairs_ = tiles / 2 / threads * threads;
   }
 
-  Index items() const { return std::min(kGradientSlots, tiles_) - pairs_; }
+  Index slots() const { return slots_; }
+  Index items() const { return std::min(slots_, tiles_) - pairs_; }
   bool is_pair(Index item) const { return item < pairs_; }
 
   // Its tiles are first_tile, first_tile + stride, ... < end_tile.
   Index first_tile(Index item) const { return is_pair(item) ? 2 * item : item + pairs_; }
   Index end_tile(Index item) const { return one_each_ ? first_tile(item + 1) : tiles_; }
-  Index stride() const { return one_each_ ? 1 : kGradientSlots; }
+  Index stride() const { return one_each_ ? 1 : slots_; }
 
  private:
-  Index tiles_, pairs_ = 0;
+  Index tiles_, slots_, pairs_ = 0;
   bool one_each_;
 };
 

@@ -3,7 +3,8 @@
 
 #include <algorithm>
 
-#include "pushforward/threads/parallel.hpp"
+#include "pushforward/threads/arena.hpp"
+#include "pushforward/tile/columns.hpp"
 
 namespace pushforward {
 
@@ -18,12 +19,12 @@ struct WorkspaceShape {
 
 template <class Scalar>
 struct Workspace {
-  Scalar *state, *context, *cache, *scratch;
-  Scalar *grad_state, *grad_context;  // null without an adjoint
-  Scalar* grad_log_det;               // (kTileRows,), also the derivative by each row's log p
-  double *log_det, *log_prob;         // (kTileRows,)
-  bool* bad;                          // (kTileRows,), rows without a result: a value is not finite, or outside
-  bool* outside;                      // (kTileRows,), bad rows with every value finite, and one outside its support
+  Columns<Scalar> state, context, cache, scratch;
+  Columns<Scalar> grad_state, grad_context;  // null without an adjoint
+  Scalar* grad_log_det;                      // (kTileRows,), also the derivative by each row's log p
+  double *log_det, *log_prob;                // (kTileRows,)
+  bool* bad;                                 // (kTileRows,), rows without a result: a value is not finite, or outside
+  bool* outside;  // (kTileRows,), bad rows with every value finite, and one outside its support
 
   Workspace(const WorkspaceShape& shape, std::byte* memory) {
     const auto take = [&](auto*& pointer, Index count) {
@@ -31,16 +32,21 @@ struct Workspace {
       pointer = memory ? reinterpret_cast<T*>(memory + bytes_) : nullptr;
       bytes_ += aligned_size(static_cast<std::size_t>(count) * sizeof(T));
     };
+    const auto take_columns = [&](Columns<Scalar>& columns, Index count) {
+      Scalar* data = nullptr;
+      take(data, count * kTileRows);
+      columns = Columns<Scalar>(data);
+    };
     take(log_det, kTileRows);
     take(log_prob, kTileRows);
     take(bad, kTileRows);
     take(grad_log_det, kTileRows);
-    take(state, shape.dim * kTileRows);
-    take(context, shape.context * kTileRows);
-    take(cache, shape.cache * kTileRows);
-    take(scratch, shape.adjoint ? shape.scratch * kTileRows : 0);
-    take(grad_state, shape.adjoint ? shape.dim * kTileRows : 0);
-    take(grad_context, shape.adjoint ? shape.context * kTileRows : 0);
+    take_columns(state, shape.dim);
+    take_columns(context, shape.context);
+    take_columns(cache, shape.cache);
+    take_columns(scratch, shape.adjoint ? shape.scratch : 0);
+    take_columns(grad_state, shape.adjoint ? shape.dim : 0);
+    take_columns(grad_context, shape.adjoint ? shape.context : 0);
     take(outside, kTileRows);
   }
 

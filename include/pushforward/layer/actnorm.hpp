@@ -1,10 +1,12 @@
-// x_i = z_i exp(s_i) + b_i with one scale and shift a feature, started from data so that the z side has mean 0 and
-// variance 1 (Kingma and Dhariwal 2018, section 3.1).
+// x_i = z_i exp(s_i) + b_i, with one scale and one shift for each feature. Their first values are taken from data, so
+// that the z side has mean 0 and variance 1 (Kingma and Dhariwal 2018, section 3.1).
 #pragma once
 
 #include <cmath>
 
+#include "pushforward/description/json.hpp"
 #include "pushforward/layer/layer.hpp"
+#include "pushforward/layer/place.hpp"
 
 namespace pushforward {
 
@@ -20,12 +22,13 @@ class ActNorm final : public Layer<Scalar> {
   Index cache_columns() const override { return dim(); }  // z
   Index scratch_columns() const override { return 0; }
 
-  void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache) const override {
+  void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile,
+           Columns<Scalar> cache) const override {
     double log_det = 0;
     for (Index i = 0; i < dim(); ++i) {
       const Scalar log_scale = parameters[i], shift = parameters[dim() + i];
-      Scalar* state = tile.state + columns_[static_cast<std::size_t>(i)] * kTileRows;
-      Scalar* z = cache + i * kTileRows;
+      Scalar* state = tile.state[columns_[static_cast<std::size_t>(i)]];
+      Scalar* z = cache[i];
       if (direction == Direction::forward) {
         const Scalar scale = std::exp(log_scale);
         for (Index row = 0; row < tile.padded; row += kLanes) {
@@ -47,13 +50,13 @@ class ActNorm final : public Layer<Scalar> {
 
   // forward:  x = z exp(s) + b, log_det = sum s:       ds = sum_row dx z exp(s) + dlog_det, db = sum_row dx
   // inverse:  z = (x - b) exp(-s), log_det = -sum s:   ds = -sum_row (dz z + dlog_det), db = -sum_row dz exp(-s)
-  void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache,
-           const TileGrad<Scalar>& grad, Scalar*) const override {
+  void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Columns<Scalar> cache,
+           const TileGrad<Scalar>& grad, Columns<Scalar>) const override {
     const Scalar sign = direction == Direction::forward ? Scalar(1) : Scalar(-1);
     for (Index i = 0; i < dim(); ++i) {
       const Scalar scale = std::exp(sign * parameters[i]);
-      Scalar* dstate = grad.state + columns_[static_cast<std::size_t>(i)] * kTileRows;
-      const Scalar* z = cache + i * kTileRows;
+      Scalar* dstate = grad.state[columns_[static_cast<std::size_t>(i)]];
+      const Scalar* z = cache[i];
       Lanes<Scalar> dlog_scale = Lanes<Scalar>::Zero(), dshift = Lanes<Scalar>::Zero();
       for (Index row = 0; row < tile.padded; row += kLanes) {
         const Lanes<Scalar> out = lanes(dstate + row), in = out * scale;
@@ -68,13 +71,14 @@ class ActNorm final : public Layer<Scalar> {
     }
   }
 
-  bool initialize(const double* mean, const double* deviation, Scalar* parameters) const override {
+  bool starts_from_data() const override { return true; }
+
+  void initialize(const double* mean, const double* deviation, Scalar* parameters) const override {
     for (Index i = 0; i < dim(); ++i) {
       const Index column = columns_[static_cast<std::size_t>(i)];
       parameters[i] = static_cast<Scalar>(deviation[column] > 0 ? std::log(deviation[column]) : 0.0);
       parameters[dim() + i] = static_cast<Scalar>(mean[column]);
     }
-    return true;
   }
 
  private:
@@ -82,5 +86,11 @@ class ActNorm final : public Layer<Scalar> {
 
   std::vector<Index> columns_;
 };
+
+template <class Scalar>
+std::unique_ptr<Layer<Scalar>> make_actnorm(const Json& description, const Place& place) {
+  json::expect_names(description, {"kind"});
+  return std::make_unique<ActNorm<Scalar>>(place.lines());
+}
 
 }  // namespace pushforward

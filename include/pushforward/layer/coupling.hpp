@@ -1,29 +1,33 @@
-// A coupling layer: the kept features (and the context) go through a network, whose outputs are the parameters of an
-// elementwise transform that moves the others. The kept ones may be moved too, by a transform whose parameters are the
-// same for all rows; the network reads them on the x side.
+// A coupling layer: a network reads the kept features (and the context), and its outputs are the parameters of an
+// elementwise transform that moves the other features. The kept features may be moved too, by a transform whose
+// parameters are the same for all rows; the network then reads them on the x side.
 #pragma once
 
 #include <memory>
 
 #include "pushforward/layer/elementwise.hpp"
+#include "pushforward/layer/feature_inputs.hpp"
+#include "pushforward/layer/layer.hpp"
+#include "pushforward/layer/place.hpp"
 #include "pushforward/network/network.hpp"
+#include "pushforward/network/networks.hpp"
+#include "pushforward/transform/transforms.hpp"
 
 namespace pushforward {
 
 template <class Scalar>
 class Coupling final : public Layer<Scalar> {
  public:
-  // kept, moved: columns of the state; domains: by column. make_network(ports) gives the network.
+  // kept, moved: columns of the state; domains: by column. make_network(ports) returns the network.
   template <class MakeNetwork>
   Coupling(const std::vector<Index>& kept, const std::vector<Index>& moved, const std::vector<Domain>& domains,
            Index context, bool unconditional, std::unique_ptr<Transform<Scalar>> transform, MakeNetwork&& make_network)
-      : context_(context),
-        transform_(std::move(transform)),
+      : transform_(std::move(transform)),
         moved_(*transform_, moved, domains),
         kept_(*transform_, unconditional ? kept : std::vector<Index>(), domains),
         inputs_(kept, domains),
-        network_(make_network(NetworkPorts{
-            inputs_.input_columns() + context, {inputs_.input_columns() + context}, {moved_.theta_columns()}})) {}
+        context_{inputs_.input_columns(), context},
+        network_(make_network(NetworkPorts{context_.end(), {context_.end()}, {moved_.theta_columns()}})) {}
 
   std::vector<ParameterBlock> parameters() const override {
     auto blocks = network_.parameters();
@@ -32,75 +36,96 @@ class Coupling final : public Layer<Scalar> {
     return blocks;
   }
 
-  // The network's, the moved features', the kept ones', the angles'.
-  Index cache_columns() const override { return angles_column() + inputs_.cache_columns(); }
-  Index scratch_columns() const override {
-    return std::max(moved_.theta_columns() + network_.scratch_columns(), kept_.theta_columns());
-  }
+  Index cache_columns() const override { return cache_.count(); }
+  Index scratch_columns() const override { return scratch_.count(); }
 
-  void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache) const override {
+  void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile,
+           Columns<Scalar> cache) const override {
     if (direction == Direction::forward) map_kept(direction, parameters, tile, cache);
-    inputs_.read(inputs_.all(), tile.padded, tile.state, cache, cache + angles_column() * kTileRows);
-    for (Index i = 0; i < context_; ++i)
-      std::copy_n(tile.context + i * kTileRows, tile.padded, cache + (inputs_.input_columns() + i) * kTileRows);
-    Scalar* moved = cache + moved_column() * kTileRows;
-    network_.evaluate(network_.all_groups(), parameters, tile.dropout, tile.padded, cache, moved);
+    const auto network = cache[network_cache_], moved = cache[moved_cache_];
+    inputs_.read(inputs_.all(), tile.padded, tile.state, network, cache[angles_]);
+    for (Index i = 0; i < context_.count; ++i) std::copy_n(tile.context[i], tile.padded, network[context_][i]);
+    network_.evaluate(network_.all_groups(), parameters, tile.dropout, tile.padded, network, moved);
     moved_.map(direction, moved_.all(), tile, moved);
     if (direction == Direction::inverse) map_kept(direction, parameters, tile, cache);
   }
 
-  void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache,
-           const TileGrad<Scalar>& grad, Scalar* scratch) const override {
+  void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Columns<Scalar> cache,
+           const TileGrad<Scalar>& grad, Columns<Scalar> scratch) const override {
     if (direction == Direction::inverse) vjp_kept(direction, tile, cache, grad, scratch);
-    Scalar* dtheta = scratch;
-    moved_.vjp(direction, moved_.all(), tile, cache + moved_column() * kTileRows, grad, dtheta);
-    network_.vjp(parameters, tile.rows, tile.padded, cache, dtheta, grad.parameters,
-                 dtheta + moved_.theta_columns() * kTileRows);
-    inputs_.vjp(inputs_.all(), tile.padded, cache, cache + angles_column() * kTileRows, grad.state);
-    if (grad.context) {
-      const Scalar* dcontext = cache + inputs_.input_columns() * kTileRows;
-      for_each_lanes(tile.padded, context_, [&](Index at) { lanes(grad.context + at) += lanes(dcontext + at); });
-    }
+    const auto network = cache[network_cache_], dtheta = scratch[dtheta_];
+    moved_.vjp(direction, moved_.all(), tile, cache[moved_cache_], grad, dtheta);
+    network_.vjp(parameters, tile.rows, tile.padded, network, dtheta, grad.parameters, scratch[transposed_].data());
+    // The network's cache now holds the derivatives by its input.
+    inputs_.vjp(inputs_.all(), tile.padded, network, cache[angles_], grad.state);
+    if (grad.context)
+      for_each_lanes(tile.padded, context_.count, [&](Index column, Index row) {
+        lanes(grad.context[column] + row) += lanes(network[context_][column] + row);
+      });
     if (direction == Direction::forward) vjp_kept(direction, tile, cache, grad, scratch);
   }
 
  private:
-  Index moved_column() const { return network_.cache_columns(); }
-  Index kept_column() const { return moved_column() + moved_.cache_columns(); }
-  Index angles_column() const { return kept_column() + kept_.cache_columns(); }
-
-  // One row of parameters a feature, if all have as many.
+  // One row of parameters for each feature if all features have the same number of them.
   std::vector<Index> unconditional_shape() const {
     const Index count = kept_.theta_columns(), each = count / kept_.size();
     for (Index i = 0; i < kept_.size(); ++i)
-      if (kept_.theta_end(i) != i * each) return {count};
+      if (kept_.theta_columns(i) != i * each) return {count};
     return {kept_.size(), each};
   }
 
-  void map_kept(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache) const {
-    Scalar* kept = cache + kept_column() * kTileRows;
+  void map_kept(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Columns<Scalar> cache) const {
+    const auto kept = cache[kept_cache_];
     const Scalar* values = parameters + network_.parameter_count();
-    for (Index i = 0; i < kept_.theta_columns(); ++i) std::fill_n(kept + i * kTileRows, tile.padded, values[i]);
+    for (Index i = 0; i < kept_.theta_columns(); ++i) std::fill_n(kept[i], tile.padded, values[i]);
     kept_.map(direction, kept_.all(), tile, kept);
   }
 
-  void vjp_kept(Direction direction, const Tile<Scalar>& tile, const Scalar* cache, const TileGrad<Scalar>& grad,
-                Scalar* dtheta) const {
-    kept_.vjp(direction, kept_.all(), tile, cache + kept_column() * kTileRows, grad, dtheta);
+  void vjp_kept(Direction direction, const Tile<Scalar>& tile, Columns<const Scalar> cache,
+                const TileGrad<Scalar>& grad, Columns<Scalar> scratch) const {
+    const auto dtheta = scratch[kept_dtheta_];
+    kept_.vjp(direction, kept_.all(), tile, cache[kept_cache_], grad, dtheta);
     if (!grad.parameters) return;
     Scalar* sums = grad.parameters + network_.parameter_count();
     for (Index i = 0; i < kept_.theta_columns(); ++i) {
-      Lanes<Scalar> sum = lanes(dtheta + i * kTileRows);
-      for (Index row = kLanes; row < tile.padded; row += kLanes) sum += lanes(dtheta + i * kTileRows + row);
+      Lanes<Scalar> sum = lanes(dtheta[i]);
+      for (Index row = kLanes; row < tile.padded; row += kLanes) sum += lanes(dtheta[i] + row);
       sums[i] += sum.sum();
     }
   }
 
-  Index context_;
   std::unique_ptr<Transform<Scalar>> transform_;
-  Elementwise<Scalar> moved_, kept_;
+  Elementwise<Scalar> moved_, kept_;  // kept_ is empty unless the kept features are moved too
   FeatureInputs<Scalar> inputs_;
+  Region context_;  // in the network's input, behind the kept features
   Network<Scalar> network_;
+
+  ColumnLayout cache_;
+  Region network_cache_ = cache_.take(network_.cache_columns());
+  Region moved_cache_ = cache_.take(moved_.cache_columns());
+  Region kept_cache_ = cache_.take(kept_.cache_columns());
+  Region angles_ = cache_.take(inputs_.cache_columns());
+
+  ColumnLayout scratch_;
+  Region dtheta_ = scratch_.take(moved_.theta_columns());
+  Region transposed_ = scratch_.take(network_.scratch_columns());
+  Region kept_dtheta_ = scratch_.take(kept_.theta_columns());
 };
+
+template <class Scalar>
+std::unique_ptr<Layer<Scalar>> make_coupling(const Json& description, const Place& place) {
+  json::expect_names(description, {"kind", "transform", "conditioner", "mask", "unconditional", "kept"});
+  const auto mask = json::booleans_member(description, "kept");
+  if (mask.size() != place.columns.size()) throw std::invalid_argument("a coupling's mask needs one entry per feature");
+  std::vector<Index> kept, moved;
+  for (std::size_t i = 0; i < mask.size(); ++i) (mask[i] ? kept : moved).push_back(place.columns[i]);
+  if (moved.empty()) throw std::invalid_argument("a coupling's mask keeps every feature");
+  const Json& conditioner = json::member(description, "conditioner");
+  return std::make_unique<Coupling<Scalar>>(
+      kept, moved, place.domains, place.context,
+      description.contains("unconditional") && json::boolean_member(description, "unconditional"),
+      transform_of<Scalar>(description),
+      [&](const NetworkPorts& ports) { return networks<Scalar>().of(conditioner)(conditioner, ports, nullptr); });
+}
 
 }  // namespace pushforward

@@ -1,34 +1,10 @@
 // One invertible layer of a flow, on a tile.
 #pragma once
 
-#include "pushforward/network/dropout.hpp"
 #include "pushforward/tile/parameters.hpp"
+#include "pushforward/tile/tile.hpp"
 
 namespace pushforward {
-
-enum class Direction { forward, inverse };  // z -> x, x -> z
-
-// The rows of one tile on their way through the flow. A matrix of a tile is stored by columns, a column holding
-// kTileRows rows: element (row, column) is at [column * kTileRows + row].
-template <class Scalar>
-struct Tile {
-  Index rows;             // rows that hold data, 1 ... kTileRows
-  Index padded;           // whole_lanes(rows): what kernels process; the rows beyond hold zeros on entry
-  Scalar* state;          // (kTileRows, dim), moved in place by each layer
-  const Scalar* context;  // (kTileRows, context)
-  double* log_det;        // (kTileRows,), each layer adds its own
-  Dropout dropout = {};   // of this layer, in training
-  bool keeps = false;     // what an adjoint needs, in the cache
-};
-
-// The adjoint of a tile: derivatives of one scalar, d-prefixed quantities of the derivations.
-template <class Scalar>
-struct TileGrad {
-  Scalar* state;          // (kTileRows, dim): on entry of the layer's output, on return of its input
-  Scalar* context;        // (kTileRows, context), added to; null when nobody asks
-  const Scalar* log_det;  // (kTileRows,), zero in padded rows
-  Scalar* parameters;     // (parameters,), each is added to once; null when nobody asks
-};
 
 template <class Scalar>
 class Layer {
@@ -36,21 +12,21 @@ class Layer {
   virtual ~Layer() = default;
 
   virtual std::vector<ParameterBlock> parameters() const = 0;
-  // Tile columns that a map writes for its adjoint, and that an adjoint needs besides.
+  // The number of tile columns that a map needs, and keeps for its adjoint, and of those that the adjoint also needs.
   virtual Index cache_columns() const = 0;
   virtual Index scratch_columns() const = 0;
 
   // Moves the state in place and adds log|det| of the map just taken to log_det.
-  virtual void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache) const = 0;
-  // The adjoint of that map, from the cache it wrote and may now overwrite.
-  virtual void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Scalar* cache,
-                   const TileGrad<Scalar>& grad, Scalar* scratch) const = 0;
+  virtual void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile,
+                   Columns<Scalar> cache) const = 0;
+  // The adjoint of that map. The cache is as the map left it, and may be overwritten.
+  virtual void vjp(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Columns<Scalar> cache,
+                   const TileGrad<Scalar>& grad, Columns<Scalar> scratch) const = 0;
 
-  // Layers that take their first parameters from data are given mean and standard deviation of each feature of their
-  // x side. Returns whether this is such a layer.
-  virtual bool initialize(const double* /*mean*/, const double* /*deviation*/, Scalar* /*parameters*/) const {
-    return false;
-  }
+  // Whether the first parameters are computed from data, and how: from mean and standard deviation of each column of
+  // the state on the layer's x side.
+  virtual bool starts_from_data() const { return false; }
+  virtual void initialize(const double* /*mean*/, const double* /*deviation*/, Scalar* /*parameters*/) const {}
 };
 
 }  // namespace pushforward

@@ -10,15 +10,10 @@
 #include <map>
 #include <system_error>
 
+#include "pushforward/description/json.hpp"
 #include "pushforward/error.hpp"
-#include "pushforward/model/json.hpp"
 
 namespace pushforward {
-
-// Files of this format and older ones can be read; a change that older readers would misread counts it up.
-inline constexpr Index kFileFormat = 2;
-
-namespace detail {
 
 #ifdef __BYTE_ORDER__  // of GCC and Clang; MSVC knows no other order
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are copied out of a file as they are");
@@ -115,10 +110,10 @@ class ModelFile {
     Json content = json::parse(json::string_member(*metadata, "pushforward"), "the description");
     const Index format = json::integer_member(content, "format", 1);
     const std::string version = json::string_member(content, "version");
-    if (format > kFileFormat)
+    if (format > limits::kFileFormat)
       throw std::invalid_argument("written in format " + std::to_string(format) + " by pushforward " +
                                   json::quote(version) + "; this version reads up to format " +
-                                  std::to_string(kFileFormat) + ": update it");
+                                  std::to_string(limits::kFileFormat) + ": update it");
     return content;
   }
 
@@ -226,5 +221,4 @@ class ModelFile {
   Standardization standardization_, context_standardization_;
 };
 
-}  // namespace detail
 }  // namespace pushforward

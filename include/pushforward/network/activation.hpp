@@ -1,22 +1,34 @@
-// Activation functions of the networks: values, and the slope that the adjoint multiplies with.
+// Activation functions of the networks: their values, and their slopes for the adjoint.
 #pragma once
 
+#include <array>
 #include <cmath>
 
-#include "pushforward/tile/tile.hpp"
+#include "pushforward/tile/columns.hpp"
 
 namespace pushforward {
 
 enum class Activation { relu, silu, tanh, gelu, elu, leaky_relu };
 
-// Whether the slope has to be kept beside the value; the others give theirs back from the value alone.
+struct NamedActivation {
+  const char* name;
+  Activation activation;
+};
+inline constexpr std::array<NamedActivation, 6> kActivations{{{"relu", Activation::relu},
+                                                              {"silu", Activation::silu},
+                                                              {"tanh", Activation::tanh},
+                                                              {"gelu", Activation::gelu},
+                                                              {"elu", Activation::elu},
+                                                              {"leaky_relu", Activation::leaky_relu}}};
+
+// Whether the slope is kept beside the value. The slope of the other activations follows from their value.
 constexpr bool keeps_slope(Activation activation) {
   return activation == Activation::silu || activation == Activation::gelu;
 }
 
 inline constexpr double kLeak = 0.01;  // slope of leaky_relu below 0
 
-// The rectifiers, max(u, leak u), cost so little that the dense layers apply them to their sums.
+// The rectifiers, max(u, leak u), are cheap enough for the dense layers to apply them to their sums.
 constexpr bool is_rectifier(Activation activation) {
   return activation == Activation::relu || activation == Activation::leaky_relu;
 }
@@ -24,12 +36,13 @@ constexpr double leak_of(Activation activation) { return activation == Activatio
 
 namespace detail {
 
-// Calls f with the activation's functions: value(u, slope) returns the activation and sets its slope; slope_of(a) is
-// the slope where the activation is a.
+// Calls f(value, slope_of) with the activation's functions. If the slope is kept, value(u, slope) returns the
+// activation and sets the slope, and slope_of is not used. Otherwise value(u) returns the activation, and slope_of(a)
+// is the slope where the activation is a.
 template <class Scalar, class F>
 void with_activation(Activation activation, F&& f) {
   using Block = Lanes<Scalar>;
-  const auto none = [](const Block&) { return Block(Block::Zero()); };
+  const auto unused = [](const Block&) { return Block(Block::Zero()); };
   switch (activation) {
     case Activation::relu: {
       const auto slope_of = [](const Block& a) -> Block {
@@ -65,7 +78,7 @@ void with_activation(Activation activation, F&& f) {
             slope = sigma + a * (Scalar(1) - sigma);
             return a;
           },
-          none);
+          unused);
       break;
     case Activation::gelu:
       // a = u Phi(u), a' = Phi(u) + u phi(u)
@@ -77,40 +90,41 @@ void with_activation(Activation activation, F&& f) {
             slope = mass + u * peak * (Scalar(-0.5) * u.square()).exp();
             return u * mass;
           },
-          none);
+          unused);
       break;
   }
 }
 
 }  // namespace detail
 
-// values = activation(inputs), which may be the same place. slopes: written unless null; not null when keeps_slope.
+// values = activation(inputs) for `count` columns; `values` may be `inputs`. slopes: written unless null; must be given
+// if keeps_slope(activation).
 template <class Scalar>
-void activate(Activation activation, Index padded, Index columns, const Scalar* inputs, Scalar* values,
-              Scalar* slopes) {
+void activate(Activation activation, Index padded, Index count, Columns<const Scalar> inputs, Columns<Scalar> values,
+              Columns<Scalar> slopes) {
   using Block = Lanes<Scalar>;
   detail::with_activation<Scalar>(activation, [&](const auto& value, const auto& slope_of) {
-    for_each_lanes(padded, columns, [&](Index at) {
+    for_each_lanes(padded, count, [&](Index column, Index row) {
       if constexpr (std::is_invocable_v<decltype(value), const Block&>) {
-        const Block a = value(lanes(inputs + at));
-        lanes(values + at) = a;
-        if (slopes) lanes(slopes + at) = slope_of(a);
+        const Block a = value(lanes(inputs[column] + row));
+        lanes(values[column] + row) = a;
+        if (slopes) lanes(slopes[column] + row) = slope_of(a);
       } else {
         Block slope;
-        lanes(values + at) = value(lanes(inputs + at), slope);
-        lanes(slopes + at) = slope;
+        lanes(values[column] + row) = value(lanes(inputs[column] + row), slope);
+        lanes(slopes[column] + row) = slope;
       }
     });
   });
 }
 
-// slopes = the activation's slope where its value is `values`, for those that do not keep it; may be the same place.
+// slopes = the slope of an activation that does not keep it, from its values; `slopes` may be `values`.
 template <class Scalar>
-void slopes_of(Activation activation, Index padded, Index columns, const Scalar* values, Scalar* slopes) {
+void slopes_of(Activation activation, Index padded, Index count, Columns<const Scalar> values, Columns<Scalar> slopes) {
   detail::with_activation<Scalar>(activation, [&](const auto&, const auto& slope_of) {
-    for_each_lanes(padded, columns, [&](Index at) {
-      const Lanes<Scalar> a = lanes(values + at);
-      lanes(slopes + at) = slope_of(a);
+    for_each_lanes(padded, count, [&](Index column, Index row) {
+      const Lanes<Scalar> a = lanes(values[column] + row);
+      lanes(slopes[column] + row) = slope_of(a);
     });
   });
 }

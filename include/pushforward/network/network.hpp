@@ -1,6 +1,6 @@
-// The networks that give a transform its parameters: multilayer perceptrons and residual networks, both as a list of
-// stages, target = dense(activation(source)) + residual. Their layers may be masked for an autoregressive map
-// (dense.hpp), group by group; those of a coupling have one group.
+// The networks that compute a transform's parameters: multilayer perceptrons and residual networks, both as a list of
+// stages, target = dense(activation(source)) + residual. For an autoregressive map their layers are masked and come in
+// groups (dense.hpp); in a coupling they have one group.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 
 namespace pushforward {
 
-// What a network reads and gives, by groups.
+// The sizes of a network's input and output, by group.
 struct NetworkPorts {
   Index inputs;
   std::vector<Index> inputs_end;   // how many inputs the hidden units of each group see
@@ -26,14 +26,15 @@ struct NetworkPorts {
 template <class Scalar>
 class Network {
  public:
-  // hidden: for each hidden layer, the ends of the groups of its units. A network that sees no inputs is its last
-  // bias: hidden layers would compute a constant from a constant.
+  // hidden: for each hidden layer, the ends of the groups of its units. A network without inputs has its last layer
+  // only, of which the bias counts: hidden layers would compute a constant from a constant.
   static Network mlp(const NetworkPorts& ports, const std::vector<std::vector<Index>>& hidden, Activation activation) {
     Network network(ports.inputs, activation, 0.0);
     std::vector<Index> ends = ports.inputs_end;
-    Index source = 0, width = ports.inputs, number = 0;
+    Region source = network.input_;
+    Index width = ports.inputs, number = 0;
     for (const auto& units : ports.inputs_end.back() > 0 ? hidden : std::vector<std::vector<Index>>()) {
-      const Index target = network.add(std::to_string(number), {ends, units, width}, source, number > 0, std::nullopt);
+      const Region target = network.add(std::to_string(number), {ends, units, width}, source, number > 0, std::nullopt);
       source = target;
       ends = units;
       width = units.back();
@@ -49,25 +50,25 @@ class Network {
                         Activation activation, double dropout) {
     Network network(ports.inputs, activation, dropout);
     if (ports.inputs_end.back() == 0) {
-      network.add_last("last", {ports.inputs_end, ports.outputs_end, ports.inputs}, 0, false);
+      network.add_last("last", {ports.inputs_end, ports.outputs_end, ports.inputs}, network.input_, false);
       return network;
     }
     const Index width = hidden.back();
-    Index state = network.add("first", {ports.inputs_end, hidden, ports.inputs}, 0, false, std::nullopt);
+    Region stream = network.add("first", {ports.inputs_end, hidden, ports.inputs}, network.input_, false, std::nullopt);
     for (Index block = 0; block < blocks; ++block) {
       const std::string name = "blocks." + std::to_string(block);
-      const Index within = network.add(name + ".0", {hidden, hidden, width}, state, true, std::nullopt, true);
+      const Region within = network.add(name + ".0", {hidden, hidden, width}, stream, true, std::nullopt, true);
       const std::size_t branch = network.stages_.size() - 1;
-      state = network.add(name + ".1", {hidden, hidden, width}, within, true, state);
+      stream = network.add(name + ".1", {hidden, hidden, width}, within, true, stream);
       network.stages_.back().drops = dropout > 0;
-      network.stages_[branch].skipped_to = state;
+      network.stages_[branch].skipped_to = stream;
     }
-    network.add_last("last", {hidden, ports.outputs_end, width}, state, false);
+    network.add_last("last", {hidden, ports.outputs_end, width}, stream, false);
     return network;
   }
 
-  // In the order in which they stand in the parameter vector. Hidden layers start as PyTorch's Linear does, uniform
-  // within 1 / sqrt(fan-in); the last starts at zero, which makes every transform the identity.
+  // In the order of the parameter vector. Hidden layers start as PyTorch's Linear does, uniform within
+  // 1 / sqrt(fan-in). The last layer starts at zero, which makes every transform the identity.
   std::vector<ParameterBlock> parameters() const {
     std::vector<ParameterBlock> blocks;
     for (const auto& stage : stages_) {
@@ -82,183 +83,180 @@ class Network {
   Index parameter_count() const { return parameter_count_; }
   Groups all_groups() const { return {0, stages_.front().shape.groups()}; }
 
-  // What a pass keeps for its adjoint, in tile columns; the first of them hold the input on entry.
-  Index cache_columns() const { return cache_columns_; }
+  // The cache holds the input in its first columns, then what an evaluation keeps for its adjoint.
+  Index cache_columns() const { return layout_.count(); }
   Index scratch_columns() const { return whole_lanes(widest_); }
 
-  // Computes the outputs of some groups, those before them being done.
-  void evaluate(Groups groups, const Scalar* parameters, const Dropout& dropout, Index padded, Scalar* cache,
-                Scalar* output) const {
+  // Computes the outputs of some groups. All groups before them must have been computed.
+  void evaluate(Groups groups, const Scalar* parameters, const DropoutKey& dropout, Index padded, Columns<Scalar> cache,
+                Columns<Scalar> output) const {
     for (std::size_t i = 0; i < stages_.size(); ++i) {
       const Stage& stage = stages_[i];
       if (stage.active && !rectified(stage)) {
         const Index first = detail::begin_of(stage.shape.inputs_end, groups.first);
         const Index count = detail::at(stage.shape.inputs_end, groups.last - 1) - first;
-        Scalar* values = column(cache, stage.values + first);
-        Scalar* slopes = stage.slopes ? column(cache, *stage.slopes + first) : nullptr;
-        activate(activation_, padded, count, column(cache, stage.source + first), values, slopes);
-        if (stage.drops && dropout.key) drop(dropout.part(i), dropout_, first, padded, count, values, slopes);
+        const auto values = cache[stage.values].from(first);
+        const auto slopes = stage.slopes ? cache[*stage.slopes].from(first) : Columns<Scalar>();
+        activate<Scalar>(activation_, padded, count, cache[stage.source].from(first), values, slopes);
+        if (stage.drops && dropout.drops()) drop(dropout.part(i), dropout_, first, padded, count, values, slopes);
       }
-      Scalar* target = stage.target ? column(cache, *stage.target) : output;
-      const Scalar* residual = stage.residual ? column(cache, *stage.residual) : nullptr;
-      Scalar* rectified = stage.rectified ? column(cache, *stage.rectified) : nullptr;
+      const auto target = stage.target ? cache[*stage.target] : output;
+      const auto residual = stage.residual ? cache[*stage.residual] : Columns<Scalar>();
+      const auto rectified = stage.rectified ? cache[*stage.rectified] : Columns<Scalar>();
+      const bool in_place = rectified.data() == target.data();
       const V leak = leak_of(activation_);
       const auto compute = [&](auto store) {
-        dense(stage.shape, groups, parameters + stage.offset, padded, column(cache, stage.values), store);
+        dense<Scalar>(stage.shape, groups, parameters + stage.offset, padded, cache[stage.values], store);
       };
-      // The first two are the layers of a rectified perceptron: with nothing to decide at each register.
-      if (!residual && rectified == target)
-        compute([=](Index at, V sum) { max(sum, sum * leak).store(target + at); });
+      // The first two cases are the layers of a rectified perceptron: they decide nothing at each register.
+      if (!residual && in_place)
+        compute([=](Index unit, Index row, V sum) { max(sum, sum * leak).store(target[unit] + row); });
       else if (!residual && !rectified)
-        compute([=](Index at, V sum) { sum.store(target + at); });
+        compute([=](Index unit, Index row, V sum) { sum.store(target[unit] + row); });
       else
-        compute([=](Index at, V sum) {
-          if (residual) sum += V::load(residual + at);
-          if (rectified != target) sum.store(target + at);
-          if (rectified) max(sum, sum * leak).store(rectified + at);
+        compute([=](Index unit, Index row, V sum) {
+          if (residual) sum += V::load(residual[unit] + row);
+          if (!in_place) sum.store(target[unit] + row);
+          if (rectified) max(sum, sum * leak).store(rectified[unit] + row);
         });
     }
   }
 
-  // The adjoint of the whole network. doutput: the derivative by the output. The derivative by the input takes the
-  // input's place in the cache, and those of the layers between that of their values. dparameters: added to unless
-  // null.
-  void vjp(const Scalar* parameters, Index rows, Index padded, Scalar* cache, const Scalar* doutput,
-           Scalar* dparameters, Scalar* scratch) const {
+  // The adjoint of the whole network. doutput: the derivative by the output. In the cache, the derivatives by the input
+  // and by the layers between overwrite their values. dparameters: added to; null if not wanted. transposed: scratch of
+  // scratch_columns() tile columns.
+  void vjp(const Scalar* parameters, Index rows, Index padded, Columns<Scalar> cache, Columns<const Scalar> doutput,
+           Scalar* dparameters, Scalar* transposed) const {
     for (std::size_t i = stages_.size(); i-- > 0;) {
-      if (dparameters) stage_vjp_parameters(stages_[i], rows, padded, cache, cache, doutput, dparameters, scratch);
+      if (dparameters) stage_vjp_parameters(stages_[i], rows, padded, cache, cache, doutput, dparameters, transposed);
       stage_vjp_input(stages_[i], all_groups(), parameters, padded, cache, doutput, cache);
     }
   }
 
-  // The same group by group, from the last to the first: with the derivatives by the outputs of groups >= `group`
-  // known, those by the inputs that this group is the first to see. `gradient` is laid out as the cache.
-  void vjp_group(Index group, const Scalar* parameters, Index padded, const Scalar* cache, const Scalar* doutput,
-                 Scalar* gradient) const {
+  // The adjoint group by group, from the last to the first. The derivatives by the outputs of groups >= `group` must be
+  // known; those by the inputs that this group is the first to see are computed. `gradient` has the layout of the
+  // cache.
+  void vjp_group(Index group, const Scalar* parameters, Index padded, Columns<const Scalar> cache,
+                 Columns<const Scalar> doutput, Columns<Scalar> gradient) const {
     for (std::size_t i = stages_.size(); i-- > 0;)
       stage_vjp_input(stages_[i], {group, group + 1}, parameters, padded, cache, doutput, gradient);
   }
 
-  // And then the derivatives by the parameters, added to dparameters.
-  void vjp_parameters(Index rows, Index padded, const Scalar* cache, const Scalar* doutput, const Scalar* gradient,
-                      Scalar* dparameters, Scalar* scratch) const {
+  // After vjp_group of all groups: adds the derivatives by the parameters to dparameters.
+  void vjp_parameters(Index rows, Index padded, Columns<const Scalar> cache, Columns<const Scalar> doutput,
+                      Columns<const Scalar> gradient, Scalar* dparameters, Scalar* transposed) const {
     for (const Stage& stage : stages_)
-      stage_vjp_parameters(stage, rows, padded, cache, gradient, doutput, dparameters, scratch);
+      stage_vjp_parameters(stage, rows, padded, cache, gradient, doutput, dparameters, transposed);
   }
 
  private:
   using V = Vec<Scalar>;
 
-  // Places are columns of the cache.
+  // Regions are those of the cache.
   struct Stage {
     std::string name;
     DenseShape shape;
-    Index offset;                     // of its parameters
-    Index source;                     // what comes in
-    bool active;                      // through the activation first
-    Index values;                     // what the dense layer reads: source, or its activation
-    std::optional<Index> slopes;      // of the activation, where they are kept
-    std::optional<Index> target;      // none: the output
-    std::optional<Index> residual;    // added to the target
-    std::optional<Index> rectified;   // where the target's activation goes, if the dense layer takes it at once
-    std::optional<Index> skipped_to;  // where source is a residual of
-    bool drops = false;
+    Index offset;                      // of its parameters
+    Region source;                     // its input
+    bool active;                       // whether the input goes through the activation first
+    Region values;                     // what the dense layer reads: source, or its activation
+    std::optional<Region> slopes;      // of the activation, if they are kept
+    std::optional<Region> target;      // its result; none: the network's output
+    std::optional<Region> residual;    // added to the result
+    std::optional<Region> rectified;   // the activation of the result, if the dense layer computes it
+    std::optional<Region> skipped_to;  // the later result that source is the residual of
+    bool drops = false;                // whether dropout follows the activation
   };
 
   Network(Index inputs, Activation activation, double dropout)
-      : activation_(activation), dropout_(dropout), cache_columns_(inputs) {}
+      : activation_(activation), dropout_(dropout), input_(layout_.take(inputs)) {}
 
-  static Scalar* column(Scalar* cache, Index at) { return cache + at * kTileRows; }
-  static const Scalar* column(const Scalar* cache, Index at) { return cache + at * kTileRows; }
-
-  Index take(Index columns) {
-    const Index place = cache_columns_;
-    cache_columns_ += columns;
-    return place;
-  }
-
-  // Appends a stage; source_stays says that the source is needed as it is, so that its activation needs a place of its
-  // own.
-  Index add(std::string name, DenseShape shape, Index source, bool active, std::optional<Index> residual,
-            bool source_stays = false) {
-    Stage stage = begin(std::move(name), std::move(shape), source, active, source_stays);
-    stage.target = take(stage.shape.outputs());
+  // Appends a stage and returns its target. keeps_source: the source is read again later, so that its activation must
+  // not overwrite it.
+  Region add(std::string name, DenseShape shape, Region source, bool active, std::optional<Region> residual,
+             bool keeps_source = false) {
+    Stage stage = begin(std::move(name), std::move(shape), source, active, keeps_source);
+    stage.target = layout_.take(stage.shape.outputs());
     stage.residual = residual;
     stages_.push_back(std::move(stage));
     return *stages_.back().target;
   }
 
-  void add_last(std::string name, DenseShape shape, Index source, bool active) {
+  void add_last(std::string name, DenseShape shape, Region source, bool active) {
     stages_.push_back(begin(std::move(name), std::move(shape), source, active, false));
   }
 
-  Stage begin(std::string name, DenseShape shape, Index source, bool active, bool source_stays) {
+  Stage begin(std::string name, DenseShape shape, Region source, bool active, bool keeps_source) {
     Stage stage{std::move(name), std::move(shape), parameter_count_, source, active, source, {}, {}, {}, {}, {}};
     const Index size = stage.shape.parameter_count();
     if (size > std::numeric_limits<Index>::max() - parameter_count_)
       throw std::invalid_argument("a network has more parameters than can be counted");
     parameter_count_ += size;
     widest_ = std::max(widest_, stage.shape.inputs);
-    if (active && source_stays) stage.values = take(stage.shape.inputs);
-    if (active && (keeps_slope(activation_) || dropout_ > 0)) stage.slopes = take(stage.shape.inputs);
+    if (active && keeps_source) stage.values = layout_.take(stage.shape.inputs);
+    if (active && (keeps_slope(activation_) || dropout_ > 0)) stage.slopes = layout_.take(stage.shape.inputs);
     if (active && rectified(stage)) stages_.back().rectified = stage.values;
     return stage;
   }
 
-  // Whether the stage before takes this one's activation. Dropout comes between the two.
+  // Whether the stage before computes this one's activation. Not with dropout, which comes between the two.
   bool rectified(const Stage& stage) const { return is_rectifier(activation_) && !stage.slopes; }
 
-  // d values = W^T d target; d source = slope * d values + d of what source was added to
-  void stage_vjp_input(const Stage& stage, Groups groups, const Scalar* parameters, Index padded, const Scalar* cache,
-                       const Scalar* doutput, Scalar* gradient) const {
-    const Scalar* dtarget = stage.target ? column(static_cast<const Scalar*>(gradient), *stage.target) : doutput;
-    Scalar* dsource = column(gradient, stage.source);
-    const Scalar *slopes = nullptr, *values = nullptr;
+  // d values = W^T d target, and d source = slope * d values + the derivative by what source was added to.
+  void stage_vjp_input(const Stage& stage, Groups groups, const Scalar* parameters, Index padded,
+                       Columns<const Scalar> cache, Columns<const Scalar> doutput, Columns<Scalar> gradient) const {
+    const Columns<const Scalar> dtarget = stage.target ? gradient[*stage.target] : doutput;
+    const Columns<Scalar> dsource = gradient[stage.source];
+    Columns<const Scalar> slopes, values;
     if (stage.slopes) {
-      slopes = column(cache, *stage.slopes);
+      slopes = cache[*stage.slopes];
     } else if (stage.active && rectified(stage)) {
-      values = column(cache, stage.values);
+      values = cache[stage.values];
     } else if (stage.active) {
-      // Where the values stand, they are no longer needed; or at their place in the gradient.
-      Scalar* place = column(gradient, stage.values);
+      // In the region of the values, which are not needed any more (or, group by group, are in another array).
+      const auto computed = gradient[stage.values];
       const Index first = detail::begin_of(stage.shape.inputs_end, groups.first);
       const Index count = detail::at(stage.shape.inputs_end, groups.last - 1) - first;
-      slopes_of(activation_, padded, count, column(cache, stage.values + first), place + first * kTileRows);
-      slopes = place;
+      slopes_of<Scalar>(activation_, padded, count, cache[stage.values].from(first), computed.from(first));
+      slopes = computed;
     }
-    const Scalar* dsum = stage.skipped_to ? column(static_cast<const Scalar*>(gradient), *stage.skipped_to) : nullptr;
+    const auto dsum = stage.skipped_to ? gradient[*stage.skipped_to] : Columns<Scalar>();
     const V leak = leak_of(activation_);
     const auto compute = [&](auto store) {
-      dense_vjp_input(stage.shape, groups, parameters + stage.offset, padded, dtarget, store);
+      dense_vjp_input<Scalar>(stage.shape, groups, parameters + stage.offset, padded, dtarget, store);
     };
     if (!slopes && !values && !dsum)
-      compute([=](Index at, V sum) { sum.store(dsource + at); });
+      compute([=](Index unit, Index row, V sum) { sum.store(dsource[unit] + row); });
     else if (values && !dsum)
-      compute([=](Index at, V sum) { V::select(V::load(values + at) > V(0), sum, sum * leak).store(dsource + at); });
-    else
-      compute([=](Index at, V sum) {
-        if (slopes) sum = sum * V::load(slopes + at);
-        if (values) sum = V::select(V::load(values + at) > V(0), sum, sum * leak);
-        if (dsum) sum += V::load(dsum + at);
-        sum.store(dsource + at);
+      compute([=](Index unit, Index row, V sum) {
+        V::select(V::load(values[unit] + row) > V(0), sum, sum * leak).store(dsource[unit] + row);
       });
-    // What no output sees has no derivative.
+    else
+      compute([=](Index unit, Index row, V sum) {
+        if (slopes) sum = sum * V::load(slopes[unit] + row);
+        if (values) sum = V::select(V::load(values[unit] + row) > V(0), sum, sum * leak);
+        if (dsum) sum += V::load(dsum[unit] + row);
+        sum.store(dsource[unit] + row);
+      });
+    // Inputs that no output sees have derivative 0.
     if (groups.last == stage.shape.groups())
       for (Index input = stage.shape.inputs_end.back(); input < stage.shape.inputs; ++input)
-        std::fill_n(dsource + input * kTileRows, padded, Scalar(0));
+        std::fill_n(dsource[input], padded, Scalar(0));
   }
 
-  void stage_vjp_parameters(const Stage& stage, Index rows, Index padded, const Scalar* cache, const Scalar* gradient,
-                            const Scalar* doutput, Scalar* dparameters, Scalar* scratch) const {
-    const Scalar* dtarget = stage.target ? column(gradient, *stage.target) : doutput;
-    dense_vjp_parameters(stage.shape, rows, padded, column(cache, stage.values), dtarget, scratch,
-                         dparameters + stage.offset);
+  void stage_vjp_parameters(const Stage& stage, Index rows, Index padded, Columns<const Scalar> cache,
+                            Columns<const Scalar> gradient, Columns<const Scalar> doutput, Scalar* dparameters,
+                            Scalar* transposed) const {
+    const auto dtarget = stage.target ? gradient[*stage.target] : doutput;
+    dense_vjp_parameters<Scalar>(stage.shape, rows, padded, cache[stage.values], dtarget, transposed,
+                                 dparameters + stage.offset);
   }
 
   std::vector<Stage> stages_;
   Activation activation_;
   double dropout_;
-  Index cache_columns_;
+  ColumnLayout layout_;  // of the cache
+  Region input_;
   Index parameter_count_ = 0;
   Index widest_ = 0;  // inputs of the widest layer
 };

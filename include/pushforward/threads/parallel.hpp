@@ -1,42 +1,62 @@
-// Threads over independent items, and the memory they work in.
+// Loops over independent items, shared out among threads. This is the only way to threads in the core, and the threads
+// behind it are chosen when it is compiled: its own pool (pool.hpp), or, with PUSHFORWARD_THREADS_OPENMP, OpenMP's
+// `parallel for`. The results of every loop are the same to the last bit.
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
-#include <cstdlib>
-#include <new>
 
-#ifdef _OPENMP
-#include <omp.h>
+#include "pushforward/threads/processors.hpp"
+#include "pushforward/tile/tile.hpp"
+
+#ifdef PUSHFORWARD_THREADS_OPENMP
+#ifndef _OPENMP
+#error "PUSHFORWARD_THREADS_OPENMP needs a compiler with OpenMP, and its flag (-fopenmp)"
 #endif
-
-#include "pushforward/threads/team.hpp"
+#include <exception>
+#else
+#include "pushforward/threads/pool.hpp"
+#endif
 
 namespace pushforward {
 
-// What OpenMP's settings say (OMP_NUM_THREADS, omp_set_num_threads, the processors that this process may run on): the
-// threads themselves are our own. Without OpenMP, OMP_NUM_THREADS as it was at the first call, or all processors.
-inline int default_threads() {
-#ifdef _OPENMP
-  return std::max(1, omp_get_max_threads());
+#ifdef PUSHFORWARD_THREADS_OPENMP
+inline constexpr const char* kThreads = "openmp";
 #else
-  static const int threads = [] {
-    const char* wanted = std::getenv("OMP_NUM_THREADS");
-    const int number = wanted ? std::atoi(wanted) : 0;
-    return std::max(1, number > 0 ? number : static_cast<int>(std::thread::hardware_concurrency()));
-  }();
-  return threads;
+inline constexpr const char* kThreads = "pool";
 #endif
-}
 
-// Calls body(item, thread) for each item < count, thread < threads. The body must not throw.
+// Calls body(item, thread) for each item < count; thread < threads differs between threads that work at the same time.
+// If a body throws, items that nobody has begun are left out, and the first exception is thrown here once the others
+// are done.
 template <class Body>
 void parallel_for(Index count, int threads, Body&& body) {
-  if (const int team = static_cast<int>(std::min<Index>(threads, count)); team > 1) {
-    Team::of_this_process().run(count, team, body);
+  const int team = static_cast<int>(std::min<Index>(threads, count));
+  if (team <= 1) {
+    for (Index item = 0; item < count; ++item) body(item, 0);
     return;
   }
-  for (Index item = 0; item < count; ++item) body(item, 0);
+#ifdef PUSHFORWARD_THREADS_OPENMP
+  std::exception_ptr error;
+  bool failed = false;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(team) shared(error, failed)
+  for (Index item = 0; item < count; ++item) {
+    bool leave;
+#pragma omp atomic read
+    leave = failed;
+    if (leave) continue;
+    try {
+      body(item, omp_get_thread_num());
+    } catch (...) {
+#pragma omp critical(pushforward_error)
+      if (!error) error = std::current_exception();
+#pragma omp atomic write
+      failed = true;
+    }
+  }
+  if (error) std::rethrow_exception(error);
+#else
+  ThreadPool::of_this_process().run(count, team, body);
+#endif
 }
 
 // Calls body(piece, first, size) for each piece of `count` entries.
@@ -46,47 +66,6 @@ void parallel_pieces(Index count, Index piece_size, int threads, Body&& body) {
     const Index first = piece * piece_size;
     body(piece, first, std::min(piece_size, count - first));
   });
-}
-
-// Memory for one call, kept by the calling thread for its next: in the steady state nothing is allocated.
-class Arena {
- public:
-  // Start addresses are multiples of this: two cache lines, so that neighbours do not share a prefetched pair.
-  static constexpr std::size_t kAlignment = 128;
-
-  Arena() = default;
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-  ~Arena() { release(); }
-
-  static Arena& of_this_thread() {
-    thread_local Arena arena;
-    return arena;
-  }
-
-  // Memory of that many bytes, not initialised, valid until the next call.
-  std::byte* reserve(std::size_t bytes) {
-    if (bytes > size_) {
-      release();
-      data_ = static_cast<std::byte*>(::operator new(bytes, std::align_val_t(kAlignment)));
-      size_ = bytes;
-    }
-    return data_;
-  }
-
- private:
-  void release() {
-    ::operator delete(data_, std::align_val_t(kAlignment));
-    data_ = nullptr;
-    size_ = 0;
-  }
-
-  std::byte* data_ = nullptr;
-  std::size_t size_ = 0;
-};
-
-constexpr std::size_t aligned_size(std::size_t bytes) {
-  return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment;
 }
 
 }  // namespace pushforward

@@ -1,25 +1,27 @@
 // The matrix product inside a tile, and the tile transpose that its weight gradient needs.
 //
-// One kernel serves a dense layer's three products. Its accumulators stay in registers, weights are read in place
-// (no packing), and every element of the result is summed over the depth in order, by itself: a row's bits depend
-// neither on the other rows nor on its place among them, which a general matrix product does not promise.
+// One kernel serves a dense layer's three products. Its accumulators stay in registers, and weights are read in place,
+// without packing. Each element of the result is summed over the depth in order, independently of the others. So a
+// row's bits depend neither on the other rows nor on its place among them, which a general matrix product does not
+// guarantee.
 #pragma once
 
+#include "pushforward/tile/columns.hpp"
 #include "pushforward/tile/vec.hpp"
 
 namespace pushforward::panel {
 
 // Accumulators are a block of kHeight packets by kColumns columns: 16 of 32 registers on AVX-512 and arm64, 8 of 16
-// elsewhere. Larger blocks spill, smaller ones wait for the adder's latency (measured: 2 x 8 and 4 x 4 reach 230
-// GFLOP/s, 1 x 12 reaches 167 on the same core). Low blocks keep more of a wide layer's rows in the first level of the
-// cache: steps of (256, 256) networks take 6 % less with 2 x 8 than with 4 x 4.
+// elsewhere. Larger blocks spill registers, and smaller ones wait for the adder (measured: 2 x 8 and 4 x 4 reach 230
+// GFLOP/s, 1 x 12 reaches 167 on the same core). Low blocks keep more of a wide layer's rows in the first-level cache:
+// steps of (256, 256) networks take 6 % less time with 2 x 8 than with 4 x 4.
 inline constexpr int kHeight = 2;
 #if defined(__AVX512F__) || defined(__aarch64__)
 inline constexpr int kColumns = 8;
 #else
 inline constexpr int kColumns = 4;
 #endif
-// With one packet of height, columns alone must hide the latency.
+// A block of one packet needs more columns to hide the adder's latency.
 inline constexpr int kColumnsOfOne = 8;
 
 static_assert(kLanes % Vec<float>::kWidth == 0 && kLanes % Vec<double>::kWidth == 0);
@@ -32,14 +34,14 @@ struct Coefficients {
   Index depth_stride;
 };
 
-// store(n, m, sum) for each column n < Columns and packet m < Height of sum = start(n) + sum_k left[k] right[n, k].
-template <class Scalar, int Height, int Columns, class Start, class Store>
+// store(n, m, sum) for each column n < Width and packet m < Height of sum = start(n) + sum_k left[k] right[n, k].
+template <class Scalar, int Height, int Width, class Start, class Store>
 EIGEN_ALWAYS_INLINE void block(Index depth, const Scalar* left, Index left_stride, Coefficients<Scalar> right,
                                Start start, Store store) {
   using V = Vec<Scalar>;
-  V sum[Columns][Height];
+  V sum[Width][Height];
 #pragma GCC unroll 16
-  for (int n = 0; n < Columns; ++n)
+  for (int n = 0; n < Width; ++n)
 #pragma GCC unroll 16
     for (int m = 0; m < Height; ++m) sum[n][m] = start(n);
   for (Index k = 0; k < depth; ++k) {
@@ -47,20 +49,20 @@ EIGEN_ALWAYS_INLINE void block(Index depth, const Scalar* left, Index left_strid
 #pragma GCC unroll 16
     for (int m = 0; m < Height; ++m) x[m] = V::load(left + k * left_stride + m * V::kWidth);
 #pragma GCC unroll 16
-    for (int n = 0; n < Columns; ++n) {
+    for (int n = 0; n < Width; ++n) {
       const V w = right.data[n * right.column_stride + k * right.depth_stride];
 #pragma GCC unroll 16
       for (int m = 0; m < Height; ++m) sum[n][m] = fma(x[m], w, sum[n][m]);
     }
   }
 #pragma GCC unroll 16
-  for (int n = 0; n < Columns; ++n)
+  for (int n = 0; n < Width; ++n)
 #pragma GCC unroll 16
     for (int m = 0; m < Height; ++m) store(n, m, sum[n][m]);
 }
 
-// All columns of one strip of Height packets: whole blocks, then the columns that are left one width at a time.
-template <class Scalar, int Height, int Columns, class Start, class Store>
+// All columns of one strip of Height packets: as many blocks of Width columns as fit, then narrower blocks.
+template <class Scalar, int Height, int Width, class Start, class Store>
 EIGEN_ALWAYS_INLINE void strip(Index depth, Index columns, const Scalar* left, Index left_stride,
                                Coefficients<Scalar> right, Start start, Store store) {
   Index first = 0;
@@ -72,8 +74,8 @@ EIGEN_ALWAYS_INLINE void strip(Index depth, Index columns, const Scalar* left, I
           Coefficients<Scalar>{right.data + first * right.column_stride, right.column_stride, right.depth_stride},
           [&](int n) { return start(first + n); }, [&](int n, int m, Vec<Scalar> sum) { store(first + n, m, sum); });
   };
-  run(std::integral_constant<int, Columns>());
-  if constexpr (Columns > 4) run(std::integral_constant<int, 4>());
+  run(std::integral_constant<int, Width>());
+  if constexpr (Width > 4) run(std::integral_constant<int, 4>());
   run(std::integral_constant<int, 2>());
   run(std::integral_constant<int, 1>());
 }
@@ -92,31 +94,30 @@ EIGEN_ALWAYS_INLINE void product(Index height, Index depth, Index columns, const
     strip<Scalar, 1, kColumnsOfOne>(depth, columns, left + row, left_stride, right, start, keep);
 }
 
-// `to[row * to_stride + column] = from[column * kTileRows + row]` for rows < padded; columns are filled up with zeros
-// to whole packets.
+// to[row * to_stride + column] = from[column][row] for rows < padded; the columns of `to` are filled up with zeros to
+// whole packets.
 template <class Scalar>
-inline void transpose(Index padded, Index columns, const Scalar* from, Scalar* to, Index to_stride) {
+inline void transpose(Index padded, Index columns, Columns<const Scalar> from, Scalar* to, Index to_stride) {
   using V = Vec<Scalar>;
   for (Index column = 0; column < columns; column += V::kWidth)
     for (Index row = 0; row < padded; row += V::kWidth) {
       V square[V::kWidth];
-      for (int i = 0; i < V::kWidth; ++i)
-        square[i] = column + i < columns ? V::load(from + (column + i) * kTileRows + row) : V(0);
+      for (int i = 0; i < V::kWidth; ++i) square[i] = column + i < columns ? V::load(from[column + i] + row) : V(0);
       V::transpose(square);
       for (int i = 0; i < V::kWidth; ++i) square[i].store(to + (row + i) * to_stride + column);
     }
 }
 
-// to[column] += the sum of from[column * kTileRows + row] over rows < padded
+// to[column] += the sum of from[column][row] over rows < padded
 template <class Scalar>
-inline void add_column_sums(Index padded, Index columns, const Scalar* from, Scalar* to) {
+inline void add_column_sums(Index padded, Index columns, Columns<const Scalar> from, Scalar* to) {
   using V = Vec<Scalar>;
   for (Index column = 0; column < columns; column += V::kWidth) {
     V square[V::kWidth];
     for (int i = 0; i < V::kWidth; ++i) {
       V sum = 0;
       if (column + i < columns)
-        for (Index row = 0; row < padded; row += V::kWidth) sum += V::load(from + (column + i) * kTileRows + row);
+        for (Index row = 0; row < padded; row += V::kWidth) sum += V::load(from[column + i] + row);
       square[i] = sum;
     }
     V::transpose(square);

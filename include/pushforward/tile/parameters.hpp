@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "pushforward/tile/tile.hpp"
+#include "pushforward/tile/sizes.hpp"
 
 namespace pushforward {
 

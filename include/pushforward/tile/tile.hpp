@@ -1,49 +1,31 @@
-// Sizes and views that every kernel shares: what a tile is and how its columns are walked.
+// The rows of one tile on their way through the flow, and their adjoint.
 #pragma once
 
-#include <Eigen/Core>
-#include <cstddef>
-
-#if !EIGEN_VERSION_AT_LEAST(5, 0, 0)
-#error "pushforward needs Eigen 5.0 or newer: only since then is select() vectorised"
-#endif
-#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
-#error "pushforward tells NaN from numbers: compile it without -ffast-math and -ffinite-math-only"
-#endif
+#include "pushforward/tile/columns.hpp"
+#include "pushforward/tile/dropout_key.hpp"
 
 namespace pushforward {
 
-using Index = std::ptrdiff_t;
-
-// Rows are taken through the flow in tiles of this many. 64 rows of a (64, 64) network's activations are 16 KB in
-// float32, half of a small L1 cache, and a dense layer reads each weight once per 64 rows.
-inline constexpr Index kTileRows = 64;
-
-// Elementwise kernels work on this many rows at once: one AVX-512, two AVX or four SSE registers of float32. Every
-// kernel runs on whole lane blocks, never on a scalar tail, so a row's bits do not depend on where in a tile it stands.
-inline constexpr Index kLanes = 16;
+enum class Direction { forward, inverse };  // z -> x, x -> z
 
 template <class Scalar>
-using Lanes = Eigen::Array<Scalar, kLanes, 1>;
+struct Tile {
+  Index rows;                     // rows that hold data, 1 ... kTileRows
+  Index padded;                   // whole_lanes(rows): what kernels process; the rows beyond `rows` begin as zeros
+  Columns<Scalar> state;          // (kTileRows, dim), moved in place by each layer
+  Columns<const Scalar> context;  // (kTileRows, context)
+  double* log_det;                // (kTileRows,), each layer adds its own
+  DropoutKey dropout = {};        // of this layer, in training
+  bool keeps_cache = false;       // an adjoint follows: maps keep what it needs in the cache
+};
 
+// The adjoint of a tile: derivatives of one scalar, the d-prefixed quantities of docs/derivations.md.
 template <class Scalar>
-inline auto lanes(Scalar* at) {
-  return Eigen::Map<Lanes<Scalar>, Eigen::Aligned64>(at);
-}
-
-template <class Scalar>
-inline auto lanes(const Scalar* at) {
-  return Eigen::Map<const Lanes<Scalar>, Eigen::Aligned64>(at);
-}
-
-// The smallest multiple of a lane block that holds `count`.
-constexpr Index whole_lanes(Index count) { return (count + kLanes - 1) / kLanes * kLanes; }
-
-// Calls f(offset) for each lane block of `columns` tile columns.
-template <class F>
-inline void for_each_lanes(Index padded, Index columns, F&& f) {
-  for (Index column = 0; column < columns; ++column)
-    for (Index row = 0; row < padded; row += kLanes) f(column * kTileRows + row);
-}
+struct TileGrad {
+  Columns<Scalar> state;    // (kTileRows, dim): by the layer's output on entry, by its input on return
+  Columns<Scalar> context;  // (kTileRows, context), added to; null if not wanted
+  const Scalar* log_det;    // (kTileRows,), zero in padded rows
+  Scalar* parameters;       // (parameters,), each is added to once; null if not wanted
+};
 
 }  // namespace pushforward

@@ -9,7 +9,7 @@
 #include <array>
 #include <limits>
 
-#include "pushforward/tile/tile.hpp"
+#include "pushforward/tile/sizes.hpp"
 
 namespace pushforward {
 

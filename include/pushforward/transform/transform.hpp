@@ -3,21 +3,23 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 
-#include "pushforward/layer/layer.hpp"
 #include "pushforward/tile/domain.hpp"
+#include "pushforward/tile/tile.hpp"
 #include "pushforward/tile/vec.hpp"
 
 namespace pushforward {
 
-// A map finds a feature's parameters in theta, (kTileRows, parameter_count). What its adjoint takes up it leaves there
-// and in (kTileRows, saved_columns) more; saved is null where no adjoint follows.
+// The columns of one feature in its layer's cache. A map reads the feature's parameters from theta,
+// (kTileRows, parameter_count), and leaves there, and in saved, (kTileRows, saved_columns), what its adjoint needs.
+// saved is null if no adjoint follows.
 template <class T>
-struct Cache {
-  T *theta, *saved;
+struct FeatureCache {
+  Columns<T> theta, saved;
 
-  Cache at(Index row) const { return {theta + row, saved ? saved + row : nullptr}; }
-  operator Cache<const T>() const { return {theta, saved}; }
+  FeatureCache from_row(Index row) const { return {theta.from_row(row), saved ? saved.from_row(row) : saved}; }
+  operator FeatureCache<const T>() const { return {theta, saved}; }
 };
 
 template <class Scalar>
@@ -25,51 +27,53 @@ class Transform {
  public:
   virtual ~Transform() = default;
 
-  // Parameters of a feature on that domain. Throws std::invalid_argument when the transform would leave the domain.
+  // The number of parameters of a feature on that domain. Throws std::invalid_argument if the transform can leave the
+  // domain.
   virtual Index parameter_count(Domain domain) const = 0;
   virtual Index saved_columns(Domain domain) const = 0;
 
-  // Moves one tile column in place and adds the logarithm of the slope.
-  virtual void map(Direction direction, Domain domain, Index padded, Cache<Scalar> cache, Scalar* state,
+  // Moves one column of the state in place and adds the logarithm of the slope to log_det.
+  virtual void map(Direction direction, Domain domain, Index padded, FeatureCache<Scalar> cache, Scalar* state,
                    double* log_det) const = 0;
 
-  // The adjoint of that map. dstate: derivative by the result, replaced by that by the argument. dtheta: (kTileRows,
-  // parameter_count), written.
-  virtual void vjp(Direction direction, Domain domain, Index padded, Cache<const Scalar> cache, const Scalar* dlog_det,
-                   Scalar* dstate, Scalar* dtheta) const = 0;
+  // The adjoint of that map. dstate: the derivative by the result on entry, by the argument on return. dtheta:
+  // (kTileRows, parameter_count), written.
+  virtual void vjp(Direction direction, Domain domain, Index padded, FeatureCache<const Scalar> cache,
+                   const Scalar* dlog_det, Scalar* dstate, Columns<Scalar> dtheta) const = 0;
 };
 
-// What a kernel for one register of rows does to a whole column.
+// Applies a kernel, which maps one register of rows, to a whole column.
 template <class Scalar, class Kernel>
-void map_column(const Kernel& kernel, Direction direction, Index padded, Cache<Scalar> cache, Scalar* state,
+void map_column(const Kernel& kernel, Direction direction, Index padded, FeatureCache<Scalar> cache, Scalar* state,
                 double* log_det) {
   using V = Vec<Scalar>;
-  alignas(64) Scalar slopes[kTileRows];
+  alignas(64) Scalar log_slopes[kTileRows];
   for (Index row = 0; row < padded; row += V::kWidth) {
     const V from = V::load(state + row);
-    V slope;
-    const V to = direction == Direction::forward ? kernel.forward(cache.at(row), from, slope)
-                                                 : kernel.inverse(cache.at(row), from, slope);
+    V log_slope;
+    const V to = direction == Direction::forward ? kernel.forward(cache.from_row(row), from, log_slope)
+                                                 : kernel.inverse(cache.from_row(row), from, log_slope);
     to.store(state + row);
-    slope.store(slopes + row);
+    log_slope.store(log_slopes + row);
   }
-  for (Index row = 0; row < padded; row += kLanes) lanes(log_det + row) += lanes(slopes + row).template cast<double>();
+  for (Index row = 0; row < padded; row += kLanes)
+    lanes(log_det + row) += lanes(log_slopes + row).template cast<double>();
 }
 
 template <class Scalar, class Kernel>
-void vjp_column(const Kernel& kernel, Direction direction, Index padded, Cache<const Scalar> cache,
-                const Scalar* dlog_det, Scalar* dstate, Scalar* dtheta) {
+void vjp_column(const Kernel& kernel, Direction direction, Index padded, FeatureCache<const Scalar> cache,
+                const Scalar* dlog_det, Scalar* dstate, Columns<Scalar> dtheta) {
   using V = Vec<Scalar>;
   for (Index row = 0; row < padded; row += V::kWidth) {
-    const V seed = V::load(dstate + row), slope_seed = V::load(dlog_det + row);
-    const V by_argument = direction == Direction::forward
-                              ? kernel.forward_vjp(cache.at(row), seed, slope_seed, dtheta + row)
-                              : kernel.inverse_vjp(cache.at(row), seed, slope_seed, dtheta + row);
-    by_argument.store(dstate + row);
+    const V dresult = V::load(dstate + row), dlog_slope = V::load(dlog_det + row);
+    const V dargument = direction == Direction::forward
+                            ? kernel.forward_vjp(cache.from_row(row), dresult, dlog_slope, dtheta.from_row(row))
+                            : kernel.inverse_vjp(cache.from_row(row), dresult, dlog_slope, dtheta.from_row(row));
+    dargument.store(dstate + row);
   }
 }
 
-// A transform of the line by one kernel.
+// A transform of features on the line, made of one kernel.
 template <class Scalar, class Kernel>
 class LineTransform final : public Transform<Scalar> {
  public:
@@ -85,13 +89,13 @@ class LineTransform final : public Transform<Scalar> {
 
   Index saved_columns(Domain) const override { return kernel_.saved_columns(); }
 
-  void map(Direction direction, Domain, Index padded, Cache<Scalar> cache, Scalar* state,
+  void map(Direction direction, Domain, Index padded, FeatureCache<Scalar> cache, Scalar* state,
            double* log_det) const override {
     map_column(kernel_, direction, padded, cache, state, log_det);
   }
 
-  void vjp(Direction direction, Domain, Index padded, Cache<const Scalar> cache, const Scalar* dlog_det, Scalar* dstate,
-           Scalar* dtheta) const override {
+  void vjp(Direction direction, Domain, Index padded, FeatureCache<const Scalar> cache, const Scalar* dlog_det,
+           Scalar* dstate, Columns<Scalar> dtheta) const override {
     vjp_column(kernel_, direction, padded, cache, dlog_det, dstate, dtheta);
   }
 

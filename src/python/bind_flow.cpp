@@ -1,9 +1,9 @@
-// pushforward::Flow for Python, one class per precision: view the arrays, make room for the result, release the GIL,
+// A flow for Python, one class per precision: view the arrays, make room for the result, release the GIL,
 // call.
 #include "arrays.hpp"
 #include "bindings.hpp"
 #include "gil.hpp"
-#include "pushforward/flow.hpp"
+#include "pushforward/core.hpp"
 
 namespace pushforward::bindings {
 
@@ -12,7 +12,7 @@ namespace {
 template <class Scalar>
 class FlowBindings {
  public:
-  using F = Flow<Scalar>;
+  using F = Stack<Scalar>;
 
   static void bind(py::module_& module, const char* name) {
     using py::arg;
@@ -63,7 +63,7 @@ class FlowBindings {
 
  private:
   static F make(const std::string& description, std::optional<Index> most_parameters) {
-    return F(Json::parse(description), most_parameters.value_or(std::numeric_limits<Index>::max()));
+    return make_stack_from_text<Scalar>(description, most_parameters.value_or(std::numeric_limits<Index>::max()));
   }
 
   static int count(MaybeThreads threads) { return threads ? *threads : default_threads(); }
@@ -104,7 +104,7 @@ class FlowBindings {
     py::array_t<double> y({rows.rows, flow.dim()});
     double* to = y.mutable_data();
     const WithoutGil released;
-    flow.to_line(rows, to, count(threads));
+    engine::to_line(flow, rows, to, count(threads));
     return y;
   }
 
@@ -124,7 +124,7 @@ class FlowBindings {
     const Table rows = table(x, flow.dim()), conditions = context_table(flow, context, rows.rows);
     if (weights && weights->size() != rows.rows) throw std::invalid_argument("weights");
     const WithoutGil released;
-    flow.initialize_from_data(rows, &conditions, data_or_null(weights), count(threads));
+    engine::initialize(flow, rows, &conditions, data_or_null(weights), count(threads));
   }
 
   template <Direction direction>
@@ -132,10 +132,10 @@ class FlowBindings {
     const Table rows = table(input, flow.dim()), conditions = context_table(flow, context, rows.rows);
     auto points = empty_table(rows.is_double, rows.rows, flow.dim());
     Vector log_det(rows.rows);
-    typename F::Results results{output(points), log_det.mutable_data(), nullptr};
+    Results results{output(points), log_det.mutable_data(), nullptr};
     {
       const WithoutGil released;
-      flow.map(direction, rows, &conditions, results, count(threads));
+      engine::map(flow, direction, rows, &conditions, results, count(threads));
     }
     return py::make_tuple(points, log_det);
   }
@@ -146,9 +146,9 @@ class FlowBindings {
     const Table rows = table(x, flow.dim(), -1, index);
     const Table conditions = context_table(flow, context, rows.rows, index);
     Vector result(rows.rows);
-    typename F::Results results{{}, nullptr, result.mutable_data()};
+    Results results{{}, nullptr, result.mutable_data()};
     const WithoutGil released;
-    flow.map(Direction::inverse, rows, &conditions, results, count(threads));
+    engine::map(flow, Direction::inverse, rows, &conditions, results, count(threads));
     return result;
   }
 
@@ -158,10 +158,10 @@ class FlowBindings {
     const Table conditions = context_table(flow, context, rows);
     auto points = empty_table(is_double, rows, flow.dim());
     Vector density(with_log_prob ? rows : 0);
-    typename F::Results results{output(points), nullptr, with_log_prob ? density.mutable_data() : nullptr};
+    Results results{output(points), nullptr, with_log_prob ? density.mutable_data() : nullptr};
     {
       const WithoutGil released;
-      flow.sample({key, first}, rows, &conditions, results, count(threads));
+      engine::sample(flow, {key, first}, rows, &conditions, results, count(threads));
     }
     return py::make_tuple(points, density);
   }
@@ -171,12 +171,12 @@ class FlowBindings {
     const Table rows = table(x, flow.dim()), conditions = context_table(flow, context, rows.rows);
     auto gradient = empty_table(rows.is_double, rows.rows, flow.dim());
     Vector density(rows.rows);
-    typename F::Gradients gradients;
+    Gradients<Scalar> gradients;
     gradients.input = output(gradient);
     gradients.log_prob = density.mutable_data();
     {
       const WithoutGil released;
-      flow.vjp(Direction::inverse, rows, &conditions, {}, gradients, count(threads));
+      engine::vjp(flow, Direction::inverse, rows, &conditions, {}, gradients, count(threads));
     }
     return py::make_tuple(density, gradient);
   }
@@ -190,16 +190,16 @@ class FlowBindings {
     const Table conditions = context_table(flow, context, rows.rows, index);
     if (weights && weights->size() != x.shape(0)) throw std::invalid_argument("weights");
     if (gradient.size() != flow.parameter_count()) throw std::invalid_argument("gradient");
-    typename F::Seeds seeds;
+    Seeds seeds;
     seeds.weights = data_or_null(weights);
     seeds.normalizer = -normalizer.value_or(static_cast<double>(rows.rows));
     seeds.dropout = dropout;
-    typename F::Gradients gradients;
+    Gradients<Scalar> gradients;
     gradients.parameters = gradient.mutable_data();
     double norm = 0;
     gradients.norm = &norm;
     const WithoutGil released;
-    const double loss = flow.vjp(Direction::inverse, rows, &conditions, seeds, gradients, count(threads));
+    const double loss = engine::vjp(flow, Direction::inverse, rows, &conditions, seeds, gradients, count(threads));
     return {loss, norm};
   }
 
@@ -212,16 +212,16 @@ class FlowBindings {
     auto grad_input = empty_table(rows.is_double, rows.rows, flow.dim());
     auto grad_context = empty_table(conditions.is_double, rows.rows, flow.context());
     py::array_t<Scalar> grad_parameters(flow.parameter_count());
-    typename F::Seeds seeds;
+    Seeds seeds;
     seeds.output = &seed;
     seeds.log_det = grad_log_det.data();
-    typename F::Gradients gradients;
+    Gradients<Scalar> gradients;
     gradients.input = output(grad_input);
     gradients.parameters = grad_parameters.mutable_data();
     if (context) gradients.context = output(grad_context);
     {
       const WithoutGil released;
-      flow.vjp(direction, rows, &conditions, seeds, gradients, count(threads));
+      engine::vjp(flow, direction, rows, &conditions, seeds, gradients, count(threads));
     }
     return py::make_tuple(grad_input, grad_parameters, context ? py::object(grad_context) : py::none());
   }

@@ -1,5 +1,6 @@
 // What this processor and its operating system can run, asked by code that any of them can.
-#include <pybind11/pybind11.h>
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <cstdint>
@@ -76,7 +77,24 @@ int x86_64_level() { return 0; }  // another architecture
 
 #endif
 
-PYBIND11_MODULE(_cpu, module) {
-  module.doc() = "Detection of the processor's instruction sets.";
-  module.def("x86_64_level", &x86_64_level);
-}
+namespace {
+
+PyObject* level(PyObject*, PyObject*) { return PyLong_FromLong(x86_64_level()); }
+
+PyMethodDef functions[] = {
+    {"x86_64_level", level, METH_NOARGS, "The level of the x86-64 psABI that can run here, 1 to 4; 0 elsewhere."},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                          "_cpu",
+                          "Detection of the processor's instruction sets.",
+                          0,
+                          functions,
+                          nullptr,
+                          nullptr,
+                          nullptr,
+                          nullptr};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__cpu() { return PyModule_Create(&definition); }

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "pushforward/tile/tile.hpp"
+#include "pushforward/description/limits.hpp"
 
 namespace pushforward {
 
@@ -101,10 +101,14 @@ inline Index integer(const Json& value, const char* name, Index low, Index high 
 inline Index integer_member(const Json& object, const char* name, Index low) {
   return integer(member(object, name), name, low);
 }
+inline Index integer_member(const Json& object, const char* name, limits::Range<Index> range) {
+  return integer(member(object, name), name, range.low, range.high);
+}
 
-inline double number_member(const Json& object, const char* name, double low, double high) {
+inline double number_member(const Json& object, const char* name, limits::Range<double> range) {
   const Json& value = member(object, name);
-  if (value.is_number() && value.get<double>() >= low && value.get<double>() <= high) return value.get<double>();
+  if (value.is_number() && value.get<double>() >= range.low && value.get<double>() <= range.high)
+    return value.get<double>();
   throw std::invalid_argument(std::string("'") + name + "' is not a number in its range");
 }
 

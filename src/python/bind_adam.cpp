@@ -2,7 +2,7 @@
 #include "arrays.hpp"
 #include "bindings.hpp"
 #include "gil.hpp"
-#include "pushforward/adam.hpp"
+#include "pushforward/core.hpp"
 
 namespace pushforward::bindings {
 

@@ -1,0 +1,178 @@
+// The adjoint of a pass: each tile is taken through the flow and straight back, while what its layers keep is in cache.
+#pragma once
+
+#include "pushforward/engine/pass.hpp"
+
+namespace pushforward::engine {
+
+// The sum over tiles of derivatives by the parameters; none if they are not wanted.
+template <class Scalar>
+struct GradientSum {
+  Scalar* data = nullptr;
+  bool begins = false;  // nothing has been added yet
+
+  // The part from `first` to `last`. The first tile clears each part as it comes to it, so that the part is in cache
+  // for what is then added to it; clearing the whole sum at once would push it out.
+  Scalar* part(Index first, Index last) const {
+    if (!data) return nullptr;
+    if (begins) std::fill_n(data + first, last - first, Scalar(0));
+    return data + first;
+  }
+};
+
+template <class Scalar>
+class Adjoint {
+ public:
+  Adjoint(const Stack<Scalar>& stack, Direction direction, const Table& input, const Table* context, const Seeds& seeds,
+          const Gradients<Scalar>& gradients)
+      : stack_(stack),
+        pass_(stack, context),
+        direction_(direction),
+        input_(input),
+        seeds_(seeds),
+        gradients_(gradients) {}
+
+  // One tile there and back. Returns its part of the scalar when the seeds are a density's.
+  double tile(Index index, GradientSum<Scalar> sum, Workspace<Scalar>& work) const {
+    const Index first = index * kTileRows;
+    Tile<Scalar> tile = pass_.load(direction_, input_, first, work);
+    if (seeds_.weights) clear_rows_without_weight(first, tile, work);
+    tile.keeps_cache = true;
+    const DropoutKey dropout{seeds_.dropout, first};
+    Columns<Scalar> cache = work.cache;
+    for (std::size_t i = 0; i < stack_.layer_count(); ++i) {
+      const std::size_t k = stack_.layer_on_way(direction_, i);
+      tile.dropout = dropout.part(k);
+      stack_.layer(k).map(direction_, stack_.parameters_of(k), tile, cache);
+      cache = cache.from(stack_.layer(k).cache_columns());
+    }
+    std::fill_n(work.grad_log_det, kTileRows, Scalar(0));
+    const std::size_t layers = stack_.layer_count();
+    Scalar* dbase = sum.part(stack_.offset(layers), stack_.end(layers));
+    double value = 0;
+    if (seeds_.output)
+      seed_by_results(first, tile, work);
+    else
+      value = seed_by_density(first, tile, dbase, work);
+
+    const bool wants_context = gradients_.context.data != nullptr;
+    if (wants_context) std::fill_n(work.grad_context.data(), stack_.context() * kTileRows, Scalar(0));
+    TileGrad<Scalar> grad{work.grad_state, wants_context ? work.grad_context : Columns<Scalar>(), work.grad_log_det,
+                          nullptr};
+    for (std::size_t i = layers; i-- > 0;) {
+      const std::size_t k = stack_.layer_on_way(direction_, i);
+      cache = cache.from(-stack_.layer(k).cache_columns());
+      grad.parameters = sum.part(stack_.offset(k), stack_.end(k));
+      stack_.layer(k).vjp(direction_, stack_.parameters_of(k), tile, cache, grad, work.scratch);
+    }
+    if (gradients_.input.data) store_input_gradient(first, tile, work);
+    if (wants_context)
+      write_columns(work.grad_context, first, tile.rows, stack_.context(), stack_.context_grad(),
+                    stack_.context_columns(), work.bad, gradients_.context);
+    return value;
+  }
+
+ private:
+  double weight(Index row) const {
+    return seeds_.weights ? seeds_.weights[input_.index ? input_.index[row] : row] : 1.0;
+  }
+
+  // A row of weight 0 is not there, whatever it holds: zeros take its place.
+  void clear_rows_without_weight(Index first, const Tile<Scalar>& tile, Workspace<Scalar>& work) const {
+    for (Index row = 0; row < tile.rows; ++row) {
+      if (weight(first + row) != 0) continue;
+      for (Index i = 0; i < stack_.dim(); ++i) work.state[i][row] = Scalar(0);
+      for (Index i = 0; i < stack_.context(); ++i) work.context[i][row] = Scalar(0);
+      work.log_det[row] = 0;
+      work.bad[row] = work.outside[row] = false;
+    }
+  }
+
+  // The derivatives by both results of the map are given.
+  void seed_by_results(Index first, const Tile<Scalar>& tile, Workspace<Scalar>& work) const {
+    if (direction_ == Direction::forward)
+      stack_.data_side().read_grad(*seeds_.output, seeds_.log_det, input_.is_double, first, tile.rows,
+                                   stack_.data_columns(), tile.state, work.grad_state, work.bad);
+    else
+      read_columns(*seeds_.output, first, tile.rows, stack_.identity(), stack_.latent_columns(), work.grad_state,
+                   work.bad);
+    for (Index row = 0; row < tile.rows; ++row)
+      work.grad_log_det[row] = static_cast<Scalar>(seeds_.log_det[first + row]);
+    // NaN in the seeds of a bad row makes NaN of what depends on it: its own results, and every sum over rows.
+    for (Index row = 0; row < tile.rows; ++row) {
+      if (!work.bad[row]) continue;
+      work.grad_log_det[row] = std::numeric_limits<Scalar>::quiet_NaN();
+      for (Index i = 0; i < stack_.dim(); ++i) work.grad_state[i][row] = work.grad_log_det[row];
+    }
+  }
+
+  // Those by each row's log p(x); returns the sum of weight * log p(x) / normalizer.
+  double seed_by_density(Index first, const Tile<Scalar>& tile, Scalar* dbase, Workspace<Scalar>& work) const {
+    pass_.base_log_prob(tile, work);
+    pass_.density(direction_, tile, work);
+    double sum = 0;
+    for (Index row = 0; row < tile.rows; ++row) {
+      const double w = weight(first + row);
+      const double share = (work.bad[row] ? NAN : w) / seeds_.normalizer;
+      if (w != 0) sum += (work.outside[row] ? w / seeds_.normalizer : share) * work.log_prob[row];
+      work.grad_log_det[row] = static_cast<Scalar>(share);
+    }
+    stack_.base().vjp(stack_.base_parameters(), tile.padded, tile.state, work.grad_log_det, work.grad_state, dbase);
+    if (gradients_.log_prob) pass_.copy_density(work, tile.rows, gradients_.log_prob + first);
+    return sum;
+  }
+
+  void store_input_gradient(Index first, const Tile<Scalar>& tile, const Workspace<Scalar>& work) const {
+    if (direction_ == Direction::forward)
+      write_columns(work.grad_state, first, tile.rows, stack_.dim(), stack_.identity(), stack_.latent_columns(),
+                    work.bad, gradients_.input);
+    else
+      stack_.data_side().write_grad(work.grad_state, work.grad_log_det, input_, first, tile.rows, stack_.data_columns(),
+                                    work.bad, gradients_.input);
+  }
+
+  const Stack<Scalar>& stack_;
+  Pass<Scalar> pass_;
+  Direction direction_;
+  const Table& input_;
+  const Seeds& seeds_;
+  const Gradients<Scalar>& gradients_;
+};
+
+template <class Scalar>
+double vjp(const Stack<Scalar>& stack, Direction direction, const Table& input, const Table* context,
+           const Seeds& seeds, const Gradients<Scalar>& gradients, int threads) {
+  const Adjoint<Scalar> adjoint(stack, direction, input, context, seeds, gradients);
+  const Index tiles = tile_count(input.rows);
+  const int workers = threads_for(tiles, threads);
+  if (!gradients.parameters) {
+    const CallMemory<Scalar> memory(stack, true, workers, 0);
+    parallel_for(tiles, threads, [&](Index index, int thread) {
+      Workspace<Scalar> work = memory.workspace(thread);
+      adjoint.tile(index, {}, work);
+    });
+    return 0;
+  }
+  const Index count = stack.parameter_count();
+  const SlotPlan plan(tiles, count * static_cast<Index>(sizeof(Scalar)), workers);
+  // The first sum is the gradient itself.
+  const CallMemory<Scalar> memory(stack, true, workers, std::max<Index>(plan.items() - 1, 0));
+  const auto sum_of = [&](Index item) { return item == 0 ? gradients.parameters : memory.sum(item - 1); };
+  if (tiles == 0) std::fill_n(gradients.parameters, count, Scalar(0));
+  double values[kMostGradientSlots] = {};
+  parallel_for(plan.items(), threads, [&](Index item, int thread) {
+    Workspace<Scalar> work = memory.workspace(thread);
+    const Index first = plan.first_tile(item);
+    for (Index index = first; index < plan.end_tile(item); index += plan.stride())
+      values[index % plan.slots()] += adjoint.tile(index, {sum_of(item), index == first}, work);
+  });
+  if (plan.items() > 1 || gradients.norm) {
+    const double norm = add_sums(plan, count, gradients.parameters, sum_of, memory.norms(), threads);
+    if (gradients.norm) *gradients.norm = norm;
+  }
+  double total = 0;
+  for (Index slot = 0; slot < plan.slots(); ++slot) total += values[slot];
+  return total;
+}
+
+}  // namespace pushforward::engine

@@ -1,0 +1,141 @@
+// Rows on their way through a flow, tile by tile.
+#pragma once
+
+#include <limits>
+
+#include "pushforward/engine/memory.hpp"
+
+namespace pushforward::engine {
+
+// What every pass over the rows of a call does to one tile.
+template <class Scalar>
+class Pass {
+ public:
+  // context: null for a flow without one.
+  Pass(const Stack<Scalar>& stack, const Table* context) : stack_(stack), context_(context) {}
+
+  // Fills the tile that begins at row `first`: start(rows, work) writes its state and log_det, and marks rows that are
+  // bad (a value is not finite) or outside the support.
+  template <class Start>
+  Tile<Scalar> begin(Index first, Index all_rows, Workspace<Scalar>& work, Start&& start) const {
+    const Index rows = std::min(kTileRows, all_rows - first);
+    std::fill_n(work.bad, kTileRows, false);
+    std::fill_n(work.outside, kTileRows, false);
+    start(rows, work);
+    if (stack_.context() > 0)
+      read_columns(*context_, first, rows, stack_.context_to_standard(), stack_.context_columns(), work.context,
+                   work.bad);
+    if (stack_.data_side().is_bounded())
+      for (Index row = 0; row < rows; ++row) {
+        work.outside[row] &= !work.bad[row];
+        work.bad[row] |= work.outside[row];
+      }
+    return {rows, whole_lanes(rows), work.state, work.context, work.log_det};
+  }
+
+  // The tile of the caller's points: latent points as they are, data points through the data side.
+  Tile<Scalar> load(Direction direction, const Table& input, Index first, Workspace<Scalar>& work) const {
+    return begin(first, input.rows, work, [&](Index rows, Workspace<Scalar>& to) {
+      if (direction == Direction::forward) {
+        read_columns(input, first, rows, stack_.identity(), stack_.latent_columns(), to.state, to.bad);
+        stack_.data_side().start_forward_log_det(to.log_det);
+      } else {
+        stack_.data_side().read(input, first, rows, stack_.data_columns(), to.state, to.log_det, to.bad, to.outside);
+      }
+    });
+  }
+
+  void store(Direction direction, const Tile<Scalar>& tile, Index first, const Workspace<Scalar>& work,
+             Output to) const {
+    if (direction == Direction::forward)
+      stack_.data_side().write(tile.state, first, tile.rows, stack_.data_columns(), work.bad, to);
+    else
+      write_columns(tile.state, first, tile.rows, stack_.dim(), stack_.identity(), stack_.latent_columns(), work.bad,
+                    to);
+  }
+
+  void base_log_prob(const Tile<Scalar>& tile, Workspace<Scalar>& work) const {
+    std::fill_n(work.log_prob, kTileRows, 0.0);
+    stack_.base().log_prob(stack_.base_parameters(), tile.padded, tile.state, work.log_prob);
+  }
+
+  // log p(x) = log p_base(z) + log|det dz/dx|; there is no density outside the support.
+  void density(Direction direction, const Tile<Scalar>& tile, Workspace<Scalar>& work) const {
+    const double sign = direction == Direction::inverse ? 1.0 : -1.0;
+    for (Index row = 0; row < tile.rows; ++row) work.log_prob[row] += sign * work.log_det[row];
+    if (stack_.data_side().is_bounded())
+      for (Index row = 0; row < tile.rows; ++row)
+        if (work.outside[row]) work.log_prob[row] = -std::numeric_limits<double>::infinity();
+  }
+
+  void copy_rows(const double* from, const bool* bad, Index rows, double* to) const {
+    for (Index row = 0; row < rows; ++row) to[row] = bad[row] ? NAN : from[row];
+  }
+
+  void copy_density(const Workspace<Scalar>& work, Index rows, double* to) const {
+    copy_rows(work.log_prob, work.bad, rows, to);
+    if (stack_.data_side().is_bounded())
+      for (Index row = 0; row < rows; ++row)
+        if (work.outside[row]) to[row] = work.log_prob[row];
+  }
+
+  // Takes all tiles through the flow. begin_tile(first, work) gives a tile.
+  template <class BeginTile>
+  void run(Direction direction, Index rows, const Results& results, int threads, BeginTile&& begin_tile) const {
+    const Index tiles = tile_count(rows);
+    const CallMemory<Scalar> memory(stack_, false, threads_for(tiles, threads), 0);
+    parallel_for(tiles, threads, [&](Index index, int thread) {
+      Workspace<Scalar> work = memory.workspace(thread);
+      const Index first = index * kTileRows;
+      const Tile<Scalar> tile = begin_tile(first, work);
+      if (direction == Direction::forward && results.log_prob) base_log_prob(tile, work);
+      for (std::size_t i = 0; i < stack_.layer_count(); ++i) {
+        const std::size_t k = stack_.layer_on_way(direction, i);
+        stack_.layer(k).map(direction, stack_.parameters_of(k), tile, work.cache);
+      }
+      if (direction == Direction::inverse && results.log_prob) base_log_prob(tile, work);
+      if (direction == Direction::forward && (results.log_det || results.log_prob))
+        stack_.data_side().add_forward_log_det(tile.state, tile.rows, stack_.data_columns(), work.log_det);
+      if (results.output.data) store(direction, tile, first, work, results.output);
+      if (results.log_det) copy_rows(work.log_det, work.bad, tile.rows, results.log_det + first);
+      if (results.log_prob) {
+        density(direction, tile, work);
+        copy_density(work, tile.rows, results.log_prob + first);
+      }
+    });
+  }
+
+ private:
+  const Stack<Scalar>& stack_;
+  const Table* context_;
+};
+
+template <class Scalar>
+void map(const Stack<Scalar>& stack, Direction direction, const Table& input, const Table* context,
+         const Results& results, int threads) {
+  const Pass<Scalar> pass(stack, context);
+  pass.run(direction, input.rows, results, threads,
+           [&](Index first, Workspace<Scalar>& work) { return pass.load(direction, input, first, work); });
+}
+
+template <class Scalar>
+void sample(const Stack<Scalar>& stack, const Draws& draws, Index rows, const Table* context, const Results& results,
+            int threads) {
+  const Pass<Scalar> pass(stack, context);
+  pass.run(Direction::forward, rows, results, threads, [&](Index first, Workspace<Scalar>& work) {
+    return pass.begin(first, rows, work, [&](Index count, Workspace<Scalar>& to) {
+      stack.base().sample(stack.base_parameters(), {draws.key, draws.first_row + first}, whole_lanes(count), to.state);
+      stack.data_side().start_forward_log_det(to.log_det);
+    });
+  });
+}
+
+template <class Scalar>
+void to_line(const Stack<Scalar>& stack, const Table& x, double* y, int threads) {
+  parallel_for(tile_count(x.rows), threads, [&](Index index, int) {
+    const Index first = index * kTileRows;
+    stack.data_side().to_line(x, first, std::min(kTileRows, x.rows - first), y);
+  });
+}
+
+}  // namespace pushforward::engine

@@ -1,0 +1,39 @@
+// What the engine's calls read and write.
+#pragma once
+
+#include <cstdint>
+
+#include "pushforward/data/table.hpp"
+
+namespace pushforward {
+
+// Results of a pass over rows; null is not computed or not kept. NaN stands in rows whose input is not finite, or
+// outside its support, where only log_prob is -infinity.
+struct Results {
+  Output output;               // (rows, dim), the points on the other side
+  double* log_det = nullptr;   // (rows,), of the map taken
+  double* log_prob = nullptr;  // (rows,), log density of the x side
+};
+
+// The scalar that an adjoint differentiates: sum(output * points) + sum(log_det * log-determinants) over the results of
+// the map, or, without them, sum over rows of weight * log p(x) / normalizer. A row of weight 0 is not there: it may
+// hold any value.
+struct Seeds {
+  const Table* output = nullptr;    // (rows, dim)
+  const double* log_det = nullptr;  // (rows,)
+  const double* weights = nullptr;  // by row of the array behind the table; null: all ones
+  double normalizer = 1;
+  std::uint64_t dropout = 0;  // key of the units to drop; 0 drops none
+};
+
+// Derivatives of that scalar; null is not computed.
+template <class Scalar>
+struct Gradients {
+  Output input;                  // (rows, dim)
+  Output context;                // (rows, context)
+  Scalar* parameters = nullptr;  // (parameter_count,), written
+  double* norm = nullptr;        // the Euclidean norm of the parameters' gradient
+  double* log_prob = nullptr;    // (rows,), log p(x): not a derivative, but known by then
+};
+
+}  // namespace pushforward
