@@ -13,10 +13,10 @@ namespace pushforward {
 
 template <class Scalar>
 struct LayerEntry {
-  // The layer where it is placed; null if it only renames columns.
+  // The layer at its place; null if it only renames columns.
   std::unique_ptr<Layer<Scalar>> (*make)(const Json&, const Place&);
-  // The columns that hold the features behind the layer, from those in front of it; null if it changes none.
-  std::vector<Index> (*columns_behind)(const Json&, const std::vector<Index>&) = nullptr;
+  // The columns that hold the features on the layer's x side, from those on its z side; null if they are the same.
+  std::vector<Index> (*columns_on_x_side)(const Json&, const std::vector<Index>&) = nullptr;
 };
 
 template <class Scalar>

@@ -9,14 +9,14 @@
 
 namespace pushforward {
 
-// No layer: only the columns behind it differ.
+// No layer: only the columns on its x side differ.
 template <class Scalar>
 std::unique_ptr<Layer<Scalar>> make_permutation(const Json& description, const Place&) {
   json::expect_names(description, {"kind", "order", "indices"});
   return nullptr;
 }
 
-// The columns behind a permutation, x_i = z_indices[i].
+// The columns after a permutation, x_i = z_indices[i].
 inline std::vector<Index> permuted(const Json& description, const std::vector<Index>& columns) {
   std::vector<Index> result;
   std::vector<bool> seen(columns.size(), false);

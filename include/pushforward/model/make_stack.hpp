@@ -24,8 +24,8 @@ Stack<Scalar> make_stack(const Json& description, Index most_parameters) {
   parts.data_columns = place.columns;
   const Json& layer_list = json::array_member(description, "layers");
   for (const Json& layer : layer_list)
-    if (const auto& entry = layers<Scalar>().of(layer); entry.columns_behind)
-      parts.data_columns = entry.columns_behind(layer, parts.data_columns);
+    if (const auto& entry = layers<Scalar>().of(layer); entry.columns_on_x_side)
+      parts.data_columns = entry.columns_on_x_side(layer, parts.data_columns);
   for (Index i = 0; i < parts.dim; ++i)
     place.domains[static_cast<std::size_t>(parts.data_columns[static_cast<std::size_t>(i)])] =
         parts.data_side.domain(i);
@@ -45,7 +45,7 @@ Stack<Scalar> make_stack(const Json& description, Index most_parameters) {
       parts.layers.push_back(std::move(made));
       parts.names.push_back("layers." + std::to_string(position));
     }
-    if (entry.columns_behind) place.columns = entry.columns_behind(layer, place.columns);
+    if (entry.columns_on_x_side) place.columns = entry.columns_on_x_side(layer, place.columns);
     ++position;
   }
   count(parts.base->parameters());
