@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pickle
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from pushforward import Adam, Flow, realnvp
+from pushforward import Adam, Flow, Real, realnvp
+from pushforward._io import scan
+from pushforward._io.rows import Rows
+from pushforward._io.scan import check_density
 
 DIM, CONTEXT, ROWS = 3, 2, 20
 RNG = np.random.default_rng(0)
@@ -273,6 +277,32 @@ def test_a_spread_beyond_float64(flows: dict[str, Flow]) -> None:
     for call in (flows["fresh"].fit, flows["fitted"].initialize):
         with refused(ValueError, "the training rows' spread is "):
             call(X * [1, 5e307, 1])
+
+
+def test_equal_features_among_many_are_found_in_one_pass() -> None:
+    """Of 3,072 features with the same ends, as pixels have, there are 4.7 million pairs."""
+    x = np.random.default_rng(0).integers(1, 255, size=(60, 3072)).astype(float)
+    x[0], x[1] = 0, 255
+    rows = Rows.of(x, None, None)
+    began = time.perf_counter()
+    check_density(rows, [Real()] * 3072)
+    assert time.perf_counter() - began < 3
+    x[:, 2000] = x[:, 40]
+    x[:, 3000] = x[:, 40]
+    x[:, 1999] = x[:, 41]
+    with refused(ValueError, "x has equal features: 41 and 1999; they have no density together"):
+        check_density(rows, [Real()] * 3072)
+
+
+def test_features_that_are_equal_in_one_piece_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    x[:, 1], x[:, 2] = x[:, 0], x[:, 0]
+    x[150, 1] *= 0.5
+    x[160, 2], x[0] = 0.0, [0.0, 0.0, -0.0]
+    x[160, 0] = -0.0
+    monkeypatch.setattr(scan, "_PIECE_BYTES", 1)
+    with refused(ValueError, "x has equal features: 0 and 2; they have no density together"):
+        check_density(Rows.of(x, None, None), [Real()] * 3)
 
 
 @pytest.mark.parametrize("value", [7.0, 0.1, 1 / 3, 1e9 + 0.1])  # the mean of many 0.1 need not be 0.1

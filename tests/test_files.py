@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pushforward import Adam, FileFormatError, Flow, realnvp
 from pushforward._io import files
+from pushforward._model import description
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -271,6 +272,34 @@ def test_a_missing_file_says_which(tmp_path: Path) -> None:
         Flow.load(tmp_path)
     with pytest.raises(FileNotFoundError):
         Flow(2).save(tmp_path / "no" / "folder.safetensors")
+
+
+def test_a_slip_of_the_code_is_no_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slip(model: object) -> None:
+        raise AttributeError("a slip")
+
+    path = example(tmp_path)
+    monkeypatch.setattr(description, "check", slip)
+    with pytest.raises(AttributeError, match="a slip"):
+        Flow.load(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files are POSIX's")
+def test_modes_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new file has the mode that the umask leaves, one that is replaced keeps its own; the umask is left alone."""
+    path, flow = tmp_path / "flow.safetensors", Flow(1, layers=[])
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "umask", None)
+            flow.save(path)
+        assert path.stat().st_mode & 0o777 == 0o640
+        path.chmod(0o604)
+        flow.save(path)
+        assert path.stat().st_mode & 0o777 == 0o604
+    finally:
+        os.umask(before)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["flow.safetensors"]
 
 
 def check_valid_or_refused(path: Path, data: bytes) -> None:

@@ -136,7 +136,7 @@ def test_names_come_from_where_they_are() -> None:
     assert plot.corner(flow, frame, n=100).axes[1].get_ylabel() == "v"
     flow.columns = ("speed", "mass")
     assert plot.corner(flow, x, n=100).axes[1].get_ylabel() == "mass"
-    assert plot.corner(flow, frame, names=["a", "b"], n=100).axes[1].get_ylabel() == "b"
+    assert plot.corner(flow, x, names=["a", "b"], n=100).axes[1].get_ylabel() == "b"
 
 
 def test_chosen_features() -> None:

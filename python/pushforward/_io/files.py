@@ -23,7 +23,7 @@ from pushforward._model.state import State
 from pushforward._typing import Array, PathLike
 from pushforward.errors import FileFormatError
 
-FORMAT = 2
+FORMAT: int = core.file_format
 """Version of the format; a file's is at most this."""
 
 _KEY = "pushforward"

@@ -10,11 +10,10 @@ from typing import ClassVar
 import numpy as np
 
 from pushforward import _checks
+from pushforward._dispatch import core
 from pushforward._model import special
 from pushforward._model.part import Part, table
 from pushforward._typing import Doubles, Floats
-
-_MOST_DF = 1e9
 
 
 class Base(Part, ABC):
@@ -96,8 +95,8 @@ class StudentT(Base):
     def __post_init__(self) -> None:
         if not isinstance(self.learned, bool):
             raise TypeError(f"learned must be True or False, not {self.learned!r}")
-        low = 0.51 if self.learned else 0.01
-        object.__setattr__(self, "df", _checks.number("df", self.df, low, _MOST_DF))
+        low, high = core.limits["learned_df" if self.learned else "df"]
+        object.__setattr__(self, "df", _checks.number("df", self.df, low, high))
 
     def degrees(self, log_df: Floats | None) -> Doubles:
         """Return the degrees of freedom, (1,), or one for each feature given the learned parameters."""

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pushforward import _checks
+from pushforward._dispatch import core
 from pushforward._model.networks import MLP, NETWORKS, Conditioner
 from pushforward._model.part import Part, one_of, table
 from pushforward._model.transforms import TRANSFORMS, Affine, Transform
 
 _MASKS = ("half", "alternate", "random")
-_MOST_REFLECTIONS = 1000
 
 
 class Layer(Part):
@@ -222,7 +222,7 @@ class Autoregressive(Layer):
 
     def resolve(self, dim: int, context: int, number: int, rng: np.random.Generator) -> dict[str, Any]:
         """Spell out the pass of each feature, and how many units of each hidden layer have each degree."""
-        return {"passes": self._passes(dim), "units": self._units(dim, context)}
+        return {"passes": self.passes(dim), "units": self._units(dim, context)}
 
     def check(self, resolved: Mapping[str, Any], dim: int, context: int) -> None:
         """Refuse passes or units other than those of the order and the degrees."""
@@ -230,7 +230,8 @@ class Autoregressive(Layer):
             if resolved.get(name) != expected:
                 raise ValueError(f"{name} are not those of the order and the degrees")
 
-    def _passes(self, dim: int) -> list[int]:
+    def passes(self, dim: int) -> list[int]:
+        """Return the pass of each of `dim` features."""
         if self.order == "natural":
             return list(range(dim))
         if self.order == "reverse":
@@ -240,7 +241,7 @@ class Autoregressive(Layer):
         return [int(number) for number in self.order]
 
     def _units(self, dim: int, context: int) -> list[list[int]]:
-        passes = max(self._passes(dim)) + 1
+        passes = max(self.passes(dim)) + 1
         if self.degrees is None:
             # A unit of degree 0 sees the context alone.
             least = 0 if context or passes == 1 else 1
@@ -381,7 +382,7 @@ class Householder(Layer):
     count: int = 4
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "count", _checks.integer("count", self.count, 1, _MOST_REFLECTIONS))
+        object.__setattr__(self, "count", _checks.integer("count", self.count, *core.limits["reflections"]))
 
 
 @dataclass(frozen=True)

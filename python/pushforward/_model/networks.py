@@ -7,11 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pushforward import _checks
+from pushforward._dispatch import core
 from pushforward._model.part import Part, table
 
-ACTIVATIONS = ("relu", "silu", "tanh", "gelu", "elu", "leaky_relu")
-_MOST_BLOCKS = 1000
-_MOST_DROPOUT = 0.999
+ACTIVATIONS = core.activations
 
 
 class Conditioner(Part, ABC):
@@ -54,7 +53,8 @@ class MLP(Conditioner):
     def __post_init__(self) -> None:
         if isinstance(self.hidden, str) or not isinstance(self.hidden, Iterable):
             raise TypeError(f"hidden must be a sequence of widths such as (64, 64), not {self.hidden!r}")
-        widths = tuple(_checks.integer(f"hidden[{i}]", width, 1) for i, width in enumerate(self.hidden))
+        limits = core.limits["width"]
+        widths = tuple(_checks.integer(f"hidden[{i}]", width, *limits) for i, width in enumerate(self.hidden))
         object.__setattr__(self, "hidden", widths)
         _checks.choice("activation", self.activation, ACTIVATIONS)
 
@@ -80,7 +80,7 @@ class ResNet(Conditioner):
     activation : {"relu", "silu", "tanh", "gelu", "elu", "leaky_relu"}
         What goes before each dense layer of a block.
     dropout : float
-        Share of a block's inner units that is left out at random in each step of a fit, in [0, 1); 0 outside of fits.
+        Share of a block's inner units that each step of a fit leaves out at random, in [0, 0.999]; 0 outside of fits.
 
     Raises
     ------
@@ -99,12 +99,10 @@ class ResNet(Conditioner):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", _checks.integer("hidden", self.hidden, 1))
-        object.__setattr__(self, "blocks", _checks.integer("blocks", self.blocks, 0, _MOST_BLOCKS))
+        object.__setattr__(self, "hidden", _checks.integer("hidden", self.hidden, *core.limits["width"]))
+        object.__setattr__(self, "blocks", _checks.integer("blocks", self.blocks, *core.limits["blocks"]))
         _checks.choice("activation", self.activation, ACTIVATIONS)
-        object.__setattr__(self, "dropout", _checks.number("dropout", self.dropout, 0.0, 1.0, closed="left"))
-        if self.dropout > _MOST_DROPOUT:
-            raise ValueError(f"dropout must leave some units, not {self.dropout}")
+        object.__setattr__(self, "dropout", _checks.number("dropout", self.dropout, *core.limits["dropout"]))
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -167,7 +167,7 @@ def neural_spline(
     activation : {"relu", "silu", "tanh", "gelu", "elu", "leaky_relu"}
         What the networks use.
     dropout : float
-        Share of the residual blocks' units left out in each step of a fit, in [0, 1).
+        Share of the residual blocks' units left out in each step of a fit, in [0, 0.999].
     mixing : {"lu", "permutation"}
         What stands between spline layers: a learned linear map of the features in random order, or a random order
         between pairs of couplings, which keeps features inside their bounds under the base `Uniform`.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from pushforward import _checks
 from pushforward._dispatch import core
 from pushforward._warn import warn
@@ -19,9 +17,7 @@ def default() -> int:
 
 def processors() -> int:
     """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return int(core.processors())
 
 
 def check(name: str, value: object) -> int:

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 from pushforward import _checks
+from pushforward._dispatch import core
 from pushforward._model.part import Part, table
 
 _SCHEMES = ("floor", "clip")
-_BINS = (2, 64)
 
 
 class Transform(Part):
@@ -59,7 +59,7 @@ class Affine(Transform):
     max_log_scale: float = 3.0
 
     def __post_init__(self) -> None:
-        bound = _checks.number("max_log_scale", self.max_log_scale, 0.0, 100.0, closed="right")
+        bound = _checks.number("max_log_scale", self.max_log_scale, *core.limits["max_log_scale"])
         object.__setattr__(self, "max_log_scale", bound)
 
 
@@ -110,8 +110,8 @@ class RationalQuadratic(Transform):
 
     def __post_init__(self) -> None:
         _checks.choice("scheme", self.scheme, _SCHEMES)
-        object.__setattr__(self, "bins", _checks.integer("bins", self.bins, *_BINS))
-        object.__setattr__(self, "bound", _checks.number("bound", self.bound, 0.0, closed="neither"))
+        object.__setattr__(self, "bins", _checks.integer("bins", self.bins, *core.limits["bins"]))
+        object.__setattr__(self, "bound", _checks.number("bound", self.bound, *core.limits["bound"]))
         for name in ("min_width", "min_height"):
             value = _checks.number(name, getattr(self, name), 0.0, 1 / self.bins, closed="neither")
             object.__setattr__(self, name, value)
