@@ -664,7 +664,7 @@ def test_state_dicts_that_cannot_be_taken_over(library: str, changes: dict[str, 
         (from_zuko, {}, TypeError, "flow must be a flow of zuko or its state_dict(), with names such as base.loc"),
         (from_nflows, zuko_state(), TypeError, "flow must be a flow of nflows"),
         (from_zuko, nflows_state(), TypeError, "flow must be a flow of zuko"),
-        (from_nflows, {"_transform.x": [1.0]}, ValueError, "no array tells how many features there are: _transform.x"),
+        (from_nflows, {"_transform.x": [1.0]}, ValueError, "no array shows the number of features: _transform.x"),
     ],
 )
 def test_no_model_at_all(convert: Callable[..., Flow], flow: Any, exception: type[Exception], message: str) -> None:

@@ -311,12 +311,15 @@ FINE = Report(
 )
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "gaussian": ({"above_gaussian": Mean(-0.2, 0.05)}, "a Gaussian does better"),
-    "classifier": ({"classifier": Mean(0.56, 0.01)}, "a classifier is right about 56% of the rows and samples"),
+    "classifier": ({"classifier": Mean(0.56, 0.01)}, "a classifier recognises 56% of the rows and samples"),
     "feature": (
         {"pit": (Uniformity(0.01, 0.9), Uniformity(0.05, 1e-4))},
-        "the latent side is off the base by 5.0% of the rows",
+        "the latent rows differ from the base by a KS distance of 0.050",
     ),
-    "radius": ({"pit_radius": Uniformity(0.08, 1e-9)}, "the latent side is off the base by 8.0% of the rows"),
+    "radius": (
+        {"pit_radius": Uniformity(0.08, 1e-9)},
+        "the latent rows differ from the base by a KS distance of 0.080",
+    ),
 }
 NO_FAULTS: list[dict[str, Any]] = [
     {},
@@ -341,16 +344,16 @@ def test_nothing_to_mend(changes: dict[str, Any]) -> None:
 def test_what_to_try_next(fault: str) -> None:
     changes, says = FAULTS[fault]
     faulty = dataclasses.replace(FINE, **changes)
-    assert faulty.next == f"Fit for more epochs, and then with more layers or wider networks: {says}."
+    assert faulty.next == f"Train for more epochs, then use more layers or wider networks: {says}."
     # What comes further up in the table goes before.
     inexact = dataclasses.replace(faulty, round_trip=0.5)
     assert inexact.next.startswith('Use dtype="float64", or flow.astype("float64"): rows come back')
-    assert "up to 0.5 standard deviations off" in inexact.next
+    assert "up to 0.5 standard deviations" in inexact.next
     heavy = dataclasses.replace(inexact, outside_splines=0.1)
     assert heavy.next.startswith("Try support=Positive(), base=StudentT(4.0) or splines with a larger bound")
-    assert f"{says}, and 10% of the rows are where the splines do not bend." in heavy.next
+    assert f"{says}, and 10% of the rows are outside the splines' range." in heavy.next
     overfitted = dataclasses.replace(heavy, above_training=-0.6)
-    assert overfitted.next.startswith("Fit more rows, or hold the flow back with dropout, a larger weight_decay or")
+    assert overfitted.next.startswith("The flow overfits. Use more rows, dropout, a larger weight_decay or")
     assert overfitted.next.endswith(f": {says}, and the training rows score better by 0.60 nats.")
     counted = dataclasses.replace(overfitted, repeated=0.4)
     assert counted.next.startswith("Add uniform noise of one step to 'mass' if it is counted or rounded")
@@ -360,7 +363,7 @@ def test_what_to_try_next(fault: str) -> None:
 @pytest.mark.parametrize("below", [0.03, 0.14])  # a hundredth of a nat a feature, less than three errors
 def test_a_little_better_in_training_is_no_overfitting(below: float) -> None:
     faulty = dataclasses.replace(FINE, classifier=Mean(0.6, 0.01), above_training=-below)
-    assert faulty.next.startswith("Fit for more epochs")
+    assert faulty.next.startswith("Train for more epochs")
 
 
 def test_an_inexact_flow_without_fault() -> None:
@@ -374,10 +377,10 @@ def test_it_prints_as_a_few_lines() -> None:
         == """\
 rows            1,000, 2 features
 log-likelihood  -3.000 +- 0.050 nats a row; 1.500 +- 0.050 above a Gaussian; 0.01 below the training rows
-round trip      1.0e-06 standard deviations off, at most
+round trip      error of at most 1.0e-06 standard deviations
 latent side     KS distance from uniform 0.020 (p = 0.5) in z1, the worst
 its radius      KS distance 0.015 (p = 0.7)
-two samples     a classifier tells rows from samples in 50.5 +- 1.0 % (50: it cannot)
+two samples     a classifier distinguishes rows from samples in 50.5 +- 1.0 % of cases (50: not at all)
 splines         0.1 % of the rows outside their range
 next            No problem detected with 1,000 rows."""
     )

@@ -52,7 +52,7 @@ def number(
     closed: str = "both",
     what: str = "a number",
 ) -> float:
-    """Return `value` as a float between `low` and `high`; `closed` tells which ends belong to the range."""
+    """Return `value` as a float between `low` and `high`; `closed` says which ends belong to the range."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be {what}, not {value!r}")
     result = float(value)

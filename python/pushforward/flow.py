@@ -30,14 +30,13 @@ if TYPE_CHECKING:
 class Flow:
     """A normalizing flow: a density over rows of `dim` features that can be fitted, scored, sampled, differentiated.
 
-    A generator G of invertible layers carries a base density to the data, x = G(z), and
-    log p(x) = log p_base(G^-1(x)) + log|det dG^-1/dx| (Papamakarios et al. 2021, equation 4). The data are
-    standardised first, always as part of the model: x and every density are in the units of the table.
+    A generator G of invertible layers maps a base density to the data, x = G(z), and
+    log p(x) = log p_base(G^-1(x)) + log|det dG^-1/dx| (Papamakarios et al. 2021, equation 4). Standardisation of the
+    data is part of the model: x and every density are in the units of the table.
 
-    Rows whose values are not all finite come back as NaN, and change no other row; so do rows outside the support,
-    except that their log density is -inf. Results do not depend, to the last
-    bit, on the number of threads or on which rows are passed together. Several Python threads may call one flow at
-    once, as long as none of them changes it.
+    The results of a row with NaN or infinity are NaN. So are those of a row outside the support, except that its log
+    density is -inf. Other rows are not affected. Results are the same to the last bit for any number of threads, and
+    whichever rows are passed together. Several Python threads may call one flow at once, as long as none changes it.
 
     Parameters
     ----------
@@ -57,8 +56,7 @@ class Flow:
     seed : int or numpy.random.Generator, optional
         Fixes the initial parameters, random masks and random permutations.
     num_threads : int, optional
-        Threads of every call; by default the default, taken from OpenMP's settings
-        (``OMP_NUM_THREADS``, or all cores).
+        Threads of every call. The default is taken from OpenMP's settings (``OMP_NUM_THREADS``, or all cores).
 
     Raises
     ------

@@ -223,7 +223,7 @@ class FlowKDE:
         for first in range(0, size, _CHUNK_ROWS):
             x = self.flow.sample(min(_CHUNK_ROWS, size - first), seed=rng)
             inside += int(((low <= x) & (x <= high)).all(axis=1).sum())
-        # Half a point more on either side: no number of points tells that a mass is 0 or 1 without error.
+        # Half a point more on either side: from no number of points is a mass of exactly 0 or 1 certain.
         share = (inside + 0.5) / (size + 1)
         return Estimate(inside / size, math.sqrt(share * (1 - share) / size))
 

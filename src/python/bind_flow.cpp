@@ -1,5 +1,5 @@
-// A flow for Python, one class per precision: view the arrays, make room for the result, release the GIL,
-// call.
+// A flow for Python, one class per precision. Each binding views the arrays, allocates the result, releases the GIL and
+// calls the core.
 #include "arrays.hpp"
 #include "bindings.hpp"
 #include "gil.hpp"
@@ -81,12 +81,10 @@ class FlowBindings {
     return blocks;
   }
 
-  // Of each feature: "line", "box" or "circle".
   static const char* name_of(Domain domain) {
     return domain == Domain::line ? "line" : domain == Domain::box ? "box" : "circle";
   }
 
-  // Of each feature, and of each feature of the latent side.
   static py::list domains(const F& flow) {
     py::list names;
     for (Index i = 0; i < flow.dim(); ++i) names.append(name_of(flow.data_side().domain(i)));
@@ -152,7 +150,6 @@ class FlowBindings {
     return result;
   }
 
-  // The rows of a key from first on, float64 or float32, and their log densities when they are asked for.
   static py::tuple sample(const F& flow, std::uint64_t key, Index rows, Index first, const MaybeArray& context,
                           bool is_double, bool with_log_prob, MaybeThreads threads) {
     const Table conditions = context_table(flow, context, rows);

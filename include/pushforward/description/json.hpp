@@ -1,5 +1,5 @@
-// JSON read strictly: nothing is believed before it is checked and nothing is converted on the quiet. Whatever is not
-// as it should be is a std::invalid_argument that names it.
+// Strict reading of JSON: every value is checked before it is used, and nothing is converted silently. Errors are
+// std::invalid_argument and name the member.
 #pragma once
 
 #include <algorithm>
@@ -21,10 +21,10 @@ using Json = nlohmann::json;
 
 namespace json {
 
-// The deepest file has seven levels; a text without end must not build a tree without end.
+// The deepest file has seven levels. A hostile text must not build a tree of any depth.
 inline constexpr std::size_t kMaxDepth = 64;
 
-// A name out of a file as a message may show it: short, and without what a terminal would obey.
+// A name from a file for a message: shortened, and without control characters.
 inline std::string quote(std::string_view name) {
   constexpr std::size_t kLongest = 80;
   std::string shown(name.substr(0, kLongest));
@@ -32,8 +32,8 @@ inline std::string quote(std::string_view name) {
   return "'" + shown + (name.size() > kLongest ? "...'" : "'");
 }
 
-// Looks for what the parser lets pass: a name that occurs twice, and nesting without end. The parser's own callback
-// would take a time that grows with the square of an object's size.
+// Finds what the parser accepts but this reader does not: a name that occurs twice, and deep nesting. (The parser's own
+// callback takes time that grows with the square of an object's size.)
 class Check final : public nlohmann::json_sax<Json> {
  public:
   explicit Check(const std::string& what) : what_(what) {}
@@ -67,11 +67,11 @@ class Check final : public nlohmann::json_sax<Json> {
   }
 
   const std::string& what_;
-  std::vector<std::set<std::string>> names_;  // of each object that is open; of an array none
+  std::vector<std::set<std::string>> names_;  // of each open object; empty for an array
 };
 
 inline Json parse(std::string_view text, const std::string& what) {
-  // The parser would take a zero byte for the end of the text.
+  // The parser would read a zero byte as the end of the text.
   if (text.find('\0') != std::string_view::npos) throw std::invalid_argument(what + " holds a zero byte");
   Check check(what);
   if (!Json::sax_parse(text.begin(), text.end(), &check)) throw std::invalid_argument(what + " is not valid JSON");
@@ -79,12 +79,12 @@ inline Json parse(std::string_view text, const std::string& what) {
 }
 
 inline const Json& member(const Json& object, const char* name) {
-  const auto found = object.find(name);  // the end for what is no object
+  const auto found = object.find(name);  // the end if `object` is not an object
   if (found == object.end()) throw std::invalid_argument(std::string("'") + name + "' is missing");
   return *found;
 }
 
-// Every member must have one of these names: one that this version does not know could change what the others mean.
+// Every member must have one of these names: an unknown one could change the meaning of the others.
 inline void expect_names(const Json& object, std::initializer_list<const char*> names) {
   for (const auto& entry : object.items())
     if (std::find(names.begin(), names.end(), entry.key()) == names.end())

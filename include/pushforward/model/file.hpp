@@ -1,6 +1,6 @@
-// A model's file: safetensors, and in its metadata the model's description as JSON. Nothing in a file is believed
-// before it is checked, and no more is allocated than a small multiple of the file's size. What is wrong with a file is
-// a std::invalid_argument here; Flow::parse makes a FileFormatError of it.
+// A model's file: safetensors, with the model's description as JSON in its metadata. Everything is checked before it is
+// used, and memory stays within a multiple of the file's size. Errors are std::invalid_argument here; Flow::parse turns
+// them into FileFormatError.
 #pragma once
 
 #include <cerrno>
@@ -34,7 +34,7 @@ struct Standardization {
   std::vector<double> shift, scale;
 };
 
-// What a file holds, each tensor to be taken once. A view: the bytes must outlive it.
+// The content of a file. Each tensor can be taken once. A view: the bytes must outlive it.
 class ModelFile {
  public:
   explicit ModelFile(std::string_view bytes) {
@@ -52,7 +52,7 @@ class ModelFile {
     expect_columns(content, "context_columns", context);
     const Json& training = json::member(content, "training");
     if (!training.is_null() && !training.is_object()) throw std::invalid_argument("'training' is not an object");
-    // Before anything is made in their size, dim and context must be the lengths of tensors that are there.
+    // dim and context must be the lengths of tensors in the file before anything of their size is allocated.
     standardization_ = take_standardization("standardization", dim);
     if (context > 0) context_standardization_ = take_standardization("context_standardization", context);
   }

@@ -8,7 +8,7 @@
 #error "pushforward needs Eigen 5.0 or newer: only since then is select() vectorised"
 #endif
 #if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
-#error "pushforward tells NaN from numbers: compile it without -ffast-math and -ffinite-math-only"
+#error "pushforward detects NaN: compile it without -ffast-math and -ffinite-math-only"
 #endif
 
 namespace pushforward {

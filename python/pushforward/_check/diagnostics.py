@@ -38,7 +38,7 @@ def check(state: State, history: History | None, x: object, context: object, wei
     rows = len(table)
     conditions = None if condition is None else np.broadcast_to(condition, (rows, state.context))
     check_values(Rows.of(table, conditions, None), "x", state.support)
-    # One condition for all rows tells none of them from another.
+    # A single condition for all rows carries no information.
     each = condition if condition is not None and condition.ndim == 2 else None
 
     density = state.log_prob(table, condition)

@@ -13,7 +13,7 @@ from pushforward._check.distributions import Uniformity
 LEAST_CLASSIFIED = 100
 """Rows from which on a classifier can tell anything: one of its leaves takes 20."""
 
-# From where on something is worth mending. A p-value by itself is not: with rows enough it is small for any flow.
+# Thresholds above which something is worth improving. A small p-value alone is not: with enough rows any flow has one.
 _SHARE_OF_A_VALUE = 0.02
 _SHARE_OUTSIDE = 0.02  # by feature
 _DEVIATIONS_OFF = 0.01
@@ -88,7 +88,7 @@ class Report:
         return next(sentence(self) for applies, sentence in _NEXT if applies(self))
 
     def __repr__(self) -> str:
-        gaussian = "rows too few, or features too alike, for a Gaussian"
+        gaussian = "too few rows, or too similar features, for a Gaussian"
         if self.above_gaussian is not None:
             gaussian = f"{_signed(self.above_gaussian)} a Gaussian"
         training = ""
@@ -98,13 +98,13 @@ class Report:
         classifier = "left out: pip install scikit-learn"
         if self.classifier is not None:
             percent = Mean(100 * self.classifier.value, 100 * self.classifier.error)
-            classifier = f"a classifier tells rows from samples in {percent} % (50: it cannot)"
+            classifier = f"a classifier distinguishes rows from samples in {percent} % of cases (50: not at all)"
         elif self.rows < LEAST_CLASSIFIED:
             classifier = f"left out: less than {LEAST_CLASSIFIED} rows"
         lines = [
             ("rows", f"{self.rows:,}, {len(self.pit)} feature{'s' * (len(self.pit) > 1)}"),
             ("log-likelihood", f"{self.log_likelihood} nats a row; {gaussian}{training}"),
-            ("round trip", f"{self.round_trip:.1e} standard deviations off, at most"),
+            ("round trip", f"error of at most {self.round_trip:.1e} standard deviations"),
             ("latent side", f"KS distance from uniform {_of(self.pit[worst])} in z{worst}, the worst"),
             ("its radius", f"KS distance {_of(self.pit_radius)}"),
             ("two samples", classifier),
@@ -124,10 +124,10 @@ class Report:
             return "a Gaussian does better"
         better = None if self.classifier is None else Mean(self.classifier.value - 0.5, self.classifier.error)
         if better is not None and better.value > _BETTER_THAN_CHANCE and better.clearly_above_0:
-            return f"a classifier is right about {0.5 + better.value:.0%} of the rows and samples"
+            return f"a classifier recognises {0.5 + better.value:.0%} of the rows and samples"
         worst = min((*self.pit, self.pit_radius), key=lambda found: found.p_value)
         if worst.p_value * (len(self.pit) + 1) < 0.01 and worst.distance > _KS_DISTANCE:
-            return f"the latent side is off the base by {worst.distance:.1%} of the rows"
+            return f"the latent rows differ from the base by a KS distance of {worst.distance:.3f}"
         return ""
 
     def _overfitted(self) -> bool:
@@ -140,14 +140,14 @@ _NEXT: tuple[tuple[Callable[[Report], bool], Callable[[Report], str]], ...] = (
     (
         lambda report: report.repeated > _SHARE_OF_A_VALUE,
         lambda report: (
-            f"Add uniform noise of one step to {report.repeated_feature!r} if it is counted or rounded, else model "
-            f"such rows apart: {report.repeated:.0%} of the rows have one value there, which has no density."
+            f"If {report.repeated_feature!r} is counted or rounded, add uniform noise of one step; else model these "
+            f"rows separately: {report.repeated:.0%} of the rows have the same value there, which has no density."
         ),
     ),
     (
         lambda report: bool(report._fault()) and report._overfitted(),
         lambda report: (
-            "Fit more rows, or hold the flow back with dropout, a larger weight_decay or a smaller network: "
+            "The flow overfits. Use more rows, dropout, a larger weight_decay or a smaller network: "
             f"{report._fault()}, and the training rows score better by {-(report.above_training or 0):.2f} nats."
         ),
     ),
@@ -155,19 +155,19 @@ _NEXT: tuple[tuple[Callable[[Report], bool], Callable[[Report], str]], ...] = (
         lambda report: bool(report._fault()) and (report.outside_splines or 0) > _SHARE_OUTSIDE * len(report.pit),
         lambda report: (
             "Try support=Positive(), base=StudentT(4.0) or splines with a larger bound, for features with heavy tails: "
-            f"{report._fault()}, and {report.outside_splines:.0%} of the rows are where the splines do not bend."
+            f"{report._fault()}, and {report.outside_splines:.0%} of the rows are outside the splines' range."
         ),
     ),
     (
         lambda report: report.round_trip > _DEVIATIONS_OFF,
         lambda report: (
-            'Use dtype="float64", or flow.astype("float64"): rows come back from the latent side up to '
-            f"{report.round_trip:.1g} standard deviations off."
+            'Use dtype="float64", or flow.astype("float64"): mapping rows to latent space and back has an error of '
+            f"up to {report.round_trip:.1g} standard deviations."
         ),
     ),
     (
         lambda report: bool(report._fault()),
-        lambda report: f"Fit for more epochs, and then with more layers or wider networks: {report._fault()}.",
+        lambda report: f"Train for more epochs, then use more layers or wider networks: {report._fault()}.",
     ),
     (
         lambda report: True,

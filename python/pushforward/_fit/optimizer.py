@@ -29,7 +29,7 @@ class Adam:
         Added to the root of the square, above 0.
     weight_decay : float
         Fraction of each parameter taken away per step and unit of learning rate, at least 0. `Flow.fit` takes it of the
-        weights of networks alone: biases, splines of kept features, LU and the like are not held back.
+        weights of networks alone: biases, splines of kept features, LU and similar parameters are not decayed.
 
     Raises
     ------

@@ -283,7 +283,7 @@ def open_table(path: str) -> Iterator[Table]:
 
 
 def write(path: str, columns: Sequence[str], blocks: Iterable[Array]) -> None:
-    """Write blocks of rows to a .npy or .parquet file, or as CSV with every digit that tells a value from the next."""
+    """Write blocks of rows to a .npy or .parquet file, or as CSV with enough digits to restore every value."""
     kind = file_format(path)
     if kind == "parquet":
         _write_parquet(path, columns, blocks)

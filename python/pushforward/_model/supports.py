@@ -78,7 +78,7 @@ class Positive(Support):
 class Interval(Support):
     """A number from `low` to `high`, ends included, such as a fraction: the flow works on its probit.
 
-    The probit, y with Phi(y) = (x - low) / (high - low), carries a flat density to exactly a standard normal. With a
+    The probit, y with Phi(y) = (x - low) / (high - low), maps a uniform density to exactly a standard normal. With a
     uniform base the feature is only brought to [-1, 1].
 
     Parameters

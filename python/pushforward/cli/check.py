@@ -29,9 +29,10 @@ COMMAND = Command(
     "check",
     "compare a model with rows that it was not fitted to, and say what to try next",
     f"""\
-The rows are scored against a Gaussian and the fit's own rows, carried to the
-latent side and back, tested there for the base density, and set against samples
-by a classifier, if scikit-learn is installed. The columns are found as in score.
+Compares the log-likelihood of the rows with that of a Gaussian and of the
+training rows, maps the rows to latent space and back, compares them there with
+the base density, and, if scikit-learn is installed, trains a classifier to
+distinguish rows from samples. The columns are found as in score.
 
 {TABLE}""",
     "  pushforward check power.safetensors held_out.csv --seed 0",

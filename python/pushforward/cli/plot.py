@@ -1,4 +1,4 @@
-"""``pushforward plot``: pictures of a model, of its rows and of its fit."""
+"""``pushforward plot``: plots of a model, of its rows and of its fit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
-    kinds = command.add_subparsers(title="pictures", metavar="KIND", dest="kind", required=True)
+    kinds = command.add_subparsers(title="plots", metavar="KIND", dest="kind", required=True)
 
     def kind(name: str, what: str) -> argparse.ArgumentParser:
         parser = kinds.add_parser(name, help=what, description=f"Draw {what}.", allow_abbrev=False)
         parser.add_argument("model", metavar="MODEL", help="file of the model")
-        parser.add_argument("-o", "--output", metavar="FILE", required=True, help="picture to write: .png, .pdf, .svg")
+        parser.add_argument("-o", "--output", metavar="FILE", required=True, help="file to write: .png, .pdf, .svg")
         return parser
 
     def option(parser: argparse.ArgumentParser, name: str, help_text: str, **kind: Any) -> None:
@@ -36,8 +36,8 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     for parser in (corner, density):
         parser.add_argument("table", metavar="TABLE", nargs="?", help="rows to draw too")
         parser.add_argument("--context", metavar="C,D,...", type=values.numbers, help="condition of the model")
-        rims = "shares of the regions whose rims are drawn (default: 0.5,0.9)"
-        option(parser, "--levels", rims, metavar="S,S", type=values.shares)
+        contours = "probabilities that the contours enclose (default: 0.5,0.9)"
+        option(parser, "--levels", contours, metavar="S,S", type=values.shares)
         parser.add_argument("--seed", metavar="N", type=values.integer(0), help="fixes the samples")
     calibration.add_argument("table", metavar="TABLE", help="rows held out of the fit")
     for parser in (corner, calibration):
@@ -46,7 +46,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         option(parser, "--bins", bins, metavar="N", type=values.integer(1))
     corner.add_argument("--columns", metavar="A,B,...", type=tables.split_names, help="columns to draw (default: all)")
     option(corner, "-n", "samples (default: 50,000)", metavar="N", type=values.integer(100))
-    held = "how often a model without fault is in the band (default: 0.95)"
+    held = "probability that an exact model stays within the band (default: 0.95)"
     option(calibration, "--level", held, metavar="S", type=values.number(0, 1))
 
 
@@ -125,8 +125,8 @@ COMMAND = Command(
     "plot",
     "draw a model, its rows or its fit (needs Matplotlib)",
     f"""\
-The columns are found as in score. pushforward plot KIND --help tells the
-options of a picture.
+The columns are found as in score. pushforward plot KIND --help lists the
+options of a plot.
 
 {TABLE}""",
     """\

@@ -43,7 +43,7 @@ def from_nflows(
     Returns
     -------
     Flow
-        Its layers stand in generator order, the reverse of nflows'. A fit goes on from the parameters as they are.
+        Its layers are in generator order, the reverse of nflows'. A fit continues from its parameters.
 
     Raises
     ------
@@ -54,18 +54,18 @@ def from_nflows(
 
     Notes
     -----
-    Taken over are rational-quadratic splines with linear tails (Durkan et al. 2019) in couplings, with or without
+    Converted are rational-quadratic splines with linear tails (Durkan et al. 2019) in couplings, with or without
     `apply_unconditional_transform`, whose network is a `ResidualNet` or a subclass of `MLP`, and in masked
     autoregressive transforms, with residual blocks or without; `LULinear`, permutations, `ActNorm`, `BatchNorm` (its
     running statistics), `PointwiseAffineTransform`; composites of these; and the bases `StandardNormal` and
-    `DiagonalNormal`. Flows with context are not: it enters nflows' networks in ways that ours have not.
+    `DiagonalNormal`. Flows with context are not converted: nflows' networks use the context in ways that ours do not.
 
-    A state dict does not tell everything: it is taken that every spline is rational-quadratic, that the base is one
-    of those two, that no transform without arrays stands last, and that `eps` has nflows' defaults. A module tells
-    all of that.
+    A state dict does not contain every setting. The conversion assumes that every spline is rational-quadratic, that
+    the base is one of those two, that no transform without arrays is last, and that `eps` has nflows' default. A module
+    contains all settings.
 
-    Affine couplings are not taken over. Theirs are affine in x with a scale that is a sigmoid or a softplus; ours are
-    affine in z.
+    Affine couplings are not converted. In nflows they are affine in x, with a scale that is a sigmoid or a softplus;
+    here they are affine in z.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def from_zuko(
     activation: str | None = None,
     dtype: npt.DTypeLike | None = None,
 ) -> Flow:
-    """Take over a flow of zuko: the same density.
+    """Convert a flow of zuko to a `Flow` with the same density.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def from_zuko(
     Returns
     -------
     Flow
-        Its layers stand in generator order, the reverse of zuko's. A fit goes on from the parameters as they are.
+        Its layers are in generator order, the reverse of zuko's. A fit continues from its parameters.
 
     Raises
     ------
@@ -136,16 +136,16 @@ def from_zuko(
 
     Notes
     -----
-    Taken over are `NSF`, in any number of passes and any order, with context or without, and what is built of the
+    Converted are `NSF`, in any number of passes and any order, with context or without, and what is built of the
     same parts: `MonotonicRQSTransform` in `MaskedAutoregressiveTransform` (with `adjacency` too: a network's missing
     connections become zeros), `GeneralCouplingTransform` and `ElementWiseTransform`; `PermutationTransform`,
     `LULinearTransform` with a positive diagonal, and affine transforms without a network, as unconditional ones; and
     the base `DiagNormal`.
 
-    Residual networks (their blocks have one activation, ours two), layer normalisation, circular splines, rotations
-    and affine transforms made by a network (theirs are affine in x, ours in z) are not taken over. A state dict does
-    not tell everything: it is taken that every univariate transform is a spline with linear tails, and that no
-    transform without arrays stands last.
+    Not converted are residual networks (their blocks have one activation, ours two), layer normalisation, circular
+    splines, rotations, and affine transforms with a network (theirs are affine in x, ours in z). A state dict does not
+    contain every setting: the conversion assumes that every univariate transform is a spline with linear tails, and
+    that no transform without arrays is last.
 
     Examples
     --------

@@ -24,7 +24,7 @@ from pushforward.convert.networks import (
 
 
 def dim_of(model: Model) -> int:
-    """Return the number of features, as the first array that tells it has it."""
+    """Return the number of features, from the first array that shows it."""
     for name, array in model.arrays.items():
         path, _, last = name.rpartition(".")
         if last == "transform_features":
@@ -32,7 +32,7 @@ def dim_of(model: Model) -> int:
         vectors = ("_permutation", "unconstrained_upper_diag", "log_scale", "running_mean", "mean_", "q_vectors")
         if array.ndim and (last in vectors or name.endswith("autoregressive_net.initial_layer.weight")):
             return int(array.shape[-1])
-    raise ValueError(f"no array tells how many features there are: {', '.join([*model.arrays][:6]) or 'none'}")
+    raise ValueError(f"no array shows the number of features: {', '.join([*model.arrays][:6]) or 'none'}")
 
 
 def _composite(model: Model, path: str) -> list[Piece]:
@@ -202,7 +202,7 @@ def _unconditional(model: Model, path: str, kept: int, spline: RationalQuadratic
 def _autoregressive(model: Model, path: str) -> list[Piece]:
     net = f"{path}.autoregressive_net"
     for name in model.below(net):
-        if name.endswith(".degrees"):  # the masks tell the same
+        if name.endswith(".degrees"):  # the masks hold the same
             model.skip(f"{net}.{name}")
     if model.holds(f"{net}.context_layer"):
         raise ValueError(

@@ -18,7 +18,7 @@ from pushforward.convert.networks import Dense, autoregressive, blocks_of, chain
 
 
 def base(model: Model) -> list[Piece]:
-    """Read the base, which tells how many features there are, and find the context in the first network."""
+    """Read the base, which has the number of features, and find the context in the first network."""
     kind = _made_by(model, "base") if model.modules else "DiagNormal"
     loc, scale = _argument(model, "base", 0, "loc"), _argument(model, "base", 1, "scale")
     if kind != "DiagNormal" or not (model.holds(loc) and model.holds(scale)):

@@ -1,8 +1,8 @@
-"""Pictures of flows, with Matplotlib, which the extra ``plot`` installs: ``pip install "pushforward[plot]"``.
+"""Plots of flows. They need Matplotlib, which the extra ``plot`` installs: ``pip install "pushforward[plot]"``.
 
-Data are blue and flows vermilion, of the palette of Okabe and Ito (2008), which every colour vision tells apart; they
-differ in form too, areas and dots for data, lines for flows. Every function returns a Figure, which a notebook shows
-and ``savefig`` saves; pyplot and its current figure are left alone.
+Data are blue and flows vermilion, from the palette of Okabe and Ito (2008), which people with any colour vision can
+distinguish. They also differ in form: areas and dots for data, lines for flows. Every function returns a Figure,
+which a notebook shows and ``savefig`` saves. pyplot and its current figure are not changed.
 """
 
 from pushforward._fit.history import NEEDS_MATPLOTLIB

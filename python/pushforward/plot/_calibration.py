@@ -36,11 +36,11 @@ def calibration(
 
     One panel shows each latent feature, taken to [0, 1] by the base's distribution function, and the last the radius:
     the sum of the squared features, each taken to a standard normal. Layers mix the features, so that a latent one, z0,
-    z1, ..., is none of the data's. A histogram that is high in the middle tells of a flow that is too wide there, one
-    that is high at the ends of one that is too narrow; the radius tells it of all features together.
+    z1, ..., is not one of the data. A histogram that is high in the middle shows a flow that is too wide there; one
+    that is high at the ends shows a flow that is too narrow. The radius shows the same for all features together.
 
-    The grey band holds the whole histogram of a flow without fault as often as `level` says; what is beyond it is
-    vermilion.
+    If the flow is exact, the whole histogram lies within the grey band with probability `level`. Parts beyond the
+    band are vermilion.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def calibration(
     bins : int, optional
         Bins of a histogram, at least 2; by default 5 to 25, by the number of rows.
     level : float
-        How often a panel without fault stays within its band, in (0, 1).
+        Probability that a panel of an exact flow lies within its band, in (0, 1).
     figure : matplotlib Figure or SubFigure, optional
         An empty one to draw in.
 

@@ -1,4 +1,4 @@
-"""What the pictures have in common: colours, figures, names and limits of features, samples to draw."""
+"""What the plots share: colours, figures, names and limits of features, samples to draw."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def corner(
     bins : int, optional
         Bins of the data's histograms; by default by the number of rows, 10 to 50.
     levels : sequence of float
-        Shares of the regions of highest density whose rims are drawn, one to three, in (0, 1).
+        Probabilities of the regions of highest density whose contours are drawn, one to three, in (0, 1).
     n : int
         Samples to draw from the flow, at least 100. Where they are few, or the data are, contours are wider than the
         density by the kernel that makes them smooth; it is the same for both.
@@ -239,18 +239,18 @@ def _contours(
     shares: Sequence[float],
     tints: Sequence[str] = (),
 ) -> None:
-    """Draw the regions of highest density as areas in tints, or their rims as lines of the flow."""
+    """Draw the regions of highest density as areas in tints, or their contours as lines of the flow."""
     density = _smooth.density(list(rows.T), pair, kernel, _CELLS, weights)
-    rims = _smooth.thresholds(density, shares)
+    thresholds = _smooth.thresholds(density, shares)
     xs, density = _smooth.to_rim(pair[0], density, _CELLS, 0)
     ys, density = _smooth.to_rim(pair[1], density, _CELLS, 1)
-    if not rims:
+    if not thresholds:
         return
     if tints:
-        ax.contourf(xs, ys, density.T, [*rims, 1.01 * density.max()], colors=tints[: len(rims)], zorder=1.6)
+        ax.contourf(xs, ys, density.T, [*thresholds, 1.01 * density.max()], colors=tints[: len(thresholds)], zorder=1.6)
     else:
-        widths = np.linspace(0.9, 1.5, len(rims))
-        ax.contour(xs, ys, density.T, rims, colors=VERMILION, linewidths=widths)
+        widths = np.linspace(0.9, 1.5, len(thresholds))
+        ax.contour(xs, ys, density.T, thresholds, colors=VERMILION, linewidths=widths)
 
 
 def _legend(

@@ -51,8 +51,8 @@ def density(
 ) -> Figure:
     """Draw the density of a flow of one or two features, as the flow computes it, without samples or smoothing.
 
-    One feature is a curve with the regions of highest density below it. Two are shades of blue, with the rims of the
-    regions as lines.
+    One feature is a curve with the regions of highest density below it. Two are shades of blue, with the
+    contours of the regions as lines.
 
     Parameters
     ----------
@@ -110,15 +110,15 @@ def density(
     samples = sample(flow, n, condition, None, seed)
     log_prob = np.sort(flow.log_prob(samples, condition))
     # The region that holds a share of the mass is where the density is above that of the rest of its own samples.
-    rims = [float(np.exp(log_prob[int((1 - share) * n)])) for share in shares]
+    thresholds = [float(np.exp(log_prob[int((1 - share) * n)])) for share in shares]
     drawn = spans(flow, limits, [(samples, None), *([] if x is None else [(x, None)])])
 
     if ax is None:
         ax = new_axes(5.0, 3.5) if flow.dim == 1 else new_axes(5.5, 4.5)
     if flow.dim == 1:
-        _curve(ax, flow, condition, drawn[0], rims, shares, x)
+        _curve(ax, flow, condition, drawn[0], thresholds, shares, x)
     else:
-        _surface(ax, flow, condition, drawn, points, rims, shares, x)
+        _surface(ax, flow, condition, drawn, points, thresholds, shares, x)
     for axis, span, name in zip((ax.xaxis, ax.yaxis), drawn, labels, strict=False):
         left_out = set_ticks(axis, span)
         axis.set_label_text(f"{name}  ({left_out})" if left_out else name)
@@ -130,15 +130,17 @@ def _curve(
     flow: Flow,
     context: Array | None,
     span: Span,
-    rims: Sequence[float],
+    thresholds: Sequence[float],
     shares: Sequence[float],
     data: Array | None,
 ) -> None:
     at = span.centers(_POINTS_OF_A_CURVE)
     values = np.exp(flow.log_prob(at[:, None], context))
     ax.plot(at, values, color=VERMILION, label="density of the flow")
-    for rim, share, tint in zip(rims, shares, VERMILION_TINTS, strict=False):
-        ax.fill_between(at, values, where=values >= rim, color=tint, linewidth=0, label=f"region of {100 * share:g} %")
+    for threshold, share, tint in zip(thresholds, shares, VERMILION_TINTS, strict=False):
+        ax.fill_between(
+            at, values, where=values >= threshold, color=tint, linewidth=0, label=f"region of {100 * share:g} %"
+        )
     top = values.max()
     if data is not None:
         heights, edges = histogram(data[:, 0], span, default_bins(len(data)), None)
@@ -154,7 +156,7 @@ def _surface(
     context: Array | None,
     drawn: Sequence[Span],
     points: int,
-    rims: Sequence[float],
+    thresholds: Sequence[float],
     shares: Sequence[float],
     data: Array | None,
 ) -> None:
@@ -162,7 +164,9 @@ def _surface(
     at = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
     values = np.exp(flow.log_prob(at, context)).reshape(points, points)
     shades = ax.pcolormesh(*(span.edges(points) for span in drawn), values, cmap="Blues", vmin=0, rasterized=True)
-    inside = sorted({rim for rim in rims if values.min() < rim < values.max()})  # none of a flat density
+    inside = sorted(
+        {threshold for threshold in thresholds if values.min() < threshold < values.max()}
+    )  # none of a flat density
     if inside:
         ax.contour(xs, ys, values, inside, colors=VERMILION, linewidths=np.linspace(0.9, 1.5, len(inside)))
     handles = [Line2D([], [], color=VERMILION, label=f"regions of {percent(shares)}")]
