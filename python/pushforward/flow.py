@@ -46,7 +46,7 @@ class Flow:
         `Coupling`, `Autoregressive`, `Permutation`, `LU`, `Householder` and `ActNorm` in generator order, base first.
         By default ``neural_spline(dim)``.
     base : Normal, StudentT or Uniform
-        The density of the latent side.
+        The density in latent space.
     support : Real, Positive, Interval, Circle or a sequence of one per feature, optional
         What values the features may take; by default any. There is no mass outside.
     context : int
@@ -123,7 +123,7 @@ class Flow:
 
     @property
     def base(self) -> Base:
-        """The density of the latent side."""
+        """The density in latent space."""
         return self._state.base
 
     @property
