@@ -119,7 +119,7 @@ class Options:
         30, _optional(_count), "stop after N epochs without a better validation loss, or none (default: 30)"
     )
     clip_norm: float | None = _option(5.0, _optional(_clip_norm), "longest gradient, or none (default: 5)")
-    seed: Seed = _option(None, _seed, "fixes every random choice")
+    seed: Seed = _option(None, _seed, "seed of the random numbers")
     progress: bool | None = _option(None, _progress, "show a progress bar (default: in a terminal)")
     callback: Callable[[Any, Any], object] | None = _option(None, _callback, "called after each epoch")
     checkpoint: PathLike | None = _option(

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return end("interrupted", 130)
     except BrokenPipeError:
-        # The reader has what it wanted. Python flushes once more at its end, and would complain.
+        # The reader has closed the pipe. Python would report an error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except MemoryError:

@@ -13,7 +13,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", help="file of the model")
     command.add_argument("table", metavar="TABLE", help="rows held out of the fit; hundreds or more")
     command.add_argument("--weights", metavar="COLUMN", help="column of the rows' weights")
-    command.add_argument("--seed", metavar="N", type=values.integer(0), help="fixes every random choice")
+    command.add_argument("--seed", metavar="N", type=values.integer(0), help="seed of the random numbers")
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -82,7 +82,7 @@ def one_condition(flow: Flow, values: Sequence[float]) -> Array:
 
 @contextlib.contextmanager
 def told_with(path: str) -> Iterator[None]:
-    """Tell what is wrong with rows together with the table they are from."""
+    """Add the name of the table to errors about its rows."""
     try:
         yield
     except (ValueError, TypeError) as error:

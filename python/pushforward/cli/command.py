@@ -39,18 +39,18 @@ class Command:
 
 
 def end(message: str, status: int) -> int:
-    """Say the last thing, in one line on standard error."""
+    """Print the last message, one line on standard error, and return the exit status."""
     print("pushforward:", " ".join(message.split()), file=sys.stderr)
     return status
 
 
 def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Return the options that are given: for the others, the package has defaults."""
+    """Return the options that were given; the package has defaults for the others."""
     return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 
 def check_writable(path: str) -> None:
-    """Find out before the work that its result could not be written."""
+    """Raise, before any work, if the result could not be written."""
     folder = Path(path).absolute().parent
     if Path(path).is_dir():
         raise ValueError(f"{path}: a folder; a file is expected")

@@ -1,4 +1,4 @@
-"""``pushforward convert``: models of other precisions, formats and libraries; nothing in a file is run."""
+"""``pushforward convert``: models of other precisions, formats and libraries. Nothing in a file is executed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SETTINGS = {
 def _add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help="model, or arrays of a state dict (.npz or .safetensors)")
     command.add_argument("-o", "--output", metavar="MODEL", required=True, help="file to save the model to")
-    command.add_argument("--dtype", choices=PRECISIONS, help="precision (default: as it is)")
+    command.add_argument("--dtype", choices=PRECISIONS, help="precision (default: unchanged)")
     command.add_argument("--from", dest="library", choices=_LIBRARIES, help="library whose state dict FILE holds")
     settings = command.add_argument_group("settings of the library's model, which a state dict does not tell")
     for name, what in _SETTINGS.items():
@@ -80,7 +80,7 @@ def _as_options(names: Iterable[str]) -> str:
 
 
 def _own(path: str) -> tuple[Flow, str]:
-    """Load a model of this package, and tell what it was."""
+    """Load a model of this package, and say what it was."""
     if Path(path).suffix.lower() == ".npz":
         raise ValueError(f"{path}: arrays; say whose they are with --from nflows or --from zuko")
     try:
@@ -93,7 +93,7 @@ def _own(path: str) -> tuple[Flow, str]:
 
 
 def _arrays(path: str) -> dict[str, Array]:
-    """Read the arrays of a state dict from a file that only holds arrays."""
+    """Read the arrays of a state dict from a file that contains only arrays."""
     suffix = Path(path).suffix.lower()
     if suffix == ".npz":
         try:
@@ -121,11 +121,11 @@ COMMAND = Command(
     "convert",
     "write a model in another precision, in the present format, or from another library",
     """\
-FILE is a model of any format there was, or the state dict of a neural spline
-flow of nflows or zuko: its arrays by name, as numpy.savez or safetensors write
-them. Nothing in a file is run, and PyTorch is not needed. What a state dict does
-not tell is given by options; in Python, pushforward.convert reads it off the
-model itself, and compares densities.""",
+FILE is a model of any earlier format, or the state dict of a neural spline flow
+of nflows or zuko: its arrays by name, as numpy.savez or safetensors write them.
+Nothing in a file is executed, and PyTorch is not needed. Options give the
+settings that a state dict does not contain. In Python, pushforward.convert reads
+them from the model itself, and compares densities.""",
     """\
   pushforward convert power.safetensors --dtype float64 -o double.safetensors
   pushforward convert theirs.npz --from zuko --bound 5 -o power.safetensors""",

@@ -1,4 +1,4 @@
-"""``pushforward fit``: a density fitted to a table, and saved."""
+"""``pushforward fit``: fit a density to a table, and save it."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         type=values.support,
         action="append",
         default=[],
-        help="what values a column may take: positive, interval:LOW:HIGH or circle:LOW:HIGH, whose ends are numbers or "
-        "multiples of pi such as 2pi; once for each such column (default: real, any)",
+        help="support of a column: positive, interval:LOW:HIGH or circle:LOW:HIGH, where LOW and HIGH are numbers or "
+        "multiples of pi such as 2pi; repeat for each such column (default: any real number)",
     )
 
     flow = command.add_argument_group("flow")
@@ -72,15 +72,15 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     option(
         flow,
         "--hidden",
-        "widths of each network's hidden layers; one of neural_spline's makes it a residual network (default: the "
-        "preset's)",
+        "widths of the hidden layers of each network; for neural_spline, one width makes a residual network "
+        "(default: the preset's)",
         metavar="N,N,...",
         type=values.widths,
     )
     option(
         flow,
         "--activation",
-        "what follows a hidden layer (default: the preset's)",
+        "activation function of the hidden layers (default: the preset's)",
         metavar="NAME",
         type=values.activation,
     )
@@ -236,8 +236,8 @@ COMMAND = Command(
     "fit",
     "fit a density to the rows of a table, and save the model",
     f"""\
-The model is the best one by the rows held out for validation. Ctrl-C ends the
-fit early, and still saves it.
+The saved model is that of the epoch with the best score on the validation rows.
+Ctrl-C ends the fit early and saves the best model so far.
 
 {TABLE}""",
     """\

@@ -32,13 +32,13 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     corner = kind("corner", "every pair of features: rows of a table as areas, samples of the model as lines")
     density = kind("density", "the density of one or two features")
     kind("history", "the losses of the fit")
-    calibration = kind("calibration", "rows held out of the fit on the latent side, where histograms should be flat")
+    calibration = kind("calibration", "held-out rows in latent space, where histograms should be flat")
     for parser in (corner, density):
-        parser.add_argument("table", metavar="TABLE", nargs="?", help="rows to draw too")
+        parser.add_argument("table", metavar="TABLE", nargs="?", help="rows to show too")
         parser.add_argument("--context", metavar="C,D,...", type=values.numbers, help="condition of the model")
         contours = "probabilities that the contours enclose (default: 0.5,0.9)"
         option(parser, "--levels", contours, metavar="S,S", type=values.shares)
-        parser.add_argument("--seed", metavar="N", type=values.integer(0), help="fixes the samples")
+        parser.add_argument("--seed", metavar="N", type=values.integer(0), help="seed of the random numbers")
     calibration.add_argument("table", metavar="TABLE", help="rows held out of the fit")
     for parser in (corner, calibration):
         parser.add_argument("--weights", metavar="COLUMN", help="column of the rows' weights")

@@ -24,15 +24,15 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         "-n",
         metavar="N",
         type=values.integer(0),
-        help="rows; with --context-table, rows for each of its rows (default: 1)",
+        help="number of rows; with --context-table, for each of its rows (default: 1)",
     )
     command.add_argument("-o", "--output", metavar="FILE", default="-", help="table to write (default: -)")
-    command.add_argument("--seed", metavar="N", type=values.integer(0), help="fixes the rows")
+    command.add_argument("--seed", metavar="N", type=values.integer(0), help="seed of the random numbers")
     condition = command.add_mutually_exclusive_group()
     condition.add_argument(
         "--context", metavar="C,D,...", type=values.numbers, help="condition of all rows (--context=-1,2 if negative)"
     )
-    condition.add_argument("--context-table", metavar="TABLE", help="conditions, one a row")
+    condition.add_argument("--context-table", metavar="TABLE", help="conditions, one per row")
 
 
 def _run(args: argparse.Namespace) -> int:

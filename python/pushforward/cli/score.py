@@ -29,9 +29,9 @@ COMMAND = Command(
     "score",
     "write the log density of each row of a table, in nats",
     f"""\
-The model's columns are found by name and in any order, if it has names and the
-table has them; else the table has all of them in the order of the fit, and then
-those of the context. A row with NaN or infinity scores nan.
+If the model and the table have column names, the model's columns are found by
+name, in any order. Otherwise the table must have the columns of the fit in their
+order, then those of the context. A row with NaN or infinity gets nan.
 
 {TABLE}""",
     "  pushforward score power.safetensors power.csv -o scores.csv",

@@ -1,4 +1,4 @@
-"""Types of values: what raises ArgumentTypeError is told with the option's name."""
+"""Types of options. argparse reports an ArgumentTypeError with the name of the option."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def validation(text: str) -> float | str:
 
 
 def support(text: str) -> tuple[str, Support]:
-    """Columns and what values they may take: ``NAME=KIND``."""
+    """Columns and their supports: ``NAME=KIND``."""
     name, equals, kind = text.rpartition("=")
     word, *ends = kind.split(":")
     found = _SUPPORTS.get(word)
@@ -96,12 +96,12 @@ def support(text: str) -> tuple[str, Support]:
 
 
 def _ends(kind: type[Support]) -> list[str]:
-    """Return what a kind of support is given by."""
+    """Return the names of the numbers that a kind of support needs."""
     return [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
 
 
 def _end(text: str) -> float:
-    """Read a number, or a multiple of pi such as ``-0.5pi``: rounded by hand, a turn would not close."""
+    """Read a number, or a multiple of pi such as ``-0.5pi``: a multiple rounded by hand would not close the turn."""
     factor = re.fullmatch(r"([+-]?)(\d*\.?\d*)pi", text)
     if factor is None:
         try:
