@@ -335,12 +335,12 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
 
 class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
-    """Density of a target given the features, p(y | X), by a conditional flow: a regressor that knows its spread.
+    """Density of a target given the features, p(y | X), by a conditional flow: a regressor with the whole distribution.
 
     The target may be skewed, have several modes, be bounded, or have several columns that depend on each other.
 
-    Parameters are those of `FlowDensity`; `layers`, `base` and `support` are about the target, and equal rows are those
-    equal in features and target. `score` is R², as of every regressor; to choose settings by the density, pass
+    Parameters are those of `FlowDensity`; `layers`, `base` and `support` apply to the target, and rows are equal if
+    their features and targets are. `score` is R², as for every regressor; to choose settings by the density, pass
     ``scoring=lambda model, X, y: model.log_prob(X, y).mean()`` to a search.
 
     Attributes
@@ -417,8 +417,8 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
     def predict(self, X: npt.ArrayLike) -> Doubles:
         """Return the mean of the target given the features.
 
-        Nothing is drawn at random. With one target it is a quadrature over the latent side; with several, the mean over
-        1,024 points that fill that side evenly.
+        The result is not random. With one target it is a quadrature over latent space; with several, the mean over
+        1,024 points that fill latent space evenly.
 
         Parameters
         ----------
@@ -442,7 +442,8 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
     def predict_quantiles(self, X: npt.ArrayLike, quantiles: npt.ArrayLike = (0.05, 0.5, 0.95)) -> Doubles:
         """Return quantiles of each target given the features.
 
-        With one target they are those of the flow; with several, of 1,024 points that fill its latent side evenly.
+        With one target they are exactly those of the flow; with several, those of 1,024 points that fill latent space
+        evenly.
 
         Parameters
         ----------
