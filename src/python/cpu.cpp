@@ -82,7 +82,8 @@ namespace {
 PyObject* level(PyObject*, PyObject*) { return PyLong_FromLong(x86_64_level()); }
 
 PyMethodDef functions[] = {
-    {"x86_64_level", level, METH_NOARGS, "The level of the x86-64 psABI that can run here, 1 to 4; 0 elsewhere."},
+    {"x86_64_level", level, METH_NOARGS,
+     "x86_64_level() -> int\n\nThe level of the x86-64 psABI that can run here, 1 to 4; 0 elsewhere."},
     {nullptr, nullptr, 0, nullptr}};
 
 PyModuleDef definition = {PyModuleDef_HEAD_INIT,

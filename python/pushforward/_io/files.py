@@ -161,7 +161,7 @@ def load(path: PathLike) -> tuple[State, dict[str, Any] | None]:
         state = restore(content, tensors)
         if best is not None:
             state.parameters[...] = _take({"best": best}, "best", state.parameters.shape, state.dtype)
-    return state, training_of(content)
+        return state, training_of(content)
 
 
 def training_of(content: dict[str, Any]) -> dict[str, Any] | None:
