@@ -129,7 +129,7 @@ def test_gaussian_is_scored_on_other_rows() -> None:
 def test_no_gaussian_of_too_few_rows_or_equal_features(x: np.ndarray) -> None:
     report = identity(x.shape[1]).check(x)
     assert report.above_gaussian is None
-    assert "rows too few, or features too alike, for a Gaussian" in repr(report)
+    assert "too few rows, or too similar features, for a Gaussian" in repr(report)
 
 
 def test_training_rows_are_those_of_the_best_epoch() -> None:
@@ -336,7 +336,7 @@ NO_FAULTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("changes", NO_FAULTS)
-def test_nothing_to_mend(changes: dict[str, Any]) -> None:
+def test_no_problem(changes: dict[str, Any]) -> None:
     assert dataclasses.replace(FINE, **changes).next == "No problem detected with 1,000 rows."
 
 
@@ -347,7 +347,7 @@ def test_what_to_try_next(fault: str) -> None:
     assert faulty.next == f"Train for more epochs, then use more layers or wider networks: {says}."
     # What comes further up in the table goes before.
     inexact = dataclasses.replace(faulty, round_trip=0.5)
-    assert inexact.next.startswith('Use dtype="float64", or flow.astype("float64"): rows come back')
+    assert inexact.next.startswith('Use dtype="float64", or flow.astype("float64"): mapping rows')
     assert "up to 0.5 standard deviations" in inexact.next
     heavy = dataclasses.replace(inexact, outside_splines=0.1)
     assert heavy.next.startswith("Try support=Positive(), base=StudentT(4.0) or splines with a larger bound")
@@ -356,8 +356,8 @@ def test_what_to_try_next(fault: str) -> None:
     assert overfitted.next.startswith("The flow overfits. Use more rows, dropout, a larger weight_decay or")
     assert overfitted.next.endswith(f": {says}, and the training rows score better by 0.60 nats.")
     counted = dataclasses.replace(overfitted, repeated=0.4)
-    assert counted.next.startswith("Add uniform noise of one step to 'mass' if it is counted or rounded")
-    assert "40% of the rows have one value there" in counted.next
+    assert counted.next.startswith("If 'mass' is counted or rounded, add uniform noise of one step")
+    assert "40% of the rows have the same value there" in counted.next
 
 
 @pytest.mark.parametrize("below", [0.03, 0.14])  # a hundredth of a nat a feature, less than three errors
