@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,10 @@ from pushforward import Flow, _cpu, realnvp, simd_level
 
 PATIENCE = 120  # seconds until a process that hangs is taken for one: far more than any busy machine needs
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+needs_fork = pytest.mark.skipif(
+    not hasattr(os, "fork") or pushforward.build_info()["threading"] == "openmp",
+    reason="this system cannot fork, or a child cannot use OpenMP's threads after its parent has",
+)
 
 
 def flow_of(dtype: str = "float32", context: int = 0) -> Flow:
@@ -312,10 +316,16 @@ def test_another_interpreter_of_the_process_works_or_is_refused() -> None:
 LEVELS = ["v2", "v3", "v4"][: max(_cpu.x86_64_level() - 1, 0)] or ["base"]
 
 
+def skip_unless_built(level: str) -> None:
+    if find_spec(f"pushforward._core_{level}") is None:
+        pytest.skip(f"this build has no module for {level} (PUSHFORWARD_LEVELS)")
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_level_that_the_machine_has(level: str, dtype: str, tmp_path: Path) -> None:
     """The variable chooses the level, and all levels agree to rounding."""
+    skip_unless_built(level)
     results = tmp_path / "results.npz"
     script = f"""
         flow, x, c = flow_of({dtype!r}, 2), rows_of(300), rows_of(300, 2)
@@ -338,6 +348,7 @@ def test_every_level_that_the_machine_has(level: str, dtype: str, tmp_path: Path
 
 
 def test_the_best_level_is_the_default() -> None:
+    skip_unless_built(LEVELS[-1])
     assert run("print(simd_level())", PUSHFORWARD_SIMD="") == LEVELS[-1]
     assert simd_level() == (os.environ.get("PUSHFORWARD_SIMD") or LEVELS[-1])
 
