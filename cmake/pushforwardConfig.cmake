@@ -46,7 +46,7 @@ endif()
 
 set(_pushforward_definitions EIGEN_DONT_PARALLELIZE)
 if(NOT DEFINED PUSHFORWARD_THREADS OR PUSHFORWARD_THREADS STREQUAL "pool")
-elseif(PUSHFORWARD_THREADS STREQUAL "openmp" AND TARGET OpenMP::OpenMP_CXX)
+elseif(PUSHFORWARD_THREADS STREQUAL "openmp" AND "OpenMP::OpenMP_CXX" IN_LIST _pushforward_libraries)
   list(APPEND _pushforward_definitions PUSHFORWARD_THREADS_OPENMP)
 else()
   set(pushforward_FOUND FALSE)

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from ast import literal_eval
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -353,42 +354,76 @@ def test_the_best_level_is_the_default() -> None:
     assert simd_level() == (os.environ.get("PUSHFORWARD_SIMD") or LEVELS[-1])
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no processor affinity")
-@pytest.mark.parametrize("binding", ["", "true", "close", "spread", "false"])
-def test_helpers_do_not_share_the_processor_that_openmp_binds_the_caller_to(binding: str) -> None:
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("one processor is all there is")
-    if pushforward.build_info()["threading"] != "pool":
-        pytest.skip("OpenMP places its own threads")
-    script = """
-    flow, x = flow_of(), rows_of(4096)
+# -- processors --------------------------------------------------------------------------------------------------
+
+needs_two_processors = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="this system has no processor affinity, or this process may use one processor only",
+)
+places_its_helpers = pytest.mark.skipif(
+    pushforward.build_info()["threading"] != "pool", reason="OpenMP places its own threads"
+)
+
+MASKS = """
+    flow, x, before = flow_of(), rows_of(4096), set(os.listdir("/proc/self/task"))
     flow.num_threads = 2
-    before = set(os.listdir("/proc/self/task"))
-    for _ in range(3):
+
+    def masks():
+        "Return the masks of the caller and of its helper, and the number of processors that both may use."
         flow.log_prob(x)
-        time.sleep(0.01)  # helpers fall asleep, and are placed anew when they are woken
-    helpers = set(os.listdir("/proc/self/task")) - before
-    caller = os.sched_getaffinity(0)
-    places = [os.sched_getaffinity(int(helper)) for helper in helpers]
-    print(len(places) == 1, len(caller | set().union(*places)), pushforward._dispatch.core.processors())
-    """
-    allowed = len(os.sched_getaffinity(0))
-    settings = {"OMP_PROC_BIND": binding} if binding else {}
-    alone, together, processors = run(script, **settings).split()
-    assert (alone, int(processors)) == ("True", allowed)
-    assert int(together) >= 2, "caller and helper share one processor"
+        (helper,) = set(os.listdir("/proc/self/task")) - before
+        return os.sched_getaffinity(0), os.sched_getaffinity(int(helper)), pushforward._dispatch.core.processors()
+
+    def helper_gets(expected):
+        "A helper gets another mask when a call wakes it: it must have fallen asleep."
+        end = time.monotonic() + 20
+        while masks()[1] != expected and time.monotonic() < end:
+            time.sleep(0.01)
+        return masks()[1] == expected
+"""
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no processor affinity")
-def test_helpers_stay_on_the_processors_of_their_caller() -> None:
-    script = """
-    one = {min(os.sched_getaffinity(0))}
+def bindings() -> list[dict[str, str]]:
+    """Return settings of OpenMP that allow every processor, as job scripts set them."""
+    every = ",".join(map(str, sorted(os.sched_getaffinity(0)))) if hasattr(os, "sched_getaffinity") else ""
+    binds = [{"OMP_PROC_BIND": binding} for binding in ("true", "close", "spread", "false")]
+    return [{}, *binds, {"OMP_PLACES": "threads"}, {"OMP_PLACES": f"{{{every}}}"}]
+
+
+@needs_two_processors
+@places_its_helpers
+@pytest.mark.parametrize("settings", bindings(), ids=str)
+def test_a_helper_does_not_share_the_one_processor_of_its_caller(settings: dict[str, str]) -> None:
+    """All processors are used, and OpenMP may have bound the caller to one."""
+    caller, helper, processors = literal_eval(run(MASKS + "\n    print(masks())", **settings))
+    allowed = os.sched_getaffinity(0)
+    assert caller | helper == allowed
+    assert processors == len(allowed)
+
+
+@needs_two_processors
+@places_its_helpers
+@pytest.mark.parametrize("settings", bindings(), ids=str)
+def test_a_mask_of_one_processor_holds_for_helpers(settings: dict[str, str]) -> None:
+    """As taskset sets it before the process starts."""
+    allowed = os.sched_getaffinity(0)
+    one = {max(allowed)}
     os.sched_setaffinity(0, one)
-    flow, x = flow_of(), rows_of(4096)
-    flow.num_threads = 2
-    before = set(os.listdir("/proc/self/task"))
-    flow.log_prob(x)
-    helpers = set(os.listdir("/proc/self/task")) - before
-    print({frozenset(os.sched_getaffinity(int(helper))) for helper in helpers} <= {frozenset(one)})
+    try:
+        answer = run(MASKS + "\n    print(masks())", **settings)
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert literal_eval(answer) == (one, one, 1)
+
+
+@needs_two_processors
+@places_its_helpers
+@pytest.mark.parametrize("settings", bindings(), ids=str)
+def test_a_mask_that_is_set_later_holds_for_helpers(settings: dict[str, str]) -> None:
+    script = """
+    allowed = os.sched_getaffinity(0) | masks()[1]
+    one = {max(allowed)}
+    os.sched_setaffinity(0, one)
+    print(helper_gets(one), masks()[2])
     """
-    assert run(script) == "True"
+    assert run(MASKS + script, **settings).split() == ["True", "1"]

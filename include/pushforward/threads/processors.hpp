@@ -33,49 +33,48 @@ inline int default_threads() {
 
 #ifdef __linux__
 
-// OpenMP's places: with OMP_PROC_BIND or OMP_PLACES, as job scripts set them, OpenMP binds the thread that loads it to
-// the first of them. All together are what the process may use.
+// OpenMP's places. With OMP_PROC_BIND or OMP_PLACES, as job scripts set them, OpenMP binds the thread that loads it to
+// the first place, and threads that this thread starts inherit its mask. All places together are what the process may
+// use.
 class Places {
  public:
-  static const Places& of_this_process() {
-    static const Places places;
-    return places;
-  }
+  static const Places& of_this_process() { return places_; }
 
-  // The processors that the calling thread's helpers may run on: those of the thread itself, or, if OpenMP has bound it
-  // to a place, those of all places. Returns false if the system does not tell.
+  // The processors that the calling thread's helpers may run on: those of the thread itself, or, if its mask is
+  // OpenMP's first place, those of all places. Any other mask was set on purpose, and holds for the helpers too.
+  // Returns false if the system does not tell.
   bool allowed_to_helpers(cpu_set_t& processors) const {
     if (sched_getaffinity(0, sizeof processors, &processors) != 0) return false;
-    for (const cpu_set_t& place : places_) {
-      cpu_set_t common;
-      CPU_AND(&common, &place, &processors);
-      if (!CPU_EQUAL(&common, &processors)) continue;
-      processors = all_;
-      break;
-    }
+    if (CPU_EQUAL(&processors, &first_)) processors = all_;
     return true;
   }
 
  private:
   Places() {
+    CPU_ZERO(&first_);  // no thread's mask is empty
     CPU_ZERO(&all_);
 #ifdef _OPENMP
     for (int i = 0; i < omp_get_num_places(); ++i) {
       std::vector<int> numbers(static_cast<std::size_t>(omp_get_place_num_procs(i)));
       omp_get_place_proc_ids(i, numbers.data());
-      cpu_set_t place;
-      CPU_ZERO(&place);
-      for (const int number : numbers)
-        if (number >= 0 && number < CPU_SETSIZE) CPU_SET(static_cast<unsigned>(number), &place);
-      CPU_OR(&all_, &all_, &place);
-      places_.push_back(place);
+      for (const int number : numbers) {
+        if (number < 0 || number >= CPU_SETSIZE) continue;
+        CPU_SET(static_cast<unsigned>(number), &all_);
+        if (i == 0) CPU_SET(static_cast<unsigned>(number), &first_);
+      }
     }
 #endif
   }
 
-  std::vector<cpu_set_t> places_;
+  static const Places places_;
+
+  cpu_set_t first_;
   cpu_set_t all_;
 };
+
+// Read when the program is loaded: a fork while another thread reads them at its first call would leave the child
+// waiting for that thread.
+inline const Places Places::places_;
 
 #endif
 
