@@ -37,7 +37,7 @@ if(APPLE AND CMAKE_OSX_ARCHITECTURES)
   endif()
 endif()
 
-# What has no loop over rows: pybind11 compiles faster for size, and nothing runs slower.
+# They have no loop over rows. pybind11 compiles faster for size, and a call takes 0.15 microseconds longer.
 set(bindings src/python/module.cpp src/python/bind_flow.cpp src/python/bind_adam.cpp)
 if(NOT MSVC)
   set_source_files_properties(${bindings} PROPERTIES COMPILE_OPTIONS -Os)
