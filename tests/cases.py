@@ -13,6 +13,7 @@ from pushforward import (
     Additive,
     Affine,
     Autoregressive,
+    ContextShift,
     Coupling,
     Flow,
     Householder,
@@ -157,5 +158,6 @@ CASES += [
 CASES += [
     Case("many-features", lambda dim: [Coupling(SPLINE, NET, unconditional=True), LU(), Householder(2)], 300),
     Case("many-passes", lambda dim: [Autoregressive(Affine(), MLP((40,), "tanh"))], 300),
+    *(Case("context-shift", lambda dim: [ContextShift(), LU(), Coupling(Affine(), NET)], dim, 3) for dim in DIMS),
     Case("wide-context", lambda dim: [Coupling(SPLINE, ResNet(16, 1, "tanh")), LU()], 3, 50),
 ]

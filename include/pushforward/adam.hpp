@@ -25,11 +25,19 @@ struct Decayed {
   Index count = 0;
 };
 
+// A moving average of the parameters: average += weight (parameters - average) after each update. Null for none.
+template <class Scalar>
+struct MovingAverage {
+  Scalar* values = nullptr;
+  double weight = 0;
+};
+
 // One update, number `step` (from 1), in place; length: the gradient's norm. When that is not finite nothing is
 // changed.
 template <class Scalar>
 void adam_step(const AdamSettings& settings, Index step, Index count, Scalar* parameters, const Scalar* gradient,
-               double length, Scalar* mean, Scalar* square, const Decayed& decayed, int threads) {
+               double length, Scalar* mean, Scalar* square, const Decayed& decayed, int threads,
+               const MovingAverage<Scalar>& average = {}) {
   if (!std::isfinite(length)) return;
   const double t = static_cast<double>(step);
   const double correction = std::sqrt(1 - std::pow(settings.beta2, t));
@@ -62,8 +70,7 @@ void adam_step(const AdamSettings& settings, Index step, Index count, Scalar* pa
     std::copy_n(rest[3], end - i, square + i);
   };
   const auto keep = static_cast<Scalar>(1 - settings.learning_rate * settings.weight_decay);
-  parallel_pieces(count, kParameterPiece, threads, [&](Index, Index first, Index size) {
-    const Index end = first + size;
+  const auto update_piece = [&](Index first, Index end) {
     if (decayed.all) {
       update_run(keep, first, end);
       return;
@@ -78,6 +85,25 @@ void adam_step(const AdamSettings& settings, Index step, Index count, Scalar* pa
       first = std::min(range.last, end);
     }
     if (first < end) update_run(Scalar(1), first, end);
+  };
+  const auto weight = static_cast<Scalar>(average.weight);
+  const auto follow = [&](Scalar* values, const Scalar* parameter) {
+    Eigen::Map<Lanes<Scalar>> a(values);
+    a += weight * (Eigen::Map<const Lanes<Scalar>>(parameter) - a);
+  };
+  const auto average_piece = [&](Index first, Index end) {
+    Index i = first;
+    for (; i + kLanes <= end; i += kLanes) follow(average.values + i, parameters + i);
+    if (i == end) return;
+    Scalar rest[2][kLanes] = {};
+    std::copy(average.values + i, average.values + end, rest[0]);
+    std::copy(parameters + i, parameters + end, rest[1]);
+    follow(rest[0], rest[1]);
+    std::copy_n(rest[0], end - i, average.values + i);
+  };
+  parallel_pieces(count, kParameterPiece, threads, [&](Index, Index first, Index size) {
+    update_piece(first, first + size);
+    if (average.values) average_piece(first, first + size);
   });
 }
 

@@ -28,7 +28,7 @@
   kind template void engine::to_line<Scalar>(const Stack<Scalar>&, const Table&, double*, int);                       \
   kind template double norm<Scalar>(Index, const Scalar*, int);                                                       \
   kind template void adam_step<Scalar>(const AdamSettings&, Index, Index, Scalar*, const Scalar*, double, Scalar*,    \
-                                       Scalar*, const Decayed&, int);
+                                       Scalar*, const Decayed&, int, const MovingAverage<Scalar>&);
 
 #ifndef PUSHFORWARD_COMPILING
 namespace pushforward {

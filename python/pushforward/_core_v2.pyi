@@ -41,6 +41,8 @@ def adam_step(
     clip_norm: float,
     decayed: _Indices | None,
     threads: int,
+    average: npt.NDArray[np.float32] | None = None,
+    average_weight: float = 0.0,
 ) -> float: ...
 @overload
 def adam_step(
@@ -58,6 +60,8 @@ def adam_step(
     clip_norm: float,
     decayed: _Indices | None,
     threads: int,
+    average: _Doubles | None = None,
+    average_weight: float = 0.0,
 ) -> float: ...
 
 class _Flow:

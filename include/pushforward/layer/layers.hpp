@@ -4,6 +4,7 @@
 #include "pushforward/description/registry.hpp"
 #include "pushforward/layer/actnorm.hpp"
 #include "pushforward/layer/autoregressive.hpp"
+#include "pushforward/layer/context_shift.hpp"
 #include "pushforward/layer/coupling.hpp"
 #include "pushforward/layer/householder.hpp"
 #include "pushforward/layer/lu.hpp"
@@ -26,6 +27,7 @@ Registry<LayerEntry<Scalar>>& layers() {
                                                       {"ActNorm", {&make_actnorm<Scalar>}},
                                                       {"LU", {&make_lu<Scalar>, &permuted}},
                                                       {"Householder", {&make_householder<Scalar>}},
+                                                      {"ContextShift", {&make_context_shift<Scalar>}},
                                                       {"Permutation", {&make_permutation<Scalar>, &permuted}}});
   return table;
 }

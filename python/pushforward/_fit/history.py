@@ -67,9 +67,11 @@ class History:
 
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
-    """The epoch whose parameters the flow has; 0 for none."""
+    """The epoch whose parameters the flow has; 0 for the state in which the fit began."""
     stopped: str = ""
     """"epochs", "max_time", "patience", "callback", "interrupted" or "diverged"."""
+    initial_loss: float = math.nan
+    """Validation loss of the state in which the fit began, in nats; NaN without validation rows."""
 
     def __len__(self) -> int:
         return len(self.epochs)
@@ -84,13 +86,18 @@ class History:
         if not self.epochs:
             return f"no epoch, stopped by {self.stopped}"
         last = self.epochs[-1]
-        if self.best_epoch and not np.isnan(best := self.epochs[self.best_epoch - 1].validation_loss):
-            result = f"best epoch {self.best_epoch}, validation loss {best:.4f} nats"
+        if not np.isnan(self.best_loss):
+            result = f"best epoch {self.best_epoch}, validation loss {self.best_loss:.4f} nats"
         else:
             result = f"training loss {last.train_loss:.4f} nats"
         return (
             f"{len(self.epochs)} epochs, {last.steps} steps, {last.seconds:.1f} s, stopped by {self.stopped}; {result}"
         )
+
+    @property
+    def best_loss(self) -> float:
+        """Validation loss of the best epoch, in nats; NaN without validation rows."""
+        return self.epochs[self.best_epoch - 1].validation_loss if self.best_epoch else self.initial_loss
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the losses, as `pushforward.plot.history` does.
@@ -130,22 +137,30 @@ def to_json(history: History | None) -> dict[str, Any] | None:
         {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in vars(epoch).items()}
         for epoch in history
     ]
-    return {"stopped": history.stopped, "best_epoch": history.best_epoch, "epochs": epochs}
+    initial = None if math.isnan(history.initial_loss) else history.initial_loss
+    return {
+        "stopped": history.stopped,
+        "best_epoch": history.best_epoch,
+        "initial_loss": initial,
+        "epochs": epochs,
+    }
 
 
 def from_json(value: dict[str, Any] | None) -> History | None:
     """Turn the result of `to_json` back; raise FileFormatError if it is none."""
     if value is None:
         return None
-    epochs, best, stopped = (value.get(name) for name in ("epochs", "best_epoch", "stopped"))
+    epochs, best, stopped, initial = (value.get(name) for name in ("epochs", "best_epoch", "stopped", "initial_loss"))
     names = set(Epoch.__dataclass_fields__)
     if not isinstance(epochs, list) or not all(isinstance(e, dict) and set(e) == names for e in epochs):
         raise FileFormatError("the history has no epochs, or damaged ones")
     if not all(x is None or type(x) in (int, float) for epoch in epochs for x in epoch.values()):
         raise FileFormatError("the history has an epoch with a value that is no number")
+    if initial is not None and type(initial) not in (int, float):
+        raise FileFormatError("the history's initial loss is no number")
     if not isinstance(stopped, str) or type(best) is not int or not 0 <= best <= len(epochs):
         raise FileFormatError("the history's best epoch is none of its epochs")
     null_is_nan: list[dict[str, Any]] = [
         {name: math.nan if x is None else x for name, x in epoch.items()} for epoch in epochs
     ]
-    return History([Epoch(**epoch) for epoch in null_is_nan], best, stopped)
+    return History([Epoch(**epoch) for epoch in null_is_nan], best, stopped, math.nan if initial is None else initial)

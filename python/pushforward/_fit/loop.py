@@ -24,11 +24,15 @@ from pushforward._fit.standardize import initialize
 from pushforward._io.rows import Rows
 from pushforward._io.scan import check_density
 from pushforward._model.state import State
-from pushforward._typing import Indices
+from pushforward._typing import Floats, Indices
 from pushforward._warn import warn
 from pushforward.errors import TrainingDivergedError
 
 _MOST_FAILURES = 8
+# Measured (docs/defaults.md): the moving average of the parameters reaches over so many epochs, and no more steps than
+# this.
+_AVERAGED_EPOCHS = 5
+_MOST_AVERAGED_STEPS = 500
 
 
 class Loop:
@@ -55,6 +59,7 @@ class Loop:
         self._objective, self._options, self._adam = objective, options, optimizer
         progress.optimizer = optimizer.fresh(progress.optimizer)
         self._parameters = state.parameters
+        self._window = min(_AVERAGED_EPOCHS * objective.steps, _MOST_AVERAGED_STEPS)
         self._gradient = np.empty_like(self._parameters)
         self._decayed = _network_weights(state)
         self._epochs: float = options.epochs or math.inf
@@ -76,9 +81,13 @@ class Loop:
         reason = self.history.stopped
         self.history.stopped = "interrupted"
         try:
-            with bar(self._done()) if self._options.progress else contextlib.nullcontext() as self._show:
-                while not reason:
-                    reason = self._why_stop(self._epoch(), on_epoch)
+            if not reason:
+                if not self.history and not self.progress.position:
+                    self._score_start()
+                with bar(self._done()) if self._options.progress else contextlib.nullcontext() as self._show:
+                    while not reason:
+                        reason = self._why_stop(self._epoch(), on_epoch)
+                self._let_last_state_compete()
             self.history.stopped = reason
             if self._options.checkpoint is not None:
                 self._write_checkpoint()
@@ -102,11 +111,37 @@ class Loop:
             "clip_norm": options.clip_norm,
         }
 
+    # -- what is scored and kept ---------------------------------------------------------------------------------
+
+    def _score_start(self) -> None:
+        """Score the state in which the fit begins: it is kept if no epoch is better."""
+        if not self._objective.is_scored:
+            return
+        score = self._objective.score()
+        self.history.initial_loss = score
+        self._keep_if_best(self._parameters, score, 0)
+
+    def _let_last_state_compete(self) -> None:
+        """Score the parameters of the last step too, which the average has not reached yet."""
+        if self._objective.is_scored and self.history:
+            self._parameters[...] = self.progress.good
+            self._keep_if_best(self._parameters, self._objective.score(), len(self.history))
+
+    def _keep_if_best(self, parameters: Floats, score: float, epoch: int) -> None:
+        if score < self.progress.best_loss:
+            self.progress.best, self.progress.best_loss = parameters.copy(), score
+            self.history.best_epoch = epoch
+
     # -- one epoch -----------------------------------------------------------------------------------------------
 
     def _epoch(self) -> Epoch:
-        """Go over the batches once, or until the time is out, and score the result."""
+        """Go over the batches once, or until the time is out, and score the average of the parameters.
+
+        The flow is left with the average; the next epoch goes on from `progress.good`.
+        """
         progress, objective = self.progress, self._objective
+        if self.history and not progress.position:
+            self._parameters[...] = progress.good
         for batch in itertools.islice(objective.batches(self._rng), progress.position, None):
             if not self._step(batch):
                 continue
@@ -115,6 +150,8 @@ class Loop:
                 self._write_checkpoint()
             if self._out_of_time():
                 break
+        last = self._parameters.copy()
+        self._parameters[...] = progress.average
         score = objective.score()
         epoch = Epoch(
             epoch=len(self.history) + 1,
@@ -129,10 +166,11 @@ class Loop:
         if not math.isfinite(score if objective.is_scored else objective.probe()):
             self._roll_back()
         else:
-            progress.good = self._parameters.copy()
-            if not objective.is_scored or score < progress.best_loss:
-                progress.best, progress.best_loss = progress.good, score
-                self.history.best_epoch = epoch.epoch
+            progress.good = last
+            if objective.is_scored:
+                self._keep_if_best(progress.average, score, epoch.epoch)
+            else:
+                progress.best, self.history.best_epoch = progress.average.copy(), epoch.epoch
         progress.begin_epoch(self._rng)
         self._report()
         return epoch
@@ -140,7 +178,7 @@ class Loop:
     def _step(self, batch: Any) -> bool:
         """Make one step; return whether the loss was finite."""
         progress, options = self.progress, self._options
-        progress.rate = self._schedule.rate(progress.steps, progress.failures, self._elapsed())
+        progress.rate = self._schedule.rate(progress.steps, progress.failures, self._elapsed(), progress.cooling)
         loss, norm = self._objective.loss_and_grad(batch, self._gradient, self._dropout_key())
         finite = math.isfinite(loss) and math.isfinite(norm)
         if finite:
@@ -152,6 +190,8 @@ class Loop:
                 self.state.num_threads,
                 self._decayed,
                 norm,
+                progress.average,
+                1 / min(progress.averaged + 1, self._window),
             )
         progress.position += 1
         if not finite:
@@ -159,6 +199,7 @@ class Loop:
             return False
         size = self._objective.size(batch)
         progress.steps += 1
+        progress.averaged += 1
         progress.losses += loss * size
         progress.norms += norm
         progress.rows_done += size
@@ -173,7 +214,7 @@ class Loop:
         """Go back to the last good parameters, and on with a lower learning rate."""
         progress = self.progress
         progress.failures += 1
-        self._parameters[...] = progress.good
+        self._go_on_from(progress.good)
         progress.optimizer = self._adam.fresh()
         if progress.failures == 1:
             warn(
@@ -187,6 +228,12 @@ class Loop:
                 "lower learning rate"
             )
 
+    def _go_on_from(self, parameters: Floats) -> None:
+        """Set the parameters, from which the average begins anew."""
+        self.progress.good = parameters.copy()
+        self.progress.average[...] = self._parameters[...] = parameters
+        self.progress.averaged = 0
+
     # -- when to stop --------------------------------------------------------------------------------------------
 
     def _why_stop(self, epoch: Epoch, on_epoch: Callable[[Epoch], object] | None) -> str:
@@ -197,10 +244,24 @@ class Loop:
             return "max_time"
         if epoch.epoch >= self._epochs:
             return "epochs"
-        patience = self._options.patience
-        if self._objective.is_scored and patience is not None and epoch.epoch - self.history.best_epoch >= patience:
-            return "patience"
-        return ""
+        return "patience" if self._objective.is_scored and self._patience_is_out(epoch) else ""
+
+    def _patience_is_out(self, epoch: Epoch) -> bool:
+        """Whether to stop because epochs no longer get better.
+
+        The first time that they do not, the fit goes back to its best state, and the learning rate falls to 0.
+        """
+        progress, patience = self.progress, self._options.patience
+        if progress.cooling is not None:
+            return progress.cooling.is_over(progress.steps)
+        if patience is None or epoch.epoch - self.history.best_epoch < patience:
+            return False
+        assert progress.best is not None
+        self._go_on_from(progress.best)
+        epochs = min(patience, max(self.history.best_epoch, 1))
+        progress.cooling_start, progress.cooling_steps = progress.steps, epochs * self._objective.steps
+        progress.cooling_rate = progress.rate
+        return False
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self._started
@@ -270,7 +331,8 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     objective = MaximumLikelihood(state, rows, train, held, options.batch_size or default_batch_size(len(train)))
     optimizer = options.optimizer or default_optimizer(len(train))
     if found is None:
-        progress = Progress(rng_of_split, rng.bit_generator.state, state.parameters.copy(), optimizer.fresh())
+        start = state.parameters
+        progress = Progress(rng_of_split, rng.bit_generator.state, start.copy(), start.copy(), optimizer.fresh())
         return Loop(state, objective, options, optimizer, progress)
     loop = Loop(state, objective, options, optimizer, found.progress)
     mine = loop.settings()

@@ -125,11 +125,14 @@ class Adam:
         num_threads: int,
         decayed: Indices | None = None,
         norm: float | None = None,
+        average: Array | None = None,
+        average_weight: float = 0.0,
     ) -> float:
         """Change `parameters` in place; return the gradient's norm, and change nothing where it is not finite.
 
         `norm` is that norm where it is known. Weight decay is for the runs of parameters in `decayed`, (k, 2) of first
-        and last + 1 of each; with None for all.
+        and last + 1 of each; with None for all. `average` follows the parameters: it goes `average_weight` of the way to
+        the new ones.
         """
         if self.mean is None or self.square is None:
             self.mean, self.square = np.zeros_like(parameters), np.zeros_like(parameters)
@@ -140,7 +143,7 @@ class Adam:
             )
         norm = core.adam_step(
             parameters, gradient, norm, self.mean, self.square, self.steps + 1, learning_rate, *self.betas, self.eps,
-            self.weight_decay, clip_norm, decayed, num_threads,
+            self.weight_decay, clip_norm, decayed, num_threads, average, average_weight,
         )  # fmt: skip
         assert norm is not None
         if math.isfinite(norm):

@@ -11,11 +11,12 @@ import numpy as np
 
 from pushforward._fit.history import History
 from pushforward._fit.optimizer import Adam
+from pushforward._fit.schedule import Cooling
 from pushforward._typing import Array
 from pushforward.errors import FileFormatError
 
-_COUNTS = ("position", "steps", "failures", "rows_done", "steps_done")
-_NUMBERS = ("losses", "norms", "rate", "elapsed")
+_COUNTS = ("position", "steps", "failures", "rows_done", "steps_done", "averaged", "cooling_start", "cooling_steps")
+_NUMBERS = ("losses", "norms", "rate", "elapsed", "cooling_rate")
 _RANDOM_STATES = ("rng_of_split", "rng_of_epoch")
 
 
@@ -31,13 +32,15 @@ class Progress:
     rng_of_split, rng_of_epoch : dict
         States of the random numbers: before rows were held out, and at the start of this epoch.
     good : (p,) array
-        Parameters to go back to when the loss is no longer finite.
+        Parameters to go back to when the loss is no longer finite: those of the last step of the last epoch.
+    average : (p,) array
+        The moving average of the parameters.
     optimizer : Adam
         The optimiser with its moments.
     history : History
         The epochs that are done.
     best : (p,) array or None
-        Parameters of the best epoch.
+        Parameters of the best epoch: the average at its end.
     best_loss : float
         Its score.
     position : int
@@ -54,11 +57,17 @@ class Progress:
         Learning rate of the last step.
     elapsed : float
         Seconds since the fit began, as of the last checkpoint.
+    averaged : int
+        Steps in the average.
+    cooling_start, cooling_steps, cooling_rate : int, int, float
+        When the learning rate began to fall because the fit no longer got better, over how many steps, and from what
+        rate; 0 before.
     """
 
     rng_of_split: Mapping[str, Any]
     rng_of_epoch: Mapping[str, Any]
     good: Array
+    average: Array
     optimizer: Adam
     history: History = field(default_factory=History)
     best: Array | None = None
@@ -72,6 +81,15 @@ class Progress:
     steps_done: int = 0
     rate: float = 0.0
     elapsed: float = 0.0
+    averaged: int = 0
+    cooling_start: int = 0
+    cooling_steps: int = 0
+    cooling_rate: float = 0.0
+
+    @property
+    def cooling(self) -> Cooling | None:
+        """The fall of the learning rate at the end, if it has begun."""
+        return Cooling(self.cooling_start, self.cooling_steps, self.cooling_rate) if self.cooling_steps else None
 
     def begin_epoch(self, rng: np.random.Generator) -> None:
         """Begin another epoch, with the random numbers as they stand."""
@@ -90,7 +108,13 @@ class Progress:
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays by name: each is as long as the parameters, or missing."""
-        found = {"best": self.best, "good": self.good, "mean": self.optimizer.mean, "square": self.optimizer.square}
+        found = {
+            "best": self.best,
+            "good": self.good,
+            "average": self.average,
+            "mean": self.optimizer.mean,
+            "square": self.optimizer.square,
+        }
         return {name: array for name, array in found.items() if array is not None}
 
     @classmethod
@@ -105,7 +129,7 @@ class Progress:
             not all(type(value) is int and value >= 0 for value in counts)
             or not all(type(value) in (int, float) for value in numbers)
             or not (best_loss is None or type(best_loss) in (int, float))
-            or "good" not in arrays
+            or not {"good", "average"} <= set(arrays)
             or ("mean" in arrays) != ("square" in arrays)
         ):
             raise FileFormatError("the state is damaged")
@@ -119,6 +143,7 @@ class Progress:
         return cls(
             **fields | {name: float(state[name]) for name in _NUMBERS},
             good=arrays["good"].copy(),
+            average=arrays["average"].copy(),
             optimizer=optimizer,
             history=history,
             best=arrays.get("best"),

@@ -399,4 +399,29 @@ class ActNorm(Layer):
     """
 
 
-LAYERS = table(Coupling, Autoregressive, Permutation, LU, Householder, ActNorm)
+@dataclass(frozen=True)
+class ContextShift(Layer):
+    """Shift the features by a linear function of the context, x = z + W c + b, with log_det 0.
+
+    The first fit of a flow whose last layer this is starts it at the linear regression of the features on the context.
+    Features with the support `Circle`, or `Interval` under the base `Uniform`, are left alone.
+
+    Raises
+    ------
+    ValueError
+        By `Flow`, if it has no context.
+
+    Examples
+    --------
+    >>> ContextShift()
+    ContextShift()
+    """
+
+    def resolve(self, dim: int, context: int, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Refuse a flow without a context."""
+        if not context:
+            raise ValueError("ContextShift needs a flow with a context; this one has context=0")
+        return {}
+
+
+LAYERS = table(Coupling, Autoregressive, Permutation, LU, Householder, ActNorm, ContextShift)

@@ -1,0 +1,93 @@
+"""The Gaussian from which a fit starts: a linear regression on the context, and the covariance of what is left."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pushforward._typing import Doubles
+
+# Shares of a scaled identity in the covariance that are tried.
+_SHARES = np.r_[0.0, np.logspace(-6, 0, 25)]
+_FOLDS = 5
+
+
+def regression(
+    y: Doubles, context: Doubles | None, weights: Doubles
+) -> tuple[Doubles, Doubles, Doubles]:
+    """Regress columns on the context by least squares.
+
+    Parameters
+    ----------
+    y : (n, k) array
+        Rows.
+    context : (n, c) array or None
+        Their conditions.
+    weights : (n,) array
+        Weights of the rows.
+
+    Returns
+    -------
+    (k, c) array, (k,) array, (n, k) array
+        Slopes, intercepts, and residuals.
+    """
+    conditions = np.empty((len(y), 0)) if context is None else context
+    center = weights @ conditions / weights.sum()
+    mean = weights @ y / weights.sum()
+    root = np.sqrt(weights)[:, None]
+    # With more conditions than rows, or conditions that are equal, the solution of least norm.
+    slopes = np.linalg.lstsq(root * (conditions - center), root * (y - mean), rcond=1e-10)[0].T
+    intercepts = mean - slopes @ center
+    return slopes, intercepts, y - conditions @ slopes.T - intercepts
+
+
+def covariance(rows: Doubles, weights: Doubles) -> Doubles:
+    """Return the covariance of centered rows, with the share of a scaled identity that predicts left-out rows best.
+
+    The estimate is (1 - s) S + s m I, with S the sample's covariance and m the mean of its diagonal, as that of Ledoit
+    and Wolf (2004). Their s minimises the squared error of the matrix, and can be far too large for its least
+    eigenvalues, on which a density depends as much as on the others. Here s has the best log-likelihood in a
+    cross-validation in five parts.
+
+    Parameters
+    ----------
+    rows : (n, k) array
+        Rows of mean 0, in no particular order.
+    weights : (n,) array
+        Their weights.
+
+    Returns
+    -------
+    (k, k) array
+        The covariance; positive definite.
+    """
+    n, k = rows.shape
+    fold = np.arange(n) % _FOLDS
+    moments = np.stack([_moment(rows[fold == i], weights[fold == i]) for i in range(_FOLDS)])
+    totals = np.array([weights[fold == i].sum() for i in range(_FOLDS)])
+    sample = moments.sum(axis=0) / weights.sum()
+    scores = np.zeros(len(_SHARES))
+    for i in range(_FOLDS):
+        rest = totals.sum() - totals[i]
+        if totals[i] > 0 and rest > 0:
+            scores += _log_likelihoods((moments.sum(axis=0) - moments[i]) / rest, moments[i], totals[i])
+    # Equal scores: the least share with which the matrix has an inverse.
+    share = _SHARES[int(np.argmax(scores))] if np.isfinite(scores).any() else 1.0
+    result: Doubles = (1 - share) * sample + share * max(np.trace(sample) / k, np.finfo(float).tiny) * np.eye(k)
+    return result
+
+
+def _moment(rows: Doubles, weights: Doubles) -> Doubles:
+    result: Doubles = (rows * weights[:, None]).T @ rows
+    return result
+
+
+def _log_likelihoods(sample: Doubles, moment: Doubles, weight: float) -> Doubles:
+    """Return the log-likelihood, for each share, of rows whose second moments are given."""
+    values, vectors = np.linalg.eigh(sample)
+    inside = np.einsum("ji,jk,ki->i", vectors, moment, vectors)
+    variances = (1 - _SHARES)[:, None] * np.maximum(values, 0) + (_SHARES * values.mean())[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = -0.5 * (weight * np.log(variances) + inside / variances).sum(axis=1)
+    # A variance that rounding alone made is none.
+    singular = variances.min(axis=1) <= 1e-13 * variances.max(axis=1)
+    return np.where(singular | ~np.isfinite(scores), -np.inf, scores)
