@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from pushforward._model import description, presets, supports, threads
 from pushforward._model.bases import BASES, Base, Normal
 from pushforward._model.layers import Layer
 from pushforward._model.part import one_of
-from pushforward._model.state import State, sample_key
+from pushforward._model.state import Open, State, sample_key
 from pushforward._model.supports import Support
 from pushforward._typing import Array, Doubles, Floats, PathLike, Seed
 
@@ -82,7 +83,7 @@ class Flow:
         dim: int,
         *,
         layers: Sequence[Layer] | None = None,
-        base: Base = Normal(),  # noqa: B008 -- frozen
+        base: Base | None = None,
         support: Support | Sequence[Support] | None = None,
         context: int = 0,
         dtype: npt.DTypeLike = "float32",
@@ -91,15 +92,17 @@ class Flow:
     ) -> None:
         dim = _checks.integer("dim", dim, 1)
         context = _checks.integer("context", context)
-        if not isinstance(base, Base):
+        if base is not None and not isinstance(base, Base):
             raise TypeError(f"base must be {one_of(BASES)}, not {base!r}")
         support = supports.resolve(support, dim)
         rng = np.random.default_rng(seed)
         if layers is not None and not isinstance(layers, Sequence):
             raise TypeError(f"layers must be a sequence of layers, not {layers!r}")
-        parts = presets.neural_spline(dim) if layers is None else layers
         precision = description.precision(dtype)
-        self._state = State(description.describe(dim, context, precision, base, support, parts, rng))
+        parts = presets.usual(dim, context) if layers is None else layers
+        left_open = Open(base is None, copy.deepcopy(rng)) if layers is None else None
+        self._state = State(description.describe(dim, context, precision, base or Normal(), support, parts, rng))
+        self._state.open = left_open
         self.num_threads = num_threads
         self._state.draw_parameters(rng)
         self.history = None
@@ -253,12 +256,12 @@ class Flow:
             If an array has the wrong shape or type, is empty, holds NaN or infinity or a value outside its support,
             or has a constant feature.
         """
-        from pushforward._fit.standardize import initialize
+        from pushforward._fit.start import start
         from pushforward._io.scan import check_density
 
         table = self._table(x, context, weights)
         check_density(table, self.support)
-        initialize(self._state, table)
+        self._state = start(self._state, table)
         self._take_names(x, context)
         return self
 

@@ -20,7 +20,7 @@ from pushforward._fit.optimizer import Adam
 from pushforward._fit.options import Options, default_batch_size, default_epochs, default_optimizer
 from pushforward._fit.progress import Progress, generator
 from pushforward._fit.schedule import Schedule
-from pushforward._fit.standardize import initialize
+from pushforward._fit.start import start
 from pushforward._io.rows import Rows
 from pushforward._io.scan import check_density
 from pushforward._model.state import State
@@ -327,12 +327,12 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     rng_of_split = rng.bit_generator.state
     train, held = held_out(state, rows, options.validation, rng, columns)
     if not state.initialized:
-        initialize(state, train)
+        state = start(state, train)
     objective = MaximumLikelihood(state, rows, train, held, options.batch_size or default_batch_size(len(train)))
     optimizer = options.optimizer or default_optimizer(len(train))
     if found is None:
-        start = state.parameters
-        progress = Progress(rng_of_split, rng.bit_generator.state, start.copy(), start.copy(), optimizer.fresh())
+        good, average = state.parameters.copy(), state.parameters.copy()
+        progress = Progress(rng_of_split, rng.bit_generator.state, good, average, optimizer.fresh())
         return Loop(state, objective, options, optimizer, progress)
     loop = Loop(state, objective, options, optimizer, found.progress)
     mine = loop.settings()

@@ -109,20 +109,20 @@ def _shift_and_scale(moments: _Moments, some: Array, weights: Array | None) -> t
     return np.where(made_by_few, center, mean), np.where(made_by_few, spread, deviation)
 
 
-def initialize(state: State, rows: Rows) -> None:
-    """Set the standardisation and ActNorm from rows."""
+def initialize(state: State, rows: Rows) -> Some:
+    """Set the standardisation and ActNorm from rows; return some of them."""
     data, conditions = _Moments.of(state.dim), _Moments.of(state.context)
-    some, some_conditions, some_weights = _some(rows)
+    some = _some(rows)
     with np.errstate(over="ignore", invalid="ignore"):
         for x, context, weights, index in pieces(rows):
             w = None if weights is None else weights[index]
             data.add(state.to_line(x, index), w)
             if context is not None:
                 conditions.add(context[index], w)
-        shift, scale = _shift_and_scale(data, state.to_line(some), some_weights)
+        shift, scale = _shift_and_scale(data, state.to_line(some.x), some.weights)
         center, spread = conditions.mean, np.ones(state.context)
-        if some_conditions is not None:
-            center, spread = _shift_and_scale(conditions, some_conditions, some_weights)
+        if some.context is not None:
+            center, spread = _shift_and_scale(conditions, some.context, some.weights)
     # The whole table has passed check_density; the training rows may still be too alike.
     constant = data.low >= data.high  # where rounding can leave a spread that is not 0
     unfit = np.flatnonzero(~np.isfinite(scale) | (scale == 0) | constant)
@@ -138,18 +138,28 @@ def initialize(state: State, rows: Rows) -> None:
     state.set_standardization((shift, scale), (center, spread))
     state.data_dtype = rows.x.dtype
     state.initialized = True
-    state.core.initialize_from_data(some, context=some_conditions, weights=some_weights, threads=state.num_threads)
+    state.core.initialize_from_data(some.x, context=some.context, weights=some.weights, threads=state.num_threads)
+    return some
 
 
-def _some(rows: Rows) -> tuple[Array, Array | None, Array | None]:
-    """Copy rows for the trimmed moments and for the layers that start from data, evenly spaced."""
+@dataclass(frozen=True)
+class Some:
+    """Rows for the trimmed moments, and for the layers and the base that start from data."""
+
+    x: Array
+    context: Array | None
+    weights: Array | None
+
+
+def _some(rows: Rows) -> Some:
+    """Copy rows, evenly spaced."""
     step = -(-len(rows) // max(min(_MOST_ROWS_TO_START, _MOST_BYTES_TO_START // rows.bytes_per_row), 1024))
     parts = []
     for x, context, weights, index in pieces(rows):
         at = index[::step]
         parts.append((x[at], None if context is None else context[at], None if weights is None else weights[at]))
     xs, contexts, all_weights = zip(*parts, strict=True)
-    return (
+    return Some(
         np.concatenate(xs),
         None if contexts[0] is None else np.concatenate(contexts),
         None if all_weights[0] is None else np.concatenate(all_weights),

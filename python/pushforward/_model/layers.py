@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from pushforward import _checks
 from pushforward._dispatch import core
+from pushforward._model.gaussian import Sample, covariance, regression, whitening
 from pushforward._model.networks import MLP, NETWORKS, Conditioner
 from pushforward._model.part import Part, one_of, table
 from pushforward._model.transforms import TRANSFORMS, Affine, Transform
+from pushforward._typing import Floats
 
 _MASKS = ("half", "alternate", "random")
 
@@ -52,6 +54,25 @@ class Layer(Part):
 
     def check(self, resolved: Mapping[str, Any], dim: int, context: int) -> None:
         """Raise a ValueError if what a file has spelled out is nothing that `resolve` could return."""
+
+    def start(self, resolved: Mapping[str, Any], parameters: Mapping[str, Floats], sample: Sample) -> Sample | None:
+        """Set parameters from data before a first fit, if the layer is a linear map that can.
+
+        Parameters
+        ----------
+        resolved : dict
+            What `resolve` returned.
+        parameters : dict of str to array
+            Views of the layer's parameters.
+        sample : Sample
+            Rows on the layer's x side.
+
+        Returns
+        -------
+        Sample or None
+            The rows on the layer's z side; None if the layer does not start from data in this way.
+        """
+        return None
 
 
 def _check_parts(transform: object, conditioner: object) -> None:
@@ -355,6 +376,19 @@ class LU(_Ordered):
 
     order: str | Sequence[int] = "random"
 
+    def start(self, resolved: Mapping[str, Any], parameters: Mapping[str, Floats], sample: Sample) -> Sample | None:
+        """Start at the map that gives the rows mean 0 and the identity as covariance."""
+        if not sample.y.shape[1]:
+            return sample
+        features = np.argsort(resolved["indices"])  # at each place on the z side
+        number = np.cumsum(sample.on_line) - 1
+        y = sample.y[:, number[features[sample.on_line[features]]]]
+        mean = sample.weights @ y / sample.weights.sum()
+        upper = whitening(covariance(y - mean, sample.weights))
+        parameters["weight"][...] = np.triu(upper, 1) + np.diag(np.log(np.diag(upper)))
+        parameters["bias"][...] = -upper @ mean
+        return replace(sample, y=(y - mean) @ upper.T, on_line=sample.on_line[features])
+
 
 @dataclass(frozen=True)
 class Householder(Layer):
@@ -422,6 +456,14 @@ class ContextShift(Layer):
         if not context:
             raise ValueError("ContextShift needs a flow with a context; this one has context=0")
         return {}
+
+    def start(self, resolved: Mapping[str, Any], parameters: Mapping[str, Floats], sample: Sample) -> Sample | None:
+        """Start at the linear regression of the features on the context."""
+        if sample.context is None:
+            return None
+        slopes, intercepts, residuals = regression(sample.y, sample.context, sample.weights)
+        parameters["weight"][...], parameters["bias"][...] = slopes, intercepts
+        return replace(sample, y=residuals)
 
 
 LAYERS = table(Coupling, Autoregressive, Permutation, LU, Householder, ActNorm, ContextShift)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from pushforward import _checks
-from pushforward._model.layers import LU, ActNorm, Autoregressive, Coupling, Layer, Permutation
+from pushforward._model.layers import LU, ActNorm, Autoregressive, ContextShift, Coupling, Layer, Permutation
 from pushforward._model.networks import MLP, Conditioner, ResNet
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic, Transform
 
@@ -209,6 +210,12 @@ def neural_spline(
     if autoregressive:
         return [part for _ in range(depth) for part in (layer, Permutation("random"))]
     return _in_pairs(layer, depth)
+
+
+def usual(dim: int, context: int, **options: Any) -> list[Layer]:
+    """Return the layers of a flow that is given none: `neural_spline`, and a shift by the context if there is one."""
+    layers = neural_spline(dim, **options)
+    return [*layers, ContextShift()] if context else layers
 
 
 PRESETS: dict[str, Callable[..., list[Layer]]] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,22 @@ from pushforward._typing import Array, Doubles, Floats, Indices
 
 Standardization = tuple[Doubles, Doubles]
 """Shift and scale of each column."""
+
+
+@dataclass(frozen=True)
+class Open:
+    """What the first fit is to choose.
+
+    Parameters
+    ----------
+    base : bool
+        Whether the base too, beside the layers.
+    rng : numpy.random.Generator
+        Where random choices of the layers, and initial parameters, come from.
+    """
+
+    base: bool
+    rng: np.random.Generator
 
 
 class State:
@@ -44,6 +61,8 @@ class State:
         That of the rows fitted, and of samples.
     threads : int or None
         Threads of every call; None for the default.
+    open : Open or None
+        What the first fit is to choose; None if everything is described.
     """
 
     def __init__(self, model: dict[str, Any], *, most_parameters: int | None = None) -> None:
@@ -60,6 +79,7 @@ class State:
         self.initialized = False
         self.data_dtype: np.dtype[Any] = np.dtype(np.float64)
         self.threads: int | None = None
+        self.open: Open | None = None
         self._columns: tuple[str, ...] | None = None
         self._context_columns: tuple[str, ...] | None = None
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
 from pushforward._typing import Doubles
 
@@ -11,9 +14,29 @@ _SHARES = np.r_[0.0, np.logspace(-6, 0, 25)]
 _FOLDS = 5
 
 
-def regression(
-    y: Doubles, context: Doubles | None, weights: Doubles
-) -> tuple[Doubles, Doubles, Doubles]:
+@dataclass(frozen=True)
+class Sample:
+    """Standardised rows, from which layers start.
+
+    Parameters
+    ----------
+    y : (n, k) array
+        The features on the line, in their order.
+    on_line : (dim,) array of bool
+        Which features those are.
+    context : (n, c) array or None
+        The conditions.
+    weights : (n,) array
+        Weights of the rows.
+    """
+
+    y: Doubles
+    on_line: npt.NDArray[np.bool_]
+    context: Doubles | None
+    weights: Doubles
+
+
+def regression(y: Doubles, context: Doubles | None, weights: Doubles) -> tuple[Doubles, Doubles, Doubles]:
     """Regress columns on the context by least squares.
 
     Parameters
@@ -91,3 +114,11 @@ def _log_likelihoods(sample: Doubles, moment: Doubles, weight: float) -> Doubles
     # A variance that rounding alone made is none.
     singular = variances.min(axis=1) <= 1e-13 * variances.max(axis=1)
     return np.where(singular | ~np.isfinite(scores), -np.inf, scores)
+
+
+def whitening(matrix: Doubles) -> Doubles:
+    """Return the upper triangular U, with a positive diagonal, for which U C U^T is the identity."""
+    # Of the reversed matrix the Cholesky factor is upper triangular: C = R R^T, U = R^-1.
+    root = np.linalg.cholesky(matrix[::-1, ::-1])[::-1, ::-1]
+    result: Doubles = np.linalg.inv(root)
+    return np.triu(result)
