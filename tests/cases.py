@@ -156,7 +156,12 @@ CASES += [
     for dim in (1, 2, 8)
 ]
 CASES += [
-    Case(f"mixture-{covariance}", lambda dim: [Coupling(Affine(), NET)], dim, base=Mixture(components, covariance))
+    Case(
+        f"mixture-{components}-{covariance}",
+        lambda dim: [Coupling(Affine(), NET)],
+        dim,
+        base=Mixture(components, covariance),
+    )
     for covariance in ("full", "diagonal")
     for dim in DIMS
     for components in (1, 3)

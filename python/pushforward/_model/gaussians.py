@@ -58,7 +58,7 @@ class Gaussians:
         return float(np.exp(self.log_weights) @ (ends[1] - ends[0]))
 
     def from_normal(self, t: Doubles) -> Doubles:
-        """Map a standard normal to the mixture: the point whose distribution functions are the normal's. Needs SciPy."""
+        """Map a standard normal to the mixture, with the same distribution functions. Needs SciPy."""
         z = np.empty_like(t)
         log_weights = np.broadcast_to(self.log_weights, (len(t), len(self.log_weights)))
         for i in range(t.shape[1]):

@@ -1,7 +1,7 @@
 """Latent space, seen from a standard normal or through distribution functions.
 
-Quantiles, integrals and the checks of a flow's calibration are made of these. A flow of one real feature is monotone, so
-a quantile of x is the image of a quantile of z.
+Quantiles, integrals and the checks of a flow's calibration are made of these. A flow of one real feature is monotone,
+so a quantile of x is the image of a quantile of z.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _HALF = {"box": 1.0, "circle": math.pi}
 
 
 def from_normal(state: State, t: Doubles) -> Doubles:
-    """Map points of a standard normal, (n, dim), to points of the base with the same distribution functions. Needs SciPy."""
+    """Map points of a standard normal, (n, dim), to those of the base with the same distribution functions.
+
+    Needs SciPy.
+    """
     domains = np.array(state.core.latent_domains)
     on_line = domains == "line"
     z = np.empty_like(t)
@@ -45,8 +48,8 @@ def probability_integral(state: State, x: Array, context: Array | None) -> tuple
     Returns
     -------
     (n, dim) array, (n,) array
-        The distribution function of each latent feature, given those before it, and that of the radius: of the sum of the squared features,
-        each mapped to a standard normal.
+        The distribution function of each latent feature, given those before it, and that of the radius: of the sum of
+        the squared features, each mapped to a standard normal.
     """
     z = state.inverse(x, context)[0].astype(np.float64)
     domains = np.array(state.core.latent_domains)
