@@ -17,6 +17,7 @@ from pushforward import (
     Coupling,
     Flow,
     Householder,
+    Mixture,
     Normal,
     Permutation,
     RationalQuadratic,
@@ -154,6 +155,17 @@ CASES += [
 CASES += [
     Case("student-t-learned", lambda dim: [Coupling(SPLINE, NET)], dim, base=StudentT(4.0, learned=True))
     for dim in (1, 2, 8)
+]
+CASES += [
+    Case(
+        f"mixture-{components}-{covariance}",
+        lambda dim: [Coupling(Affine(), NET)],
+        dim,
+        base=Mixture(components, covariance),
+    )
+    for covariance in ("full", "diagonal")
+    for dim in DIMS
+    for components in (1, 3)
 ]
 CASES += [
     Case("many-features", lambda dim: [Coupling(SPLINE, NET, unconditional=True), LU(), Householder(2)], 300),

@@ -6,10 +6,11 @@ import copy
 import pickle
 from collections.abc import Callable
 
+import mixtures
 import numpy as np
 import pytest
 from cases import CASES, Case
-from pushforward import Flow, StudentT
+from pushforward import Flow, Mixture, StudentT
 from scipy import stats
 
 SIZES = (0, 1, 2, 7, 64, 65)
@@ -183,6 +184,10 @@ def base_density(flow: Flow, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(flow.base, StudentT):
         df = flow.base.degrees(flow.named_parameters().get("base.log_df"))
         return stats.t.logpdf(z, df).sum(axis=1), -(df + 1) * z / (df + z**2)
+    if isinstance(flow.base, Mixture):
+        mixture = mixtures.moments(flow.named_parameters())
+        z = z.astype(np.float64)
+        return mixtures.log_density(z, *mixture), mixtures.gradient(z, *mixture)
     return stats.norm.logpdf(z).sum(axis=1), -z
 
 

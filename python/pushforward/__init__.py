@@ -4,8 +4,8 @@ from pushforward._check.report import Report
 from pushforward._dispatch import build_info, core, simd_level
 from pushforward._fit.history import Epoch, History
 from pushforward._fit.optimizer import Adam
-from pushforward._model.bases import Normal, StudentT, Uniform
-from pushforward._model.layers import LU, ActNorm, Autoregressive, ContextShift, Coupling, Householder, Permutation
+from pushforward._model.bases import Mixture, Normal, StudentT, Uniform
+from pushforward._model.layers import LU, ActNorm, Autoregressive, Coupling, Householder, Permutation
 from pushforward._model.networks import MLP, ResNet
 from pushforward._model.presets import maf, neural_spline, nice, realnvp
 from pushforward._model.supports import Circle, Interval, Positive, Real
@@ -25,7 +25,6 @@ __all__ = [
     "Affine",
     "Autoregressive",
     "Circle",
-    "ContextShift",
     "Coupling",
     "Epoch",
     "FileFormatError",
@@ -33,6 +32,7 @@ __all__ = [
     "History",
     "Householder",
     "Interval",
+    "Mixture",
     "Normal",
     "Permutation",
     "Positive",

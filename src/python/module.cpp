@@ -25,6 +25,7 @@ py::dict limits() {
   add("bins", in::kBins);
   add("df", in::kDegrees);
   add("learned_df", in::kLearnedDegrees);
+  add("components", in::kComponents);
   return table;
 }
 

@@ -1,6 +1,7 @@
 // The table of base densities.
 #pragma once
 
+#include "pushforward/base/mixture.hpp"
 #include "pushforward/base/normal.hpp"
 #include "pushforward/base/student_t.hpp"
 #include "pushforward/base/uniform.hpp"
@@ -19,7 +20,8 @@ template <class Scalar>
 Registry<BaseEntry<Scalar>>& bases() {
   static Registry<BaseEntry<Scalar>> table("base", {{"Normal", {&make_normal<Scalar>}},
                                                     {"Uniform", {&make_uniform<Scalar>, true}},
-                                                    {"StudentT", {&make_student_t<Scalar>}}});
+                                                    {"StudentT", {&make_student_t<Scalar>}},
+                                                    {"Mixture", {&make_mixture<Scalar>}}});
   return table;
 }
 

@@ -12,15 +12,18 @@ import numpy as np
 from pushforward import _checks
 from pushforward._dispatch import core
 from pushforward._model import special
+from pushforward._model.gaussians import Gaussians
 from pushforward._model.part import Part, table
 from pushforward._typing import Doubles, Floats
 
 
 class Base(Part, ABC):
-    """A density of independent latent features, symmetric about 0.
+    """A density of latent features.
 
     Its methods are about the features that the base describes: angles, and features on a box, are uniform. Arrays have
-    the shape (n, k), and `parameters` are all those of the flow, by name.
+    the shape (n, k), and `parameters` are all those of the flow, by name. Where features depend on one another, a
+    distribution function is that of a feature given those before it (Rosenblatt 1952): those of a draw are independent
+    and uniform under every base.
     """
 
     is_exact: ClassVar[bool] = True
@@ -28,11 +31,18 @@ class Base(Part, ABC):
 
     @abstractmethod
     def cdf(self, z: Doubles, parameters: Mapping[str, Floats]) -> Doubles:
-        """Return the distribution function of each feature."""
+        """Return the distribution function of each feature, given those before it."""
+
+    def mass(self, low: float, high: float, parameters: Mapping[str, Floats]) -> float:
+        """Return the mass between two numbers, low first, of a base of one feature that is symmetric about 0."""
+        if low > 0:  # the lower tail is where probabilities keep their digits
+            low, high = -high, -low
+        below = self.cdf(np.array([[low], [high]]), parameters)
+        return float(below[1, 0] - below[0, 0])
 
     @abstractmethod
     def from_normal(self, t: Doubles, parameters: Mapping[str, Floats]) -> Doubles:
-        """Map a standard normal to the base, in the same order; this may need SciPy."""
+        """Map a standard normal to the base, with the same distribution functions; this may need SciPy."""
 
     def normal_scores(self, z: Doubles, u: Doubles) -> Doubles:
         """Map the base to a standard normal, given the points and their distribution function."""
@@ -141,7 +151,56 @@ class Uniform(Base):
         return uniform_from_normal(t, 1.0)
 
 
-BASES = table(Normal, StudentT, Uniform)
+@dataclass(frozen=True)
+class Mixture(Base):
+    """A mixture of Gaussians, with learned weights, means and covariances: for densities of several separate parts.
+
+    A flow stretches a normal and never tears it, so that it joins parts by thin bridges. A mixture has the parts from
+    the start.
+
+    Parameters
+    ----------
+    components : int
+        The number of Gaussians, 1 to 256.
+    covariance : {"full", "diagonal"}
+        Whether the features of one component may depend on each other. A full covariance has k (k + 1) / 2 parameters
+        for k features.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> Mixture(5)
+    Mixture(components=5, covariance='full')
+    """
+
+    components: int
+    covariance: str = "full"
+
+    def __post_init__(self) -> None:
+        low, high = core.limits["components"]
+        object.__setattr__(self, "components", _checks.integer("components", self.components, int(low), int(high)))
+        _checks.choice("covariance", self.covariance, COVARIANCES)
+
+    def cdf(self, z: Doubles, parameters: Mapping[str, Floats]) -> Doubles:
+        """Return the distribution function of each feature, given those before it."""
+        return Gaussians(parameters).cdf(z)
+
+    def mass(self, low: float, high: float, parameters: Mapping[str, Floats]) -> float:
+        """Return the mass between two numbers, low first, of a base of one feature."""
+        return Gaussians(parameters).mass(low, high)
+
+    def from_normal(self, t: Doubles, parameters: Mapping[str, Floats]) -> Doubles:
+        """Map a standard normal to the base, with the same distribution functions. Needs SciPy."""
+        return Gaussians(parameters).from_normal(t)
+
+
+COVARIANCES = ("full", "diagonal")
+
+BASES = table(Normal, StudentT, Uniform, Mixture)
 
 
 def uniform_cdf(z: Doubles, half: float) -> Doubles:

