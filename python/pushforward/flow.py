@@ -256,12 +256,13 @@ class Flow:
             If an array has the wrong shape or type, is empty, holds NaN or infinity or a value outside its support,
             or has a constant feature.
         """
+        from pushforward._fit.size import size
         from pushforward._fit.start import start
         from pushforward._io.scan import check_density
 
         table = self._table(x, context, weights)
         check_density(table, self.support)
-        self._state = start(self._state, table)
+        self._state = start(self._state, table, size(len(table), self.dim, self.context))
         self._take_names(x, context)
         return self
 
@@ -367,7 +368,7 @@ class Flow:
         >>> len(flow.history)
         5
         """
-        from pushforward._fit.loop import maximum_likelihood
+        from pushforward._fit.likelihood import maximum_likelihood
         from pushforward._fit.options import Options
 
         options = Options(

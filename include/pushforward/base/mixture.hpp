@@ -273,7 +273,7 @@ class Mixture final : public Base<Scalar> {
 
 template <class Scalar>
 std::unique_ptr<Base<Scalar>> make_mixture(const Json& description, const std::vector<Domain>& domains) {
-  json::expect_names(description, {"kind", "components", "covariance"});
+  json::expect_names(description, {"kind", "components", "covariance", "background"});
   const Index components = json::integer_member(description, "components", limits::kComponents);
   const std::string covariance = json::string_member(description, "covariance");
   if (covariance != "full" && covariance != "diagonal")

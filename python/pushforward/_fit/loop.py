@@ -13,16 +13,11 @@ import numpy as np
 
 from pushforward._fit import checkpoint
 from pushforward._fit.bar import Show, bar
-from pushforward._fit.held_out import Names, held_out
 from pushforward._fit.history import Epoch
-from pushforward._fit.objective import MaximumLikelihood, Objective
-from pushforward._fit.optimizer import Adam
-from pushforward._fit.options import Options, default_batch_size, default_epochs, default_optimizer
+from pushforward._fit.objective import Objective
+from pushforward._fit.options import Options
 from pushforward._fit.progress import Progress, generator
 from pushforward._fit.schedule import Schedule
-from pushforward._fit.start import start
-from pushforward._io.rows import Rows
-from pushforward._io.scan import check_density
 from pushforward._model.state import State
 from pushforward._typing import Floats, Indices
 from pushforward._warn import warn
@@ -45,16 +40,14 @@ class Loop:
     objective : Objective
         What is minimised.
     options : Options
-        The options of the fit.
-    optimizer : Adam
-        The settings of the optimiser.
+        The options of the fit, with an optimiser and a batch size.
     progress : Progress
         Where the fit begins, or is resumed.
     """
 
-    def __init__(
-        self, state: State, objective: Objective[Any], options: Options, optimizer: Adam, progress: Progress
-    ) -> None:
+    def __init__(self, state: State, objective: Objective[Any], options: Options, progress: Progress) -> None:
+        optimizer = options.optimizer
+        assert optimizer is not None
         self.state, self.progress, self.history = state, progress, progress.history
         self._objective, self._options, self._adam = objective, options, optimizer
         progress.optimizer = optimizer.fresh(progress.optimizer)
@@ -62,9 +55,7 @@ class Loop:
         self._window = min(_AVERAGED_EPOCHS * objective.steps, _MOST_AVERAGED_STEPS)
         self._gradient = np.empty_like(self._parameters)
         self._decayed = _network_weights(state)
-        self._epochs: float = options.epochs or math.inf
-        if options.epochs is None and options.max_time is None:
-            self._epochs = default_epochs(objective.steps)
+        self._epochs = math.inf if options.epochs is None else options.epochs
         self._schedule = Schedule(
             options.schedule, optimizer.learning_rate, self._epochs * objective.steps, options.max_time
         )
@@ -72,6 +63,8 @@ class Loop:
         self._rng = generator(progress.rng_of_epoch)
         self._started = time.perf_counter() - progress.elapsed
         self._show: Show | None = None
+        self.finish: Callable[[], None] | None = None
+        """What is done with the best state at the end, unless an exception ends the fit."""
 
     def run(self, on_epoch: Callable[[Epoch], object] | None = None) -> None:
         """Go through the fit, and leave the flow at its best parameters, also if an exception ends it.
@@ -97,6 +90,8 @@ class Loop:
         finally:
             if self.progress.best is not None:
                 self._parameters[...] = self.progress.best
+        if self.finish is not None:
+            self.finish()
 
     def settings(self) -> dict[str, Any]:
         """Return what a fit must have in common with the one that it resumes, in JSON's types."""
@@ -294,54 +289,6 @@ class Loop:
         self.progress.elapsed = self._elapsed()
         found = checkpoint.Checkpoint(self.state, self.progress, self.settings())
         checkpoint.write(self._options.checkpoint, found)
-
-
-def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tuple[Names, Names]) -> Loop:
-    """Prepare a fit to rows, or resume one.
-
-    Parameters
-    ----------
-    state : State
-        The flow. It is initialised if it was not; of a fit that is resumed, it stays as it is.
-    rows : Rows
-        The rows.
-    options : Options
-        The options of the fit.
-    columns : (sequence of str or None, sequence of str or None)
-        Names of the features and of the conditioning features, if they are known.
-
-    Returns
-    -------
-    Loop
-        The fit, with the flow that it is going to change.
-    """
-    check_density(rows, state.support)
-    found = None if options.resume is None else checkpoint.read(options.resume, state)
-    if found is None:
-        # A generator of our own kind, whose state a checkpoint can hold.
-        given = options.seed
-        rng = np.random.default_rng(given.integers(1 << 63) if isinstance(given, np.random.Generator) else given)
-    else:
-        rng = generator(found.progress.rng_of_split)
-        found.state.threads, state = state.threads, found.state
-    rng_of_split = rng.bit_generator.state
-    train, held = held_out(state, rows, options.validation, rng, columns)
-    if not state.initialized:
-        state = start(state, train)
-    objective = MaximumLikelihood(state, rows, train, held, options.batch_size or default_batch_size(len(train)))
-    optimizer = options.optimizer or default_optimizer(len(train))
-    if found is None:
-        good, average = state.parameters.copy(), state.parameters.copy()
-        progress = Progress(rng_of_split, rng.bit_generator.state, good, average, optimizer.fresh())
-        return Loop(state, objective, options, optimizer, progress)
-    loop = Loop(state, objective, options, optimizer, found.progress)
-    mine = loop.settings()
-    if mine != found.settings:
-        differ = [f"{k} was {found.settings.get(k)}, now {mine[k]}" for k in mine if mine[k] != found.settings.get(k)]
-        raise ValueError(f"resume= goes on with the same fit on the same rows; here {'; '.join(differ)}")
-    if loop.history.stopped == "interrupted":
-        loop.history.stopped = ""
-    return loop
 
 
 def _network_weights(state: State) -> Indices:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+_MOST_STEPS = 100_000
+
 
 @dataclass(frozen=True)
 class Size:
@@ -29,13 +31,14 @@ class Size:
     epochs: int
     patience: int
 
+    def epochs_of(self, steps: int) -> int:
+        """Return the number of epochs, of so many steps each."""
+        return min(self.epochs, max(1, _MOST_STEPS // steps))
+
     @property
     def spline(self) -> dict[str, Any]:
         """The arguments of `neural_spline`."""
         return {"depth": self.depth, "hidden": self.hidden, "bins": self.bins, "dropout": self.dropout}
-
-
-_MOST_STEPS = 100_000
 
 
 def size(rows: int, dim: int, context: int) -> Size:
@@ -52,6 +55,6 @@ def size(rows: int, dim: int, context: int) -> Size:
         # A decay of 1 costs 1.5 nats on 45,000 rows, none costs 3 on 3,000.
         weight_decay=min(1.0, 5000 / rows),
         batch_size=batch_size,
-        epochs=min(100, max(1, _MOST_STEPS * batch_size // rows)),
+        epochs=100,
         patience=30,
     )

@@ -112,7 +112,7 @@ def _shift_and_scale(moments: _Moments, some: Array, weights: Array | None) -> t
 def initialize(state: State, rows: Rows) -> Some:
     """Set the standardisation and ActNorm from rows; return some of them."""
     data, conditions = _Moments.of(state.dim), _Moments.of(state.context)
-    some = _some(rows)
+    some = some_of(rows)
     with np.errstate(over="ignore", invalid="ignore"):
         for x, context, weights, index in pieces(rows):
             w = None if weights is None else weights[index]
@@ -151,7 +151,7 @@ class Some:
     weights: Array | None
 
 
-def _some(rows: Rows) -> Some:
+def some_of(rows: Rows) -> Some:
     """Copy rows, evenly spaced."""
     step = -(-len(rows) // max(min(_MOST_ROWS_TO_START, _MOST_BYTES_TO_START // rows.bytes_per_row), 1024))
     parts = []

@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
-from pushforward._fit.size import size
-from pushforward._fit.standardize import Some, initialize
+from pushforward._fit.size import Size
+from pushforward._fit.standardize import Some, initialize, some_of
 from pushforward._io.rows import Rows
 from pushforward._model import description, presets
 from pushforward._model.bases import Base
 from pushforward._model.gaussian import Sample
 from pushforward._model.layers import Layer
 from pushforward._model.state import State
+from pushforward._typing import Doubles
 
 # As for ActNorm: rows further out than so many deviations are left out of moments.
 _FARTHEST = 30.0
 
 
-def start(state: State, rows: Rows) -> State:
+def start(state: State, rows: Rows, chosen: Size, *, base: Base | None = None, whiten: bool = True) -> State:
     """Return the flow in which a first fit to these training rows begins.
 
     What its description leaves open is chosen. The layers that can start from data are started.
+
+    Parameters
+    ----------
+    state : State
+        The flow.
+    rows : Rows
+        The training rows.
+    chosen : Size
+        What suits them.
+    base : Base, optional
+        Another base, for a flow whose description leaves it open.
+    whiten : bool
+        Whether the last layers may start as the map to uncorrelated features.
     """
-    left_open = state.open
-    if left_open is not None:
-        chosen = size(len(rows), state.dim, state.context)
+    if state.open is not None:
+        rng = copy.deepcopy(state.open.rng)
         layers = presets.usual(state.dim, state.context, **chosen.spline)
-        state = _rebuilt(state, state.base, layers, left_open.rng)
+        state = _rebuilt(state, base or state.base, layers, rng)
     some = initialize(state, rows)
-    _start_layers(state, some)
+    _start_layers(state, some, whiten)
     return state
+
+
+def latent(state: State, rows: Rows) -> tuple[Doubles, Doubles]:
+    """Return the features on the line of some rows on the latent side, and the rows' weights."""
+    some = some_of(rows)
+    weights = np.ones(len(some.x)) if some.weights is None else some.weights
+    on_line = np.array([domain == "line" for domain in state.core.latent_domains])
+    z = state.inverse(some.x, some.context)[0].astype(np.float64)[:, on_line]
+    return z[weights > 0], weights[weights > 0]
 
 
 def _rebuilt(state: State, base: Base, layers: list[Layer], rng: np.random.Generator) -> State:
@@ -42,7 +66,7 @@ def _rebuilt(state: State, base: Base, layers: list[Layer], rng: np.random.Gener
     return result
 
 
-def _start_layers(state: State, some: Some) -> None:
+def _start_layers(state: State, some: Some, whiten: bool) -> None:
     """Start the last layers that are linear: as the Gaussian of the rows, if all others start as the identity."""
     sample: Sample | None = _sample(state, some)
     parameters = state.named_parameters()
@@ -50,6 +74,8 @@ def _start_layers(state: State, some: Some) -> None:
         prefix = f"layers.{i}."
         own = {name.removeprefix(prefix): values for name, values in parameters.items() if name.startswith(prefix)}
         if sample is None or any(values.any() for values in own.values()):  # they were set by hand
+            return
+        if not whiten and layer.whitens:
             return
         sample = layer.start(state.model["layers"][i], own, sample)
 

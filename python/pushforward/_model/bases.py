@@ -29,6 +29,11 @@ class Base(Part, ABC):
     is_exact: ClassVar[bool] = True
     """Whether `cdf` is exact to rounding."""
 
+    @property
+    def has_background(self) -> bool:
+        """Whether the last component of a mixture is a background."""
+        return False
+
     @abstractmethod
     def cdf(self, z: Doubles, parameters: Mapping[str, Floats]) -> Doubles:
         """Return the distribution function of each feature, given those before it."""
@@ -165,6 +170,9 @@ class Mixture(Base):
     covariance : {"full", "diagonal"}
         Whether the features of one component may depend on each other. A full covariance has k (k + 1) / 2 parameters
         for k features.
+    background : bool
+        Whether the last component is a broad background, whose share and width are chosen at the end of a fit, by the
+        validation rows.
 
     Raises
     ------
@@ -174,16 +182,26 @@ class Mixture(Base):
     Examples
     --------
     >>> Mixture(5)
-    Mixture(components=5, covariance='full')
+    Mixture(components=5, covariance='full', background=False)
     """
 
     components: int
     covariance: str = "full"
+    background: bool = False
 
     def __post_init__(self) -> None:
         low, high = core.limits["components"]
         object.__setattr__(self, "components", _checks.integer("components", self.components, int(low), int(high)))
         _checks.choice("covariance", self.covariance, COVARIANCES)
+        if not isinstance(self.background, bool):
+            raise TypeError(f"background must be True or False, not {self.background!r}")
+        if self.background and self.components < 2:
+            raise ValueError("a mixture with a background needs at least 2 components")
+
+    @property
+    def has_background(self) -> bool:
+        """Whether the last component is a background."""
+        return self.background
 
     def cdf(self, z: Doubles, parameters: Mapping[str, Floats]) -> Doubles:
         """Return the distribution function of each feature, given those before it."""

@@ -28,6 +28,9 @@ class Layer(Part):
     the description beside the layer's own fields.
     """
 
+    whitens: ClassVar[bool] = False
+    """Whether `start` makes features uncorrelated."""
+
     @property
     def reach(self) -> float:
         """How far from 0 the layer bends a feature, in standard deviations."""
@@ -371,6 +374,8 @@ class LU(_Ordered):
     >>> LU()
     LU(order='random')
     """
+
+    whitens: ClassVar[bool] = True
 
     ORDERS: ClassVar[tuple[str, ...]] = ("random", "reverse", "natural")
 

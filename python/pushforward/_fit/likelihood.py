@@ -1,0 +1,170 @@
+"""Fits by maximum likelihood: from rows and options to the loop that is to run."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pushforward._fit import checkpoint
+from pushforward._fit.held_out import Names, held_out
+from pushforward._fit.loop import Loop
+from pushforward._fit.mixture import Gaussians, calibrate_background, fit_mixture, gaussian
+from pushforward._fit.objective import MaximumLikelihood, mean_loss
+from pushforward._fit.optimizer import Adam
+from pushforward._fit.options import LEARNING_RATE, Options
+from pushforward._fit.progress import Progress, generator
+from pushforward._fit.size import Size, size
+from pushforward._fit.start import latent, start
+from pushforward._io.rows import Rows
+from pushforward._io.scan import check_density
+from pushforward._model.bases import Mixture
+from pushforward._model.state import State
+
+_HELD_OF_TRIALS = 0.1
+_SHARE_OF_TRIAL = 0.25
+
+
+def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tuple[Names, Names]) -> Loop:
+    """Prepare a fit to rows, or resume one.
+
+    Parameters
+    ----------
+    state : State
+        The flow. It is initialised if it was not; of a fit that is resumed, it stays as it is.
+    rows : Rows
+        The rows.
+    options : Options
+        The options of the fit.
+    columns : (sequence of str or None, sequence of str or None)
+        Names of the features and of the conditioning features, if they are known.
+
+    Returns
+    -------
+    Loop
+        The fit, with the flow that it is going to change.
+    """
+    check_density(rows, state.support)
+    found = None if options.resume is None else checkpoint.read(options.resume, state)
+    if found is None:
+        # A generator of our own kind, whose state a checkpoint can hold.
+        given = options.seed
+        rng = np.random.default_rng(given.integers(1 << 63) if isinstance(given, np.random.Generator) else given)
+    else:
+        rng = generator(found.progress.rng_of_split)
+        found.state.threads, state = state.threads, found.state
+    rng_of_split = rng.bit_generator.state
+    train, held = held_out(state, rows, options.validation, rng, columns)
+    chosen = size(len(train), state.dim, state.context)
+    options = _filled(options, chosen, len(train))
+    began = time.perf_counter()
+    if not state.initialized:
+        state = _begin(state, rows, train, held, options, chosen, rng)
+    objective = MaximumLikelihood(state, rows, train, held, options.batch_size)
+    if found is None:
+        progress = _progress(state, rng_of_split, rng, options)
+        progress.elapsed = time.perf_counter() - began
+        return _finished(Loop(state, objective, options, progress), held)
+    loop = Loop(state, objective, options, found.progress)
+    mine = loop.settings()
+    if mine != found.settings:
+        differ = [f"{k} was {found.settings.get(k)}, now {mine[k]}" for k in mine if mine[k] != found.settings.get(k)]
+        raise ValueError(f"resume= goes on with the same fit on the same rows; here {'; '.join(differ)}")
+    if loop.history.stopped == "interrupted":
+        loop.history.stopped = ""
+    return _finished(loop, held)
+
+
+def _filled(options: Options, chosen: Size, rows: int) -> Options:
+    """Return options of which none is left to the size of the table."""
+    batch_size = options.batch_size or chosen.batch_size
+    epochs = options.epochs
+    if epochs is None and options.max_time is None:
+        epochs = chosen.epochs_of(-(-rows // batch_size))
+    optimizer = options.optimizer or Adam(LEARNING_RATE, weight_decay=chosen.weight_decay)
+    return replace(options, batch_size=batch_size, epochs=epochs, optimizer=optimizer)
+
+
+def _progress(state: State, rng_of_split: Mapping[str, Any], rng: np.random.Generator, options: Options) -> Progress:
+    good, average = state.parameters.copy(), state.parameters.copy()
+    return Progress(rng_of_split, rng.bit_generator.state, good, average, options.optimizer.fresh())
+
+
+def _finished(loop: Loop, held: Rows | None) -> Loop:
+    """Let a fit end with the choice of the background, if there is one."""
+    if held is not None and loop.state.base.has_background:
+        loop.finish = functools.partial(calibrate_background, loop.state, held)
+    return loop
+
+
+def _begin(
+    state: State, rows: Rows, train: Rows, held: Rows | None, options: Options, chosen: Size, rng: np.random.Generator
+) -> State:
+    """Return the state in which a first fit begins: the best of a few, by a short fit of each."""
+    if state.open is None:
+        return start(state, train, chosen)
+    if held is None:
+        train, held = train.split(_HELD_OF_TRIALS, np.random.default_rng(0))
+        if not len(train) or not len(held):
+            return start(state, train, chosen)
+    trials = []
+    for whiten in (False, True):
+        candidate = _gaussian(start(state, train, chosen, whiten=whiten), state.open.base, train)
+        trials.append((_trial(candidate, rows, train, held, options, rng), whiten))
+    best, whiten = min(trials)
+    plain = start(state, train, chosen, whiten=whiten)
+    if state.open.base and state.core.latent_domains.count("line"):
+        z, weights = latent(plain, train)
+        held_z, held_weights = latent(plain, held)
+        found = fit_mixture(z, weights, held_z, held_weights, seed=0, threads=state.num_threads)
+        if found is not None:
+            clustered = _with_base(plain, found.with_background(gaussian(z, weights)))
+            if mean_loss(clustered, held) < best:
+                return clustered
+    return _gaussian(plain, state.open.base, train)
+
+
+def _gaussian(state: State, open_base: bool, train: Rows) -> State:
+    """Return a flow whose base is the Gaussian of the rows and a background, if the base is open."""
+    if not open_base or not state.core.latent_domains.count("line"):
+        return state
+    one = gaussian(*latent(state, train))
+    return _with_base(state, one.with_background(one))
+
+
+def _with_base(state: State, found: Gaussians) -> State:
+    """Return a flow with a mixture as its base, and otherwise like this one."""
+    result = State({**state.model, "base": Mixture(found.components, background=True).to_json()})
+    parameters = result.named_parameters()
+    for name, values in state.named_parameters().items():
+        parameters[name][...] = values
+    found.write(result)
+    result.set_standardization(state.standardization, state.context_standardization)
+    result.initialized, result.data_dtype, result.threads = True, state.data_dtype, state.threads
+    result.columns, result.context_columns = state.columns, state.context_columns
+    return result
+
+
+def _trial(state: State, rows: Rows, train: Rows, held: Rows, options: Options, rng: np.random.Generator) -> float:
+    """Return the validation loss that a short fit reaches."""
+    assert options.batch_size is not None
+    rng_of_trial = np.random.default_rng(0)
+    short = replace(
+        options,
+        epochs=None if options.epochs is None else max(1, round(_SHARE_OF_TRIAL * options.epochs)),
+        max_time=None if options.max_time is None else _SHARE_OF_TRIAL * options.max_time,
+        patience=None,
+        progress=False,
+        callback=None,
+        checkpoint=None,
+    )
+    objective = MaximumLikelihood(state, rows, train, held, options.batch_size)
+    loop = Loop(state, objective, short, _progress(state, rng_of_trial.bit_generator.state, rng_of_trial, options))
+    if state.base.has_background:
+        loop.finish = functools.partial(calibrate_background, state, held)
+    loop.run()
+    return mean_loss(state, held)
