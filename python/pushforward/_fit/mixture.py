@@ -13,8 +13,8 @@ from pushforward._model.gaussian import covariance
 from pushforward._model.state import State
 from pushforward._typing import Doubles
 
-# The background at first: its share, and its deviations over those of all rows.
-_SHARE, _WIDTH = 0.01, 3.0
+# The background's deviations over those of all rows: at first, and those that are tried.
+_WIDTH = 3.0
 _WIDTHS = (2.0, 3.0, 4.0, 6.0, 10.0)
 _OFF = -60.0  # the logarithm of a weight that counts for nothing
 
@@ -56,7 +56,7 @@ class Gaussians:
     def with_background(self, other: Gaussians) -> Gaussians:
         """Add a broad Gaussian around another one as the last component."""
         return Gaussians(
-            np.append(self.log_weights + math.log1p(-_SHARE), math.log(_SHARE)),
+            np.append(self.log_weights, _OFF),
             np.concatenate([self.means, other.means]),
             np.concatenate([self.factors, other.factors / _WIDTH]),
         )
