@@ -8,14 +8,15 @@ namespace pushforward::bindings {
 
 namespace {
 
-py::tuple fit_mixture(const Vector& rows, const std::optional<Vector>& weights, Index components, bool full,
-                      double ridge, int max_iterations, double tolerance, int restarts, std::uint64_t seed,
-                      int threads, int mode, double prior) {
+py::tuple fit_mixture(const Vector& rows, const std::optional<Vector>& weights, Index components,
+                      const std::string& covariance, double ridge, int max_iterations, double tolerance, int restarts,
+                      std::uint64_t seed, int threads) {
   if (rows.ndim() != 2 || rows.shape(0) < 1 || rows.shape(1) < 1) throw std::invalid_argument("rows");
   if (weights && weights->size() != rows.shape(0)) throw std::invalid_argument("weights");
+  if (components < 1 || restarts < 1 || !(ridge > 0)) throw std::invalid_argument("settings");
+  if (covariance != "full" && covariance != "diagonal") throw std::invalid_argument("covariance");
+  const MixtureSettings settings{components, covariance == "full", ridge, max_iterations, tolerance, restarts, seed};
   const Index count = rows.shape(0), dim = rows.shape(1);
-  MixtureSettings settings{components, full, ridge, max_iterations, tolerance, restarts, seed};
-  settings.mode = mode; settings.prior = prior;
   const double *at = rows.data(), *weight = data_or_null(weights);
   FittedMixture fitted;
   {
@@ -37,10 +38,13 @@ py::tuple fit_mixture(const Vector& rows, const std::optional<Vector>& weights, 
 }  // namespace
 
 void bind_mixture(py::module_& module) {
-  module.def("expectation_maximization", &fit_mixture, py::arg("rows"), py::kw_only(), py::arg("weights"),
-             py::arg("components"), py::arg("full"), py::arg("ridge"), py::arg("max_iterations"), py::arg("tolerance"),
-             py::arg("restarts"), py::arg("seed"), py::arg("threads"), py::arg("mode")=0, py::arg("prior")=1.0,
-             "Fit a mixture");
+  using py::arg;
+  module.def("expectation_maximization", &fit_mixture, arg("rows"), arg("weights"), arg("components"),
+             arg("covariance"), arg("ridge"), arg("max_iterations"), arg("tolerance"), arg("restarts"), arg("seed"),
+             arg("threads"),
+             "Fit a mixture of Gaussians to finite rows (n, dim) with weights (n,) or None. Return its weights (k,), "
+             "means (k, dim), log_diagonals (k, dim) and shears (k, dim (dim - 1) / 2), or (k, 0) for diagonal "
+             "covariances, as the base Mixture has them, and the rows' mean log density.");
 }
 
 }  // namespace pushforward::bindings

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <Eigen/Cholesky>
+#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -11,19 +12,19 @@
 #include <vector>
 
 #include "pushforward/base/gaussian.hpp"
+#include "pushforward/threads/arena.hpp"
 #include "pushforward/threads/parallel.hpp"
 
 namespace pushforward {
 
 struct MixtureSettings {
   Index components = 1;
-  bool full = true;         // full covariances, or diagonal ones
-  double ridge = 1e-6;      // added to every variance
+  bool full = true;     // full covariances, or diagonal ones
+  double ridge = 1e-6;  // added to every variance
   int max_iterations = 100;
   double tolerance = 1e-5;  // a fit ends when the mean log density grows by less, relative to its size or to 1
   int restarts = 1;         // starts, of which the best goes on
   std::uint64_t seed = 0;
-  int mode = 0; double prior = 1;
 };
 
 // A fitted mixture, in the parameters of the base Mixture.
@@ -47,7 +48,7 @@ class ExpectationMaximization {
         tiles_((count + kTileRows - 1) / kTileRows),
         threads_(threads),
         settings_(settings),
-        rows_(static_cast<std::size_t>(tiles_ * dim * kTileRows), 0.0),
+        rows_(zeros(row_memory_, tiles_ * dim)),
         weights_(static_cast<std::size_t>(tiles_ * kTileRows), 0.0),
         random_(settings.seed) {
     double sum = 0, squares = 0;
@@ -60,39 +61,47 @@ class ExpectationMaximization {
     effective_ = sum * sum / squares;
     for (Index row = 0; row < count; ++row) {
       weights_[static_cast<std::size_t>(row)] = (weights ? weights[row] : 1.0) * (effective_ / sum);
-      double* tile = rows_.data() + row / kTileRows * dim * kTileRows + row % kTileRows;
-      for (Index i = 0; i < dim; ++i) tile[i * kTileRows] = rows[row * dim + i];
+      const Index tile = row / kTileRows * dim;
+      for (Index i = 0; i < dim; ++i) rows_[tile + i][row % kTileRows] = rows[row * dim + i];
     }
   }
 
   FittedMixture fit() {
     pooled_ = one_gaussian();
-    if (settings_.components == 1) return result(pooled_, expectation(pooled_, false).log_density);
-    Model best;
-    double best_density = -std::numeric_limits<double>::infinity();
-    for (int start = 0; start < settings_.restarts; ++start) {
-      Model model = first_model();
-      const bool only = settings_.restarts == 1;
-      const double density = iterate(model, only ? settings_.max_iterations : kTrialIterations);
-      if (density > best_density) {
-        best_density = density;
-        best = std::move(model);
+    Model best = pooled_;
+    if (components() > 1) {
+      double best_density = -std::numeric_limits<double>::infinity();
+      for (int start = 0; start < settings_.restarts; ++start) {
+        Model model = first_model();
+        const double density = settings_.restarts > 1 ? iterate(model, kTrialIterations) : 0;
+        if (density > best_density) {
+          best_density = density;
+          best = std::move(model);
+        }
       }
+      iterate(best, settings_.max_iterations);
     }
-    if (settings_.restarts > 1) best_density = iterate(best, settings_.max_iterations);
-    return result(best, best_density);
+    return result(best);
   }
 
  private:
   using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   static constexpr int kTrialIterations = 10, kLloydIterations = 5;
+  // Sums over rows are made in so many parts, which are added in order.
   static constexpr Index kMostSlots = 8;
+  // Rows that are left out to choose a share of the identity, and the shares to choose from.
+  static constexpr Index kMostLeftOut = 4096;
+  static constexpr double kShares[] = {0,    1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01,
+                                       0.02, 0.05, 0.1,  0.2,  0.3,  0.5,  0.7,  1};
+  // A component with fewer rows than this is lost.
+  static constexpr double kLeastRows = 1;
+  // Added to the rows of each component where its weight is made of them, so that none is 0.
+  static constexpr double kLeastShare = 0.1;
 
   struct Model {
     std::vector<double> log_weights, constants;  // constants: the log weight and the normalisation
     Matrix means;                                // (components, dim)
     std::vector<Matrix> factors;                 // of the precisions: lower triangles, or (1, dim) diagonals
-    std::vector<Matrix> covariances;
   };
 
   // Sums over rows, by the components' responsibilities.
@@ -119,28 +128,36 @@ class ExpectationMaximization {
     }
   };
 
+  // What one thread needs for a tile.
   struct Memory {
-    std::vector<double, Eigen::aligned_allocator<double>> data;
+    Arena arena;
     Columns<double> delta, y, log_joint, transposed, products;
 
     Memory(Index dim, Index stride, Index components) {
       ColumnLayout layout;
-      const Region a = layout.take(dim), b = layout.take(dim), c = layout.take(components), d = layout.take(stride),
-                   e = layout.take((dim * stride + kTileRows - 1) / kTileRows);
-      data.resize(static_cast<std::size_t>(layout.count() * kTileRows));
-      const Columns<double> all(data.data());
-      delta = all[a];
-      y = all[b];
-      log_joint = all[c];
-      transposed = all[d];
-      products = all[e];
+      const Region delta_columns = layout.take(dim), y_columns = layout.take(dim),
+                   joint_columns = layout.take(components), transposed_columns = layout.take(stride),
+                   product_columns = layout.take((dim * stride + kTileRows - 1) / kTileRows);
+      const Columns<double> all = zeros(arena, layout.count());
+      delta = all[delta_columns];
+      y = all[y_columns];
+      log_joint = all[joint_columns];
+      transposed = all[transposed_columns];
+      products = all[product_columns];
     }
   };
 
-  Index components() const { return settings_.components; }
-  Columns<const double> tile(Index index) const {
-    return Columns<const double>(rows_.data() + index * dim_ * kTileRows);
+  static Columns<double> zeros(Arena& arena, Index columns) {
+    const Index count = columns * kTileRows;
+    auto* data = reinterpret_cast<double*>(arena.reserve(static_cast<std::size_t>(count) * sizeof(double)));
+    std::fill_n(data, count, 0.0);
+    return Columns<double>(data);
   }
+
+  Index components() const { return settings_.components; }
+  Columns<const double> tile(Index index) const { return rows_.from(index * dim_); }
+  double value(Index row, Index i) const { return rows_[row / kTileRows * dim_ + i][row % kTileRows]; }
+  double weight(Index row) const { return weights_[static_cast<std::size_t>(row)]; }
 
   void subtract(Index tile_index, const double* mean, Columns<double> delta) const {
     const auto z = tile(tile_index);
@@ -209,7 +226,7 @@ class ExpectationMaximization {
   // Adds the rows' differences from a component's mean, and their products.
   void add_products(const Model& model, Index index, Index k, Memory& memory, Sums& sums) const {
     const double* share = memory.log_joint[k];
-    if (count_ > kTileRows || components() > 1) subtract(index, model.means.row(k).data(), memory.delta);
+    subtract(index, model.means.row(k).data(), memory.delta);
     for (Index row = 0; row < kTileRows; ++row) sums.counts[static_cast<std::size_t>(k)] += share[row];
     double* differences = sums.differences.data() + k * dim_;
     for (Index i = 0; i < dim_; ++i) {
@@ -224,8 +241,7 @@ class ExpectationMaximization {
       if (!settings_.full) sums.products[static_cast<std::size_t>(k * dim_ + i)] += squares.sum();
     }
     if (!settings_.full) return;
-    gaussian::lower_products(dim_, kTileRows, memory.y, memory.delta, memory.transposed.data(),
-                             memory.products.data());
+    gaussian::lower_products(dim_, kTileRows, memory.y, memory.delta, memory.transposed.data(), memory.products.data());
     double* to = sums.products.data() + k * dim_ * stride_;
     const double* from = memory.products.data();
     for (Index i = 0; i < dim_; ++i)
@@ -247,24 +263,20 @@ class ExpectationMaximization {
     return lower;
   }
 
-  void set_covariance(Model& model, std::size_t k, Matrix covariance) const {
-    model.covariances[k] = covariance;
+  void set_covariance(Model& model, Index k, Matrix covariance) const {
+    Matrix& factor = model.factors[static_cast<std::size_t>(k)];
     if (!settings_.full) {
-      covariance.array() += settings_.ridge;
-      model.factors[k] = covariance.cwiseSqrt().cwiseInverse();
+      factor = (covariance.array() + settings_.ridge).rsqrt().matrix();
       return;
     }
-    double ridge = settings_.ridge;
-    for (;; ridge *= 10) {
-      Matrix raised = covariance;
-      raised.diagonal().array() += ridge;
-      const Eigen::LLT<Matrix> cholesky(raised);
-      if (cholesky.info() == Eigen::Success) {
-        model.factors[k] = cholesky.matrixL().solve(Matrix::Identity(dim_, dim_));
-        // The solver may leave rounding errors there.
-        model.factors[k].triangularView<Eigen::StrictlyUpper>().setZero();
-        return;
-      }
+    // A rounding error may be larger than the ridge.
+    for (double ridge = settings_.ridge;; ridge *= 10) {
+      covariance.diagonal().array() += ridge;
+      const Eigen::LLT<Matrix> cholesky(covariance);
+      if (cholesky.info() != Eigen::Success) continue;
+      factor = cholesky.matrixL().solve(Matrix::Identity(dim_, dim_));
+      factor.triangularView<Eigen::StrictlyUpper>().setZero();
+      return;
     }
   }
 
@@ -284,47 +296,66 @@ class ExpectationMaximization {
     model.constants.assign(k, 0.0);
     model.means = Matrix::Zero(count, dim_);
     model.factors.resize(k);
-    model.covariances.resize(k);
     return model;
   }
 
-  Matrix identity() const { return settings_.full ? Matrix(Matrix::Identity(dim_, dim_)) : Matrix(Matrix::Ones(1, dim_)); }
+  // Shrinks a covariance to a multiple of the identity, with the same trace.
+  Matrix shrunk(Matrix covariance, double share) const {
+    const double variance = covariance.trace() / static_cast<double>(dim_);
+    covariance *= 1 - share;
+    covariance.diagonal().array() += share * variance;
+    return covariance;
+  }
 
-  // One Gaussian for all rows, with the covariance of Ledoit and Wolf (2004): shrunk to a multiple of the identity by
-  // as much as the rows' scatter says. A diagonal one is not shrunk.
-  Model one_gaussian() const {
+  // One Gaussian for all rows. A full covariance is shrunk.
+  Model one_gaussian() {
     Model model = empty_model(1);
     for (Index row = 0; row < count_; ++row)
-      for (Index i = 0; i < dim_; ++i) model.means(0, i) += weights_[static_cast<std::size_t>(row)] / effective_ * value(row, i);
-    set_covariance(model, 0, identity());
-    set_constants(model);
-    Matrix covariance = scatter(expectation(model, false), 0) / effective_;
-    set_covariance(model, 0, settings_.full ? shrunk(model.means.row(0).data(), std::move(covariance)) : covariance);
+      for (Index i = 0; i < dim_; ++i) model.means(0, i) += weight(row) / effective_ * value(row, i);
+    model.factors[0] = settings_.full ? Matrix(Matrix::Identity(dim_, dim_)) : Matrix(Matrix::Ones(1, dim_));
+    const Matrix covariance = scatter(expectation(model, false), 0) / effective_;
+    if (settings_.full) share_ = best_share(model.means.row(0).data(), covariance);
+    set_covariance(model, 0, settings_.full ? shrunk(covariance, share_) : covariance);
     set_constants(model);
     return model;
   }
 
-  double value(Index row, Index i) const {
-    return rows_[static_cast<std::size_t>((row / kTileRows * dim_ + i) * kTileRows + row % kTileRows)];
-  }
-
-  // With the share p of each row, S the covariance and m its mean variance: the distance of S from m times the identity
-  // is |S - m|^2, of which sum p^2 |x x^T - S|^2 is chance.
-  Matrix shrunk(const double* mean, Matrix covariance) const {
-    const double m = covariance.trace() / static_cast<double>(dim_);
-    double chance = 0;
-    Eigen::VectorXd x(dim_);
-    const double size = covariance.squaredNorm();
-    for (Index row = 0; row < count_; ++row) {
-      for (Index i = 0; i < dim_; ++i) x[i] = value(row, i) - mean[i];
-      const double p = weights_[static_cast<std::size_t>(row)] / effective_;
-      chance += p * p * (std::pow(x.squaredNorm(), 2) - 2 * x.dot(covariance * x) + size);
+  // The share of the identity in the covariance with the best density of rows that are left out one by one (Hoffbeck
+  // and Landgrebe 1996). The shrinkage of Ledoit and Wolf (2004), best for the covariance's entries, is far too strong
+  // for the density where variances differ by orders of magnitude.
+  //
+  // Without a row x that has the share p of all, the covariance S becomes S / (1 - p) - p x x^T / (1 - p)^2, and x is x
+  // / (1 - p) away from the mean. In the basis of S's eigenvectors everything but the term of x is diagonal, and that
+  // term is added by the formula of Sherman and Morrison.
+  double best_share(const double* mean, const Matrix& covariance) const {
+    const double p = 1 / effective_;
+    if (p >= 1) return 1.0;
+    const Eigen::SelfAdjointEigenSolver<Matrix> eigen(covariance);
+    const double variance = covariance.trace() / static_cast<double>(dim_);
+    const Index step = std::max<Index>(1, count_ / kMostLeftOut), used = (count_ + step - 1) / step;
+    Matrix squares(used, dim_);  // of the rows' components along the eigenvectors
+    Eigen::VectorXd weights(used);
+    for (Index i = 0; i < used; ++i) {
+      weights[i] = weight(i * step);
+      for (Index j = 0; j < dim_; ++j) squares(i, j) = value(i * step, j) - mean[j];
     }
-    const double distance = (covariance - m * Matrix::Identity(dim_, dim_)).squaredNorm();
-    const double share = distance > 0 ? std::clamp(chance / distance, 0.0, 1.0) : 1.0;
-    covariance *= 1 - share;
-    covariance.diagonal().array() += share * m;
-    return covariance;
+    squares = (squares * eigen.eigenvectors()).array().square().matrix();
+    double best = 1.0, best_density = -std::numeric_limits<double>::infinity();
+    for (const double share : kShares) {
+      const Eigen::VectorXd variances =
+          (eigen.eigenvalues().array().max(0.0) * ((1 - share) / (1 - p)) + share * variance + settings_.ridge)
+              .matrix();
+      const Eigen::ArrayXd forms = (squares * variances.cwiseInverse()).array();  // x^T B^-1 x, with B without x's term
+      const Eigen::ArrayXd left = 1 - (1 - share) * p / ((1 - p) * (1 - p)) * forms;
+      if (!(left > 0).all()) continue;
+      const Eigen::ArrayXd densities = -0.5 * (forms / left / ((1 - p) * (1 - p)) + left.log());
+      const double density = weights.dot(densities.matrix()) / weights.sum() - 0.5 * variances.array().log().sum();
+      if (density > best_density) {
+        best_density = density;
+        best = share;
+      }
+    }
+    return best;
   }
 
   double uniform() { return static_cast<double>(random_() >> 11) * 0x1p-53; }
@@ -335,43 +366,36 @@ class ExpectationMaximization {
     std::vector<double> distance(static_cast<std::size_t>(count_), std::numeric_limits<double>::infinity());
     Model center = pooled_;
     for (Index k = 0; k < components(); ++k) {
-      const Index row = k == 0 ? pick(weights_.data(), nullptr) : pick(weights_.data(), distance.data());
+      const Index row = k == 0 ? pick({}) : pick(distance);
       for (Index i = 0; i < dim_; ++i) model.means(k, i) = center.means(0, i) = value(row, i);
       nearest(center, distance);
     }
-    for (std::size_t k = 0; k < model.factors.size(); ++k) {
-      model.factors[k] = pooled_.factors[0];
-      model.covariances[k] = pooled_.covariances[0];
-    }
+    std::fill(model.factors.begin(), model.factors.end(), pooled_.factors[0]);
     set_constants(model);
-    for (int i = 0; i < kLloydIterations; ++i) {
-      const Sums sums = expectation(model, true);
-      move_means(model, sums);
-    }
+    for (int i = 0; i < kLloydIterations; ++i) move_means(model, expectation(model, true));
     maximize(model, expectation(model, true));
     return model;
   }
 
   // A row, with a probability proportional to its weight times its squared distance.
-  Index pick(const double* weights, const double* distance) {
+  Index pick(const std::vector<double>& distance) {
+    const auto share = [&](Index row) {
+      return distance.empty() ? weight(row) : weight(row) * distance[static_cast<std::size_t>(row)];
+    };
     double total = 0;
-    const auto share = [&](Index row) { return weights[row] * (distance ? distance[row] : 1.0); };
     for (Index row = 0; row < count_; ++row) total += share(row);
     double left = uniform() * total;
-    Index last = 0;
-    for (Index row = 0; row < count_; ++row) {
-      if (share(row) > 0) last = row;
-      left -= share(row);
-      if (left < 0) return row;
-    }
-    return last;
+    for (Index row = 0; row < count_; ++row)
+      if ((left -= share(row)) < 0) return row;
+    return static_cast<Index>(uniform() * static_cast<double>(count_));  // all rows are at a mean
   }
 
   // Lowers each row's squared distance to the nearest mean by that of one more.
   void nearest(const Model& center, std::vector<double>& distance) const {
-    parallel_for(std::min(tiles_, kMostSlots), threads_, [&](Index slot, int) {
+    const Index slots = std::min(tiles_, kMostSlots);
+    parallel_for(slots, threads_, [&](Index slot, int) {
       Memory memory(dim_, stride_, 1);
-      for (Index index = slot; index < tiles_; index += std::min(tiles_, kMostSlots)) {
+      for (Index index = slot; index < tiles_; index += slots) {
         log_joint(center, index, 0, memory);
         for (Index row = 0; row < kTileRows && index * kTileRows + row < count_; ++row) {
           double& at = distance[static_cast<std::size_t>(index * kTileRows + row)];
@@ -390,54 +414,71 @@ class ExpectationMaximization {
     }
   }
 
+  // Returns the mean log density of the rows under the model as it is then.
   double iterate(Model& model, int iterations) const {
     double before = -std::numeric_limits<double>::infinity();
+    Index moves = components();  // of lost components; a bound, so that they cannot go on for ever
     for (int i = 0;; ++i) {
       const Sums sums = expectation(model, false);
       const double density = sums.log_density / effective_;
       if (i == iterations || density - before <= settings_.tolerance * std::max(1.0, std::abs(density))) return density;
-      before = density;
       maximize(model, sums);
+      const bool moved = moves > 0 && move_lost(model, sums);
+      moves -= moved;
+      before = moved ? -std::numeric_limits<double>::infinity() : density;
     }
   }
 
-  // The step that moves the components to their rows.
+  // The covariance of a component is that of its rows and of some more, whose covariance has the shape of the mean of
+  // all components and the component's own size. Tables of one scale everywhere would do as well with the mean's size,
+  // but funnels and heavy tails have components of very different sizes.
   void maximize(Model& model, const Sums& sums) const {
-    const double d = static_cast<double>(dim_), K = static_cast<double>(components());
+    const double prior = static_cast<double>(dim_) + 1;  // in rows
     std::vector<Matrix> scatters;
-    Matrix within = identity() * 0.0;
+    Matrix within;
     for (Index k = 0; k < components(); ++k) {
       scatters.push_back(scatter(sums, k));
-      within += scatters.back();
+      within = k == 0 ? scatters[0] : Matrix(within + scatters.back());
     }
     within /= effective_;
+    if (settings_.full) within = shrunk(within, share_);
+    const double size = trace(within);
     move_means(model, sums);
-    for (std::size_t k = 0; k < model.factors.size(); ++k) {
-      const double n = sums.counts[k];
-      double nu = 0;
-      Matrix target = within;
-      if (settings_.mode == 1) nu = settings_.prior;
-      if (settings_.mode == 2) nu = settings_.prior * (d + 1);
-      if (settings_.mode == 3) {nu = settings_.prior * (d + 1); target = pooled_.covariances[0] * std::pow(K, -2 / d);}
-      if (settings_.mode == 4) {nu = settings_.prior * (d + 1); target = identity() * (settings_.full ? within.trace() : within.sum()) / d;}
-      if (settings_.mode == 5) {nu = settings_.prior * (d + 1); target = settings_.full ? Matrix(within.diagonal().asDiagonal()) : within;}
-      if (settings_.mode == 6) {nu = settings_.prior * (d + 1);  // own scale
-        const double s = settings_.full ? scatters[k].trace() : scatters[k].sum(), w = settings_.full ? within.trace() : within.sum();
-        if (s > 0 && w > 0) target *= (s / n) / w; }
-      set_covariance(model, k, (scatters[k] + nu * target) / (n + nu + 1e-300));
-      model.log_weights[k] = std::log((n + 0.1) / (effective_ + 0.1 * K));
+    for (Index k = 0; k < components(); ++k) {
+      const auto at = static_cast<std::size_t>(k);
+      const double n = sums.counts[at];
+      const double ratio = n > kLeastRows && size > 0 ? trace(scatters[at]) / n / size : 1;
+      set_covariance(model, k, (scatters[at] + prior * ratio * within) / (n + prior));
+      model.log_weights[at] =
+          std::log((n + kLeastShare) / (effective_ + kLeastShare * static_cast<double>(components())));
     }
     set_constants(model);
   }
 
-  FittedMixture result(const Model& model, double density) const {
+  double trace(const Matrix& covariance) const { return settings_.full ? covariance.trace() : covariance.sum(); }
+
+  // Moves the first component that has lost its rows to the row of the least density; returns whether there is one.
+  bool move_lost(Model& model, const Sums& sums) const {
+    for (Index k = 0; k < components(); ++k) {
+      if (sums.counts[static_cast<std::size_t>(k)] >= kLeastRows) continue;
+      for (Index i = 0; i < dim_; ++i) model.means(k, i) = value(sums.lowest_row, i);
+      model.log_weights[static_cast<std::size_t>(k)] = -std::log(effective_ + 1);
+      set_constants(model);
+      return true;
+    }
+    return false;
+  }
+
+  FittedMixture result(const Model& model) const {
     FittedMixture fitted;
-    fitted.mean_log_density = components() == 1 ? density / effective_ : density;
+    fitted.mean_log_density = expectation(model, false).log_density / effective_;
+    double total = 0;
+    for (const double log_weight : model.log_weights) total += std::exp(log_weight);
     for (std::size_t k = 0; k < model.factors.size(); ++k) {
-      fitted.weights.push_back(std::exp(model.log_weights[k]));
+      fitted.weights.push_back(std::exp(model.log_weights[k]) / total);
       for (Index i = 0; i < dim_; ++i) {
-        fitted.means.push_back(model.means(static_cast<Index>(k), i));
         const double scale = diagonal(model.factors[k], i);
+        fitted.means.push_back(model.means(static_cast<Index>(k), i));
         fitted.log_diagonals.push_back(std::log(scale));
         if (settings_.full)
           for (Index j = 0; j < i; ++j) fitted.shears.push_back(model.factors[k](i, j) / scale);
@@ -449,11 +490,13 @@ class ExpectationMaximization {
   Index count_, dim_, stride_, tiles_;
   int threads_;
   MixtureSettings settings_;
-  std::vector<double, Eigen::aligned_allocator<double>> rows_;  // tiles of (dim, kTileRows)
-  std::vector<double, Eigen::aligned_allocator<double>> weights_;
-  double effective_ = 0;
+  Arena row_memory_;
+  Columns<double> rows_;  // tiles of (dim, kTileRows)
+  std::vector<double> weights_;
+  double effective_ = 0;  // rows, by their weights
+  double share_ = 0;      // of the identity in the covariance of all rows
   std::mt19937_64 random_;
-  Model pooled_;
+  Model pooled_;  // one Gaussian
 };
 
 }  // namespace pushforward
