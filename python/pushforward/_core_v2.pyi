@@ -64,6 +64,19 @@ def adam_step(
     average_weight: float = 0.0,
 ) -> float: ...
 
+def expectation_maximization(
+    rows: _Doubles,
+    weights: _Doubles | None,
+    components: int,
+    covariance: str,
+    ridge: float,
+    max_iterations: int,
+    tolerance: float,
+    restarts: int,
+    seed: int,
+    threads: int,
+) -> tuple[_Doubles, _Doubles, _Doubles, _Doubles, float]: ...
+
 class _Flow:
     def __init__(self, description: str, *, most_parameters: int | None = None) -> None: ...
     @property

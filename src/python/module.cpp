@@ -41,6 +41,7 @@ PYBIND11_MODULE(PUSHFORWARD_MODULE, module) {
   module.doc() = "The compiled core of pushforward for one instruction set.";
   pushforward::bindings::bind_flow(module);
   pushforward::bindings::bind_adam(module);
+  pushforward::bindings::bind_mixture(module);
   module.def("default_threads", &pushforward::default_threads,
              "The default number of threads, taken from OpenMP's settings.");
   module.def("processors", &pushforward::processors, "How many processors the calling thread and its helpers may use.");
