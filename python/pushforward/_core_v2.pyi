@@ -63,7 +63,6 @@ def adam_step(
     average: _Doubles | None = None,
     average_weight: float = 0.0,
 ) -> float: ...
-
 def expectation_maximization(
     rows: _Doubles,
     weights: _Doubles | None,

@@ -44,10 +44,12 @@ class Flow:
     dim : int
         Features, at least 1.
     layers : sequence of layers, optional
-        `Coupling`, `Autoregressive`, `Permutation`, `LU`, `Householder` and `ActNorm` in generator order, base first.
-        By default ``neural_spline(dim)``.
-    base : Normal, StudentT or Uniform
-        The density in latent space.
+        `Coupling`, `Autoregressive`, `Permutation`, `LU`, `Householder`, `ActNorm` and `ContextShift` in generator
+        order, base first. By default those of `neural_spline`, and with a context a `ContextShift`, of a size that the
+        first `fit` or `initialize` chooses by the number of rows. `parameters` are then new ones.
+    base : Normal, StudentT, Uniform or Mixture, optional
+        The density in latent space. By default `Normal`; if `layers` are left to the first fit too, it then becomes the
+        `Mixture` of one or more Gaussians that suits the rows.
     support : Real, Positive, Interval, Circle or a sequence of one per feature, optional
         What values the features may take; by default any. There is no mass outside.
     context : int
@@ -232,9 +234,11 @@ class Flow:
     def initialize(
         self, x: npt.ArrayLike, context: npt.ArrayLike | None = None, weights: npt.ArrayLike | None = None
     ) -> Flow:
-        """Set what is taken from data without training: the standardisation, and ActNorm's scales and shifts.
+        """Set what is taken from data without training.
 
-        The first `fit` calls it on its training rows; a later `fit` does not.
+        That is the standardisation, ActNorm's scales and shifts, and the layers that stand last, if they are linear:
+        `ContextShift` starts at the linear regression on the context, and `LU` makes the features uncorrelated. The
+        first `fit` does this with its training rows; a later one does not.
 
         Parameters
         ----------
@@ -262,7 +266,7 @@ class Flow:
 
         table = self._table(x, context, weights)
         check_density(table, self.support)
-        self._state = start(self._state, table, size(len(table), self.dim, self.context))
+        self._state = start(self._state, table, size(len(table)))
         self._take_names(x, context)
         return self
 
@@ -289,9 +293,16 @@ class Flow:
     ) -> Flow:
         """Fit the density to rows of data by maximum likelihood; a later fit goes on from the present state.
 
-        The mean negative log-likelihood is minimised over shuffled minibatches. After each epoch the validation rows
-        are scored, and at the end the parameters of the best epoch are taken. Ctrl-C, or an exception from the
-        callback, leaves the flow at its best state so far and goes on to the caller.
+        The mean negative log-likelihood is minimised over shuffled minibatches. What is kept is a moving average of the
+        parameters over the last 5 epochs, or 500 steps if those are fewer (Izmailov et al. 2018). After each epoch the
+        average is scored on the validation rows, and at the end that of the best epoch is taken. The state in which the
+        fit begins, and the parameters of the last step, compete too. Ctrl-C, or an exception from the callback, leaves
+        the flow at its best state so far and goes on to the caller.
+
+        A flow that was given no layers begins at a Gaussian or a mixture of Gaussians. Short fits tell whether the
+        layers shall first make the features uncorrelated, and whether several Gaussians, found by
+        expectation-maximisation, are the better start. At the end, the base gets a broad background with the share and
+        width that suit the validation rows.
 
         Up to two million rows are shuffled one by one. A larger table is cut into runs of 1,024 rows: an epoch takes
         the runs in random order, as many at a time as make two million rows (32 MB of a memory map, which is read
@@ -310,20 +321,21 @@ class Flow:
             The fraction of rows held out at random, in [0, 1), rows of their own, or ``(rows, context)``. With None
             or 0 nothing is held out, and the last parameters are taken.
         epochs : int, optional
-            Passes over the training rows. By default 100, and no more than make 100,000 steps; with `max_time`
-            without limit.
+            Passes over the training rows. By default 100, or 60 for 1,000 to 4,000 rows, and no more than make 100,000
+            steps; with `max_time` without limit.
         batch_size : int, optional
-            Rows of a step. By default 256, and 512 from 100,000 rows on.
+            Rows of a step. By default 64, 128 from 4,000 rows on, 256 from 10,000, and 512 from 100,000.
         optimizer : Adam, optional
             Settings of the optimiser; its moments are not used. By default ``Adam(learning_rate=3e-3, weight_decay=w)``
-            with w = 5,000 divided by the number of training rows, at most 1.
+            with w = 5,000 divided by the number of training rows, at most 1; 10 below 1,000 rows.
         schedule : {"cosine", "constant"}
             How the learning rate goes, after a warm-up of at most 100 steps: down to 0 along a half cosine over the
             steps, or over the time with `max_time`; or not at all.
         max_time : float, optional
             Seconds after which to stop, above 0.
         patience : int or None
-            Stop after so many epochs without a better validation loss, at least 1; None never.
+            After so many epochs without a better validation loss, at least 1, the fit goes back to its best state, and
+            the learning rate falls to 0 over as many epochs as led there, at most `patience`; then it stops. None never.
         clip_norm : float or None
             Gradients longer than this are shortened to it, above 0; None leaves them.
         seed : int or numpy.random.Generator, optional

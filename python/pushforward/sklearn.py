@@ -34,9 +34,9 @@ from pushforward._fit.options import default_optimizer
 from pushforward._io.rows import Rows
 from pushforward._io.scan import check_density
 from pushforward._model import latent, supports
-from pushforward._model.bases import Base, Normal
+from pushforward._model.bases import Base
 from pushforward._model.layers import Layer
-from pushforward._model.presets import PRESETS
+from pushforward._model.presets import PRESETS, neural_spline
 from pushforward._model.state import state_of
 from pushforward._model.supports import Support
 from pushforward._typing import Array, Doubles, Floats
@@ -60,7 +60,7 @@ class _FlowEstimator(BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        layers: str | Callable[..., Sequence[Layer]] | Sequence[Layer] = "neural_spline",
+        layers: str | Callable[..., Sequence[Layer]] | Sequence[Layer] | None = None,
         depth: int | None = None,
         hidden: int | Sequence[int] | None = None,
         base: Base | None = None,
@@ -105,7 +105,7 @@ class _FlowEstimator(BaseEstimator):  # type: ignore[misc]
         flow = Flow(
             x.shape[1],
             layers=self._layers(x.shape[1]),
-            base=Normal() if self.base is None else self.base,
+            base=self.base,
             support=self.support,
             context=0 if context is None else context.shape[1],
             dtype=self.dtype,
@@ -132,8 +132,13 @@ class _FlowEstimator(BaseEstimator):  # type: ignore[misc]
         rows: Array = validate_data(self, X, dtype=_FLOATS, reset=False)
         return rows
 
-    def _layers(self, dim: int) -> Sequence[Layer]:
+    def _layers(self, dim: int) -> Sequence[Layer] | None:
+        """Return the layers; None for those that suit the rows."""
         options = {name: getattr(self, name) for name in ("depth", "hidden") if getattr(self, name) is not None}
+        if self.layers is None and not options:
+            return None
+        if self.layers is None:
+            return neural_spline(dim, **options)
         if isinstance(self.layers, str):
             return PRESETS[_checks.choice("layers", self.layers, PRESETS, note="the presets")](dim, **options)
         if callable(self.layers):
@@ -152,21 +157,23 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
     Parameters
     ----------
-    layers : str, callable or sequence of layers
+    layers : str, callable or sequence of layers, optional
+        By default `neural_spline` of a size that suits the rows.
         A preset, ``"neural_spline"``, ``"realnvp"``, ``"nice"`` or ``"maf"``; a function of the number of features
         that returns layers, such as ``functools.partial(neural_spline, bins=16, dropout=0.1)``; or the layers.
     depth : int, optional
         Couplings or other layers of the preset; by default its own number.
     hidden : int or sequence of int, optional
         Widths of the preset's networks; by default its own.
-    base : Normal, StudentT or Uniform, optional
-        The density of the latent side; by default `Normal`.
+    base : Normal, StudentT, Uniform or Mixture, optional
+        The density of the latent side; by default `Normal`, or a `Mixture` that suits the rows if `layers`, `depth` and
+        `hidden` are left alone too.
     support : Real, Positive, Interval, Circle or a sequence of one per feature, optional
         What values the features may take; by default any.
     dtype : {"float32", "float64"}
         Precision of the flow's parameters and arithmetic.
     epochs : int, optional
-        Passes over the training rows; by default 100, and no more than make 100,000 steps.
+        Passes over the training rows; by default as for `Flow.fit`.
     batch_size : int, optional
         Rows of a step; by default 256, and 512 from 100,000 rows on.
     learning_rate : float

@@ -13,10 +13,9 @@ import numpy as np
 from pushforward._fit import checkpoint
 from pushforward._fit.held_out import Names, held_out
 from pushforward._fit.loop import Loop
-from pushforward._fit.mixture import Gaussians, calibrate_background, fit_mixture, gaussian
+from pushforward._fit.mixture import Components, calibrate_background, clusters, gaussian
 from pushforward._fit.objective import MaximumLikelihood, mean_loss
-from pushforward._fit.optimizer import Adam
-from pushforward._fit.options import LEARNING_RATE, Options
+from pushforward._fit.options import Options, default_optimizer
 from pushforward._fit.progress import Progress, generator
 from pushforward._fit.size import Size, size
 from pushforward._fit.start import latent, start
@@ -59,11 +58,11 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
         found.state.threads, state = state.threads, found.state
     rng_of_split = rng.bit_generator.state
     train, held = held_out(state, rows, options.validation, rng, columns)
-    chosen = size(len(train), state.dim, state.context)
+    chosen = size(len(train))
     options = _filled(options, chosen, len(train))
     began = time.perf_counter()
     if not state.initialized:
-        state = _begin(state, rows, train, held, options, chosen, rng)
+        state = _begin(state, rows, train, held, options, chosen)
     objective = MaximumLikelihood(state, rows, train, held, options.batch_size)
     if found is None:
         progress = _progress(state, rng_of_split, rng, options)
@@ -85,7 +84,7 @@ def _filled(options: Options, chosen: Size, rows: int) -> Options:
     epochs = options.epochs
     if epochs is None and options.max_time is None:
         epochs = chosen.epochs_of(-(-rows // batch_size))
-    optimizer = options.optimizer or Adam(LEARNING_RATE, weight_decay=chosen.weight_decay)
+    optimizer = options.optimizer or default_optimizer(rows)
     return replace(options, batch_size=batch_size, epochs=epochs, optimizer=optimizer)
 
 
@@ -101,9 +100,7 @@ def _finished(loop: Loop, held: Rows | None) -> Loop:
     return loop
 
 
-def _begin(
-    state: State, rows: Rows, train: Rows, held: Rows | None, options: Options, chosen: Size, rng: np.random.Generator
-) -> State:
+def _begin(state: State, rows: Rows, train: Rows, held: Rows | None, options: Options, chosen: Size) -> State:
     """Return the state in which a first fit begins: the best of a few, by a short fit of each."""
     if state.open is None:
         return start(state, train, chosen)
@@ -114,13 +111,12 @@ def _begin(
     trials = []
     for whiten in (False, True):
         candidate = _gaussian(start(state, train, chosen, whiten=whiten), state.open.base, train)
-        trials.append((_trial(candidate, rows, train, held, options, rng), whiten))
+        trials.append((_trial(candidate, rows, train, held, options), whiten))
     best, whiten = min(trials)
     plain = start(state, train, chosen, whiten=whiten)
     if state.open.base and state.core.latent_domains.count("line"):
         z, weights = latent(plain, train)
-        held_z, held_weights = latent(plain, held)
-        found = fit_mixture(z, weights, held_z, held_weights, seed=0, threads=state.num_threads)
+        found = clusters(z, weights, state.num_threads)
         if found is not None:
             clustered = _with_base(plain, found.with_background(gaussian(z, weights)))
             if mean_loss(clustered, held) < best:
@@ -136,9 +132,9 @@ def _gaussian(state: State, open_base: bool, train: Rows) -> State:
     return _with_base(state, one.with_background(one))
 
 
-def _with_base(state: State, found: Gaussians) -> State:
+def _with_base(state: State, found: Components) -> State:
     """Return a flow with a mixture as its base, and otherwise like this one."""
-    result = State({**state.model, "base": Mixture(found.components, background=True).to_json()})
+    result = State({**state.model, "base": Mixture(len(found), background=True).to_json()})
     parameters = result.named_parameters()
     for name, values in state.named_parameters().items():
         parameters[name][...] = values
@@ -149,7 +145,7 @@ def _with_base(state: State, found: Gaussians) -> State:
     return result
 
 
-def _trial(state: State, rows: Rows, train: Rows, held: Rows, options: Options, rng: np.random.Generator) -> float:
+def _trial(state: State, rows: Rows, train: Rows, held: Rows, options: Options) -> float:
     """Return the validation loss that a short fit reaches."""
     assert options.batch_size is not None
     rng_of_trial = np.random.default_rng(0)

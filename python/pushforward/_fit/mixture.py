@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
+from pushforward._dispatch import core
 from pushforward._io.rows import Rows
 from pushforward._io.scan import pieces
 from pushforward._model.gaussian import covariance
@@ -18,55 +19,127 @@ _WIDTH = 3.0
 _WIDTHS = (2.0, 3.0, 4.0, 6.0, 10.0)
 _OFF = -60.0  # the logarithm of a weight that counts for nothing
 
+# Numbers of components that are tried, until so many in a row are no better. Each needs rows for its covariance.
+_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
+_WORSE_COUNTS = 3
+_ROWS_PER_FEATURE = 3
+_FOLDS = 5
+_ROWS_TO_CROSS_VALIDATE = 4000
+_RESTARTS = 4
+
 
 @dataclass(frozen=True)
-class Gaussians:
-    """A mixture of Gaussians, as the parameters of the base `Mixture`.
+class Components:
+    """A mixture of Gaussians, as the parameters of the base `Mixture` with full covariances.
 
     Parameters
     ----------
     log_weights : (k,) array
-        Logarithms of the weights.
+        Logarithms of the weights, which sum to 1.
     means : (k, d) array
         Means.
-    factors : (k, d, d) array
-        Lower triangular factors A of the precisions, each A^T A.
+    log_diagonals : (k, d) array
+        Logarithms of the diagonals of the triangular factors A of the precisions A^T A.
+    shears : (k, d (d - 1) / 2) array
+        The factors below the diagonal, row by row, each row divided by its diagonal.
     """
 
     log_weights: Doubles
     means: Doubles
-    factors: Doubles
+    log_diagonals: Doubles
+    shears: Doubles
 
-    @property
-    def components(self) -> int:
-        """The number of Gaussians."""
+    def __len__(self) -> int:
         return len(self.log_weights)
 
     def write(self, state: State) -> None:
         """Set the parameters of a flow's base."""
         parameters = state.named_parameters()
-        diagonals = np.diagonal(self.factors, axis1=1, axis2=2)
-        dim = self.means.shape[1]
-        below = np.tril_indices(dim, -1)
-        parameters["base.log_weights"][...] = self.log_weights
-        parameters["base.means"][...] = self.means
-        parameters["base.log_diagonals"][...] = np.log(diagonals)
-        parameters["base.shears"][...] = (self.factors / diagonals[:, :, None])[:, below[0], below[1]]
+        for field in fields(self):
+            parameters[f"base.{field.name}"][...] = getattr(self, field.name)
 
-    def with_background(self, other: Gaussians) -> Gaussians:
-        """Add a broad Gaussian around another one as the last component."""
-        return Gaussians(
+    def with_background(self, around: Components) -> Components:
+        """Add a broad Gaussian around another one as the last component, with a weight that counts for nothing yet."""
+        return Components(
             np.append(self.log_weights, _OFF),
-            np.concatenate([self.means, other.means]),
-            np.concatenate([self.factors, other.factors / _WIDTH]),
+            np.concatenate([self.means, around.means]),
+            np.concatenate([self.log_diagonals, around.log_diagonals - math.log(_WIDTH)]),
+            np.concatenate([self.shears, around.shears]),
         )
 
+    def log_density(self, z: Doubles) -> Doubles:
+        """Return the log density of points, (n,)."""
+        dim = z.shape[1]
+        below = np.tril_indices(dim, -1)
+        terms = np.empty((len(z), len(self)))
+        for k, log_weight in enumerate(self.log_weights):
+            unit = np.eye(dim)
+            unit[below] = self.shears[k]
+            u = (z - self.means[k]) @ unit.T * np.exp(self.log_diagonals[k])
+            terms[:, k] = log_weight + self.log_diagonals[k].sum() - 0.5 * (u**2).sum(axis=1)
+        result: Doubles = np.logaddexp.reduce(terms, axis=1) - 0.5 * dim * math.log(2 * math.pi)
+        return result
 
-def gaussian(z: Doubles, weights: Doubles) -> Gaussians:
+
+def gaussian(z: Doubles, weights: Doubles) -> Components:
     """Return the one Gaussian of rows."""
     mean = weights @ z / weights.sum()
     factor = np.linalg.inv(np.linalg.cholesky(covariance(z - mean, weights)))
-    return Gaussians(np.zeros(1), mean[None], factor[None])
+    diagonal = np.diag(factor)
+    shears = (factor / diagonal[:, None])[np.tril_indices(len(factor), -1)]
+    return Components(np.zeros(1), mean[None], np.log(diagonal)[None], shears[None])
+
+
+def clusters(z: Doubles, weights: Doubles, threads: int) -> Components | None:
+    """Return the mixture of Gaussians of rows, with the number of components that predicts left-out rows best.
+
+    The number is chosen in a cross-validation; None if one Gaussian is best.
+
+    Parameters
+    ----------
+    z : (n, d) array
+        Rows, in no particular order.
+    weights : (n,) array
+        Their weights.
+    threads : int
+        Threads to use.
+    """
+    n, dim = z.shape
+    most = n // (_ROWS_PER_FEATURE * (dim + 2))
+    fold = np.arange(n) % _FOLDS
+    tested = range(_FOLDS if n <= _ROWS_TO_CROSS_VALIDATE else 1)
+    best, found, worse = -math.inf, 1, 0
+    for count in (count for count in _COUNTS if count <= most or count == 1):
+        score = 0.0
+        for i in tested:
+            left = fold == i
+            if not weights[~left].any():
+                return None
+            fitted = _expectation_maximization(z[~left], weights[~left], count, 1, threads)
+            score += float(weights[left] @ fitted.log_density(z[left]))
+        if score > best:
+            best, found, worse = score, count, 0
+        else:
+            worse += 1
+        if worse == _WORSE_COUNTS:
+            break
+    return None if found == 1 else _expectation_maximization(z, weights, found, _RESTARTS, threads)
+
+
+def _expectation_maximization(z: Doubles, weights: Doubles, count: int, restarts: int, threads: int) -> Components:
+    shares, means, log_diagonals, shears, _ = core.expectation_maximization(
+        np.ascontiguousarray(z),
+        weights=weights,
+        components=count,
+        covariance="full",
+        ridge=1e-6,
+        max_iterations=100,
+        tolerance=1e-5,
+        restarts=restarts,
+        seed=0,
+        threads=threads,
+    )
+    return Components(np.log(shares), means, log_diagonals, shears)
 
 
 def calibrate_background(state: State, held: Rows) -> None:
@@ -103,31 +176,3 @@ def _densities(state: State, rows: Rows, log_weights: Doubles) -> Doubles:
     """Return the log density of rows under other weights of the base's components."""
     state.named_parameters()["base.log_weights"][...] = log_weights
     return np.concatenate([state.log_prob(x, context, index) for x, context, _, index in pieces(rows)])
-
-
-def fit_mixture(z, weights, held, held_weights, *, seed, threads):
-    from sklearn.mixture import GaussianMixture
-
-    n, d = z.shape
-    best = None
-    bad = 0
-    if not len(held):
-        return None
-    for k in (2, 3, 4, 6, 8, 12, 16, 24, 32, 48):
-        if n / k < 3 * (d + 2):
-            break
-        g = GaussianMixture(k, reg_covar=1e-4, random_state=0, max_iter=100).fit(z)
-        s = g.score(held)
-        if best is None or s > best[0]:
-            best = (s, g)
-            bad = 0
-        else:
-            bad += 1
-            if bad >= 2:
-                break
-    if best is None:
-        return None
-    g = best[1]
-    return Gaussians(
-        np.log(g.weights_), g.means_, np.stack([np.linalg.inv(np.linalg.cholesky(c)) for c in g.covariances_])
-    )

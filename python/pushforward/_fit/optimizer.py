@@ -131,8 +131,8 @@ class Adam:
         """Change `parameters` in place; return the gradient's norm, and change nothing where it is not finite.
 
         `norm` is that norm where it is known. Weight decay is for the runs of parameters in `decayed`, (k, 2) of first
-        and last + 1 of each; with None for all. `average` follows the parameters: it goes `average_weight` of the way to
-        the new ones.
+        and last + 1 of each; with None for all. `average` follows the parameters: it goes `average_weight` of the
+        way to the new ones.
         """
         if self.mean is None or self.square is None:
             self.mean, self.square = np.zeros_like(parameters), np.zeros_like(parameters)

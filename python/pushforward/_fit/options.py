@@ -15,6 +15,7 @@ import numpy as np
 from pushforward import _checks
 from pushforward._fit.bar import in_view
 from pushforward._fit.optimizer import Adam
+from pushforward._fit.size import size
 from pushforward._typing import PathLike, Seed
 
 SCHEDULES = ("cosine", "constant")
@@ -26,22 +27,10 @@ def default_optimizer(rows: int, learning_rate: float | None = None, weight_deca
 
     The fewer rows there are, the more the flow is regularised by weight decay.
     """
-    # Measured (docs/defaults.md): a decay of 1 costs 1.5 nats on 45,000 rows, none costs 3 on 3,000.
     return Adam(
         learning_rate=LEARNING_RATE if learning_rate is None else learning_rate,
-        weight_decay=min(1.0, 5000 / rows) if weight_decay is None else weight_decay,
+        weight_decay=size(rows).weight_decay if weight_decay is None else weight_decay,
     )
-
-
-def default_batch_size(rows: int) -> int:
-    """Return the rows of a step, for a number of training rows."""
-    # From 100,000 rows on an epoch has steps enough, and larger ones cost less a row.
-    return 256 if rows < 100_000 else 512
-
-
-def default_epochs(steps: int) -> int:
-    """Return the number of epochs, each of so many steps."""
-    return min(100, max(1, 100_000 // steps))
 
 
 Check = Callable[[str, Any], Any]
@@ -107,10 +96,10 @@ class Options:
 
     validation: Any = _option(0.1, _with_rows, "fraction of rows to hold out, or a table of its own (default: 0.1)")
     epochs: int | None = _option(
-        None, _optional(_count), "passes over the rows (default: 100, and at most 100,000 steps)"
+        None, _optional(_count), "passes over the rows (default: by the number of rows, at most 100)"
     )
     batch_size: int | None = _option(
-        None, _optional(_count), "rows of a step (default: 256, and 512 from 100,000 rows on)"
+        None, _optional(_count), "rows of a step (default: 64 to 512, by the number of rows)"
     )
     optimizer: Adam | None = _option(None, _optimizer, "the optimiser")
     schedule: str = _option("cosine", _schedule, "of the learning rate (default: cosine)")
@@ -138,7 +127,7 @@ class Options:
 
 OPTIMIZER_TEXTS = {
     "learning_rate": "of Adam (default: 3e-3)",
-    "weight_decay": "of Adam (default: 5000 / rows, at most 1)",
+    "weight_decay": "of Adam (default: by the number of rows)",
 }
 """The lines for the optimiser's settings, where they are options themselves."""
 

@@ -18,7 +18,7 @@ class Size:
         Those of `neural_spline`.
     weight_decay
         That of `Adam`.
-    batch_size, epochs, patience
+    batch_size, epochs
         Those of `Flow.fit`; more than `most_steps` are not made by default.
     """
 
@@ -29,7 +29,6 @@ class Size:
     weight_decay: float
     batch_size: int
     epochs: int
-    patience: int
 
     def epochs_of(self, steps: int) -> int:
         """Return the number of epochs, of so many steps each."""
@@ -41,12 +40,15 @@ class Size:
         return {"depth": self.depth, "hidden": self.hidden, "bins": self.bins, "dropout": self.dropout}
 
 
-def size(rows: int, dim: int, context: int) -> Size:
-    """Return the defaults for a number of training rows, features and conditioning features.
+def size(rows: int) -> Size:
+    """Return the defaults for a number of training rows.
 
     They were chosen on the tables of docs/defaults.md.
     """
-    batch_size = 256 if rows < 100_000 else 512
+    if rows < 1000:
+        return Size(depth=5, hidden=32, bins=4, dropout=0.0, weight_decay=10.0, batch_size=64, epochs=100)
+    # Small tables want small steps, which are many; on large ones, larger steps cost less a row.
+    batch_size = 64 if rows < 4000 else 128 if rows < 10_000 else 256 if rows < 100_000 else 512
     return Size(
         depth=10,
         hidden=64,
@@ -55,6 +57,5 @@ def size(rows: int, dim: int, context: int) -> Size:
         # A decay of 1 costs 1.5 nats on 45,000 rows, none costs 3 on 3,000.
         weight_decay=min(1.0, 5000 / rows),
         batch_size=batch_size,
-        epochs=100,
-        patience=30,
+        epochs=60 if rows < 4000 else 100,
     )

@@ -121,15 +121,8 @@ def whitening(matrix: Doubles) -> Doubles:
 
     Of all maps that do this, it changes the features least (Kessy, Lewin, Strimmer 2018).
     """
-    import os
-
-    if os.environ.get("PF_CHOL"):
-        root = np.linalg.cholesky(matrix[::-1, ::-1])[::-1, ::-1]
-        return np.triu(np.linalg.inv(root))
     values, vectors = np.linalg.eigh(matrix)
     result: Doubles = (vectors / np.sqrt(values)) @ vectors.T
-    if os.environ.get("PF_NONE"):
-        return np.diag(1 / np.sqrt(np.diag(matrix)))
     return result
 
 

@@ -51,7 +51,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 
     flow = command.add_argument_group("flow")
     flow.add_argument(
-        "--preset", choices=PRESETS, default=next(iter(PRESETS)), help="kind of flow (default: %(default)s)"
+        "--preset", choices=PRESETS, help="kind of flow (default: neural_spline, of a size that suits the rows)"
     )
     flow.add_argument("--dtype", choices=PRECISIONS, default="float32", help="precision (default: float32)")
 
@@ -195,11 +195,13 @@ def _check_rows(table: tables.Table, modelled: list[str], support: list[Support]
 
 def _new_flow(args: argparse.Namespace, modelled: list[str], context: list[str], support: list[Support]) -> Flow:
     settings = given(args, "depth", "hidden", "activation")
-    if args.preset == "neural_spline" and len(settings.get("hidden", ())) == 1:
+    preset = args.preset or next(iter(PRESETS))
+    if preset == "neural_spline" and len(settings.get("hidden", ())) == 1:
         (settings["hidden"],) = settings["hidden"]
+    is_open = args.preset is None and not settings
     flow = Flow(
         len(modelled),
-        layers=PRESETS[args.preset](len(modelled), **settings),
+        layers=None if is_open else PRESETS[preset](len(modelled), **settings),
         support=support,
         context=len(context),
         dtype=args.dtype,
