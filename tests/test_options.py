@@ -45,14 +45,14 @@ def test_the_command_line_has_their_lines(capsys: pytest.CaptureFixture[str]) ->
         flag = f"--{name.replace('_', '-')}"
         assert flag in said
         assert text(name) in said, name
-    assert "5000 / rows, at most 1" in said
+    assert "by the number of rows" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "rate", "decay"),
     [
-        ([], LEARNING_RATE, 1.0),
-        (["--learning-rate", "0.1"], 0.1, 1.0),
+        ([], LEARNING_RATE, 10.0),
+        (["--learning-rate", "0.1"], 0.1, 10.0),
         (["--weight-decay", "0"], LEARNING_RATE, 0.0),
         (["--learning-rate", "0.1", "--weight-decay", "0.5"], 0.1, 0.5),
     ],
@@ -87,7 +87,8 @@ def test_the_training_rows_of_a_fit_are_counted_before_it(n: int, validation: ob
 
 
 def test_the_default_decay_follows_the_rows() -> None:
-    assert default_optimizer(100).weight_decay == 1.0
+    assert default_optimizer(100).weight_decay == 10.0
+    assert default_optimizer(2_000).weight_decay == 1.0
     assert default_optimizer(50_000).weight_decay == 0.1
     assert default_optimizer(50_000, 0.1).weight_decay == 0.1
     assert default_optimizer(50_000, weight_decay=0.0).learning_rate == LEARNING_RATE

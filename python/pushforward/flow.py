@@ -335,7 +335,8 @@ class Flow:
             Seconds after which to stop, above 0.
         patience : int or None
             After so many epochs without a better validation loss, at least 1, the fit goes back to its best state, and
-            the learning rate falls to 0 over as many epochs as led there, at most `patience`; then it stops. None never.
+            the learning rate falls to 0 over as many epochs as led there, at most `patience`. Then it stops. With None
+            it does not.
         clip_norm : float or None
             Gradients longer than this are shortened to it, above 0; None leaves them.
         seed : int or numpy.random.Generator, optional

@@ -72,6 +72,13 @@ class History:
     """"epochs", "max_time", "patience", "callback", "interrupted" or "diverged"."""
     initial_loss: float = math.nan
     """Validation loss of the state in which the fit began, in nats; NaN without validation rows."""
+    best_loss: float = math.nan
+    """Validation loss of the parameters that the flow has, in nats; NaN without validation rows. By default that of the
+    best epoch."""
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.best_loss) and self.best_epoch:
+            self.best_loss = self.epochs[self.best_epoch - 1].validation_loss
 
     def __len__(self) -> int:
         return len(self.epochs)
@@ -93,11 +100,6 @@ class History:
         return (
             f"{len(self.epochs)} epochs, {last.steps} steps, {last.seconds:.1f} s, stopped by {self.stopped}; {result}"
         )
-
-    @property
-    def best_loss(self) -> float:
-        """Validation loss of the best epoch, in nats; NaN without validation rows."""
-        return self.epochs[self.best_epoch - 1].validation_loss if self.best_epoch else self.initial_loss
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the losses, as `pushforward.plot.history` does.
@@ -129,6 +131,9 @@ class History:
         return curves.draw(self, ax)
 
 
+_LOSSES = ("initial_loss", "best_loss")
+
+
 def to_json(history: History | None) -> dict[str, Any] | None:
     """Return a history in JSON's types; NaN, which JSON lacks, becomes null."""
     if history is None:
@@ -137,11 +142,11 @@ def to_json(history: History | None) -> dict[str, Any] | None:
         {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in vars(epoch).items()}
         for epoch in history
     ]
-    initial = None if math.isnan(history.initial_loss) else history.initial_loss
+    losses = {name: getattr(history, name) for name in _LOSSES}
     return {
         "stopped": history.stopped,
         "best_epoch": history.best_epoch,
-        "initial_loss": initial,
+        **{name: None if math.isnan(loss) else loss for name, loss in losses.items()},
         "epochs": epochs,
     }
 
@@ -150,17 +155,19 @@ def from_json(value: dict[str, Any] | None) -> History | None:
     """Turn the result of `to_json` back; raise FileFormatError if it is none."""
     if value is None:
         return None
-    epochs, best, stopped, initial = (value.get(name) for name in ("epochs", "best_epoch", "stopped", "initial_loss"))
+    epochs, best, stopped = (value.get(name) for name in ("epochs", "best_epoch", "stopped"))
+    losses = [value.get(name) for name in _LOSSES]
     names = set(Epoch.__dataclass_fields__)
     if not isinstance(epochs, list) or not all(isinstance(e, dict) and set(e) == names for e in epochs):
         raise FileFormatError("the history has no epochs, or damaged ones")
     if not all(x is None or type(x) in (int, float) for epoch in epochs for x in epoch.values()):
         raise FileFormatError("the history has an epoch with a value that is no number")
-    if initial is not None and type(initial) not in (int, float):
-        raise FileFormatError("the history's initial loss is no number")
+    if not all(loss is None or type(loss) in (int, float) for loss in losses):
+        raise FileFormatError("the history's initial or best loss is no number")
     if not isinstance(stopped, str) or type(best) is not int or not 0 <= best <= len(epochs):
         raise FileFormatError("the history's best epoch is none of its epochs")
     null_is_nan: list[dict[str, Any]] = [
         {name: math.nan if x is None else x for name, x in epoch.items()} for epoch in epochs
     ]
-    return History([Epoch(**epoch) for epoch in null_is_nan], best, stopped, math.nan if initial is None else initial)
+    initial, of_best = (math.nan if loss is None else float(loss) for loss in losses)
+    return History([Epoch(**epoch) for epoch in null_is_nan], best, stopped, initial, of_best)

@@ -24,8 +24,14 @@ from pushforward._io.scan import check_density
 from pushforward._model.bases import Mixture
 from pushforward._model.state import State
 
-_HELD_OF_TRIALS = 0.1
+# Short fits choose where a first fit begins. Each takes at most this share of the epochs, so many steps, this share of
+# the time if that is limited, and so many rows.
 _SHARE_OF_TRIAL = 0.25
+_STEPS_OF_TRIAL = 2000
+_TIME_OF_TRIAL = 0.05
+_ROWS_OF_TRIAL = 200_000
+# The share of rows that are held out of trials, if none are held out of the fit.
+_HELD_OF_TRIALS = 0.1
 
 
 def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tuple[Names, Names]) -> Loop:
@@ -63,6 +69,7 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     began = time.perf_counter()
     if not state.initialized:
         state = _begin(state, rows, train, held, options, chosen)
+    assert options.batch_size is not None
     objective = MaximumLikelihood(state, rows, train, held, options.batch_size)
     if found is None:
         progress = _progress(state, rng_of_split, rng, options)
@@ -89,6 +96,7 @@ def _filled(options: Options, chosen: Size, rows: int) -> Options:
 
 
 def _progress(state: State, rng_of_split: Mapping[str, Any], rng: np.random.Generator, options: Options) -> Progress:
+    assert options.optimizer is not None
     good, average = state.parameters.copy(), state.parameters.copy()
     return Progress(rng_of_split, rng.bit_generator.state, good, average, options.optimizer.fresh())
 
@@ -96,8 +104,13 @@ def _progress(state: State, rng_of_split: Mapping[str, Any], rng: np.random.Gene
 def _finished(loop: Loop, held: Rows | None) -> Loop:
     """Let a fit end with the choice of the background, if there is one."""
     if held is not None and loop.state.base.has_background:
-        loop.finish = functools.partial(calibrate_background, loop.state, held)
+        loop.finish = functools.partial(_finish, loop, held)
     return loop
+
+
+def _finish(loop: Loop, held: Rows) -> None:
+    calibrate_background(loop.state, held)
+    loop.history.best_loss = mean_loss(loop.state, held)
 
 
 def _begin(state: State, rows: Rows, train: Rows, held: Rows | None, options: Options, chosen: Size) -> State:
@@ -145,14 +158,25 @@ def _with_base(state: State, found: Components) -> State:
     return result
 
 
+def _part(rows: Rows) -> Rows:
+    """Return at most as many rows as a trial takes, evenly spaced."""
+    step = -(-len(rows) // _ROWS_OF_TRIAL)
+    return rows if step == 1 else replace(rows, blocks=rows.blocks[::step])
+
+
 def _trial(state: State, rows: Rows, train: Rows, held: Rows, options: Options) -> float:
     """Return the validation loss that a short fit reaches."""
     assert options.batch_size is not None
+    train, held = _part(train), _part(held)
+    # The same random numbers in each trial.
     rng_of_trial = np.random.default_rng(0)
+    epochs = max(1, _STEPS_OF_TRIAL * options.batch_size // len(train))
+    if options.epochs is not None:
+        epochs = min(epochs, max(1, round(_SHARE_OF_TRIAL * options.epochs)))
     short = replace(
         options,
-        epochs=None if options.epochs is None else max(1, round(_SHARE_OF_TRIAL * options.epochs)),
-        max_time=None if options.max_time is None else _SHARE_OF_TRIAL * options.max_time,
+        epochs=epochs,
+        max_time=None if options.max_time is None else _TIME_OF_TRIAL * options.max_time,
         patience=None,
         progress=False,
         callback=None,

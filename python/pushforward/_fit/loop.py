@@ -125,7 +125,7 @@ class Loop:
     def _keep_if_best(self, parameters: Floats, score: float, epoch: int) -> None:
         if score < self.progress.best_loss:
             self.progress.best, self.progress.best_loss = parameters.copy(), score
-            self.history.best_epoch = epoch
+            self.history.best_epoch, self.history.best_loss = epoch, score
 
     # -- one epoch -----------------------------------------------------------------------------------------------
 
