@@ -1,0 +1,2 @@
+def print_run(*a): pass
+def compare(*a): pass
