@@ -94,7 +94,7 @@ class Scale:
     def of(cls, x: Doubles, whitened: bool = False) -> Scale:
         covariance = np.atleast_2d(np.cov(x, rowvar=False))
         factor = np.linalg.cholesky(covariance) if whitened else np.diag(np.sqrt(np.diag(covariance)))
-        return cls(x.mean(axis=0), factor, float(np.log(np.diag(factor)).sum()))
+        return cls(np.asarray(x.mean(axis=0)), np.asarray(factor), float(np.log(np.diag(factor)).sum()))
 
     def __call__(self, x: Doubles) -> Doubles:
         result: Doubles = np.linalg.solve(self.factor, (x - self.mean).T).T
@@ -120,7 +120,7 @@ def flow(task: Task) -> Fit:
         "validation_loss": history.epochs[history.best_epoch - 1].validation_loss,
         "parameters": int(model.parameters.size),
     }
-    return Fit(model.log_prob, details)
+    return Fit(lambda x: np.asarray(model.log_prob(x), dtype=np.float64), details)
 
 
 def stack(task: Task) -> Fit:
@@ -133,7 +133,8 @@ def stack(task: Task) -> Fit:
 
     def log_prob(of_first: Doubles, of_second: Doubles, weight: float) -> Doubles:
         with np.errstate(divide="ignore"):
-            return np.logaddexp(np.log(weight) + of_first, np.log1p(-weight) + of_second)
+            result: Doubles = np.logaddexp(np.log(weight) + of_first, np.log1p(-weight) + of_second)
+        return result
 
     best = minimize_scalar(lambda weight: -log_prob(*held, weight).mean(), bounds=(0.0, 1.0), method="bounded")
     weight = float(best.x)

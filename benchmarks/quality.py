@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
+import tables
 from densities import DENSITIES, test_rows, training_rows
 from environment import describe
 from estimators import ESTIMATORS, Doubles, Support_, Task, missing_package
@@ -40,7 +40,7 @@ FLOOR = -745.0
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows to fit to and rows to score, by name; `load` returns both, and the exact log densities of a known density."""
+    """Rows to fit to, and rows to score; `load` returns both, and the exact log densities of the latter if known."""
 
     kind: str
     name: str
