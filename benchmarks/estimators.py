@@ -71,11 +71,11 @@ class Task:
     def held(self) -> Doubles:
         return self.x[self.is_held]
 
-    def fit(self, name: str) -> Fit:
-        """Fit an estimator, if that has not been done."""
+    def fit(self, name: str, estimator: Callable[[Task], Fit]) -> Fit:
+        """Return the fit of that name, which is made the first time."""
         if name not in self.fits:
             start = time.perf_counter()
-            fit = ESTIMATORS[name](self)
+            fit = estimator(self)
             if math.isnan(fit.seconds):
                 fit.seconds = time.perf_counter() - start
             self.fits[name] = fit
@@ -111,7 +111,12 @@ class Scale:
 def flow(task: Task) -> Fit:
     """Fit the default flow with the default options."""
     model = Flow(task.x.shape[1], support=task.support, seed=task.seed, num_threads=task.threads)
-    model.fit(task.x, seed=task.seed, progress=False)
+    return fitted_flow(model, task)
+
+
+def fitted_flow(model: Flow, task: Task, **options: Any) -> Fit:
+    """Fit a flow with options of `Flow.fit`."""
+    model.fit(task.x, seed=task.seed, progress=False, **options)
     history = model.history
     assert history is not None
     details = {
@@ -125,7 +130,7 @@ def flow(task: Task) -> Fit:
 
 def stack(task: Task) -> Fit:
     """Mix the flow and the Gaussian mixture with the one weight that the held-out rows like best."""
-    first, second = task.fit("flow"), task.fit("mixture")
+    first, second = task.fit("flow", flow), task.fit("mixture", mixture)
     start = time.perf_counter()
     held = first.log_prob(task.held), second.log_prob(task.held)
     if abs(held[0].mean() + first.details["validation_loss"]) > 1e-3:

@@ -29,11 +29,13 @@ import numpy as np
 import tables
 from densities import DENSITIES, test_rows, training_rows
 from environment import describe
-from estimators import ESTIMATORS, Doubles, Support_, Task, missing_package
+from estimators import ESTIMATORS, Doubles, Fit, Support_, Task, missing_package
 from report import compare, print_run
 from threadpoolctl import threadpool_limits
+from variants import VARIANTS
 
-METHODS = ("flow", "mixture", "stack", "kde", "gaussian")
+METHODS: dict[str, Callable[[Task], Fit]] = {**ESTIMATORS, **VARIANTS}
+DEFAULT_METHODS = ("flow", "mixture", "stack", "kde", "gaussian")
 # The logarithm of the least positive double.
 FLOOR = -745.0
 
@@ -109,7 +111,7 @@ def measure(problem: Problem, methods: list[str], threads: int) -> Iterator[dict
     task = Task(train, problem.support, problem.seed, threads)
     for method in methods:
         try:
-            fit = task.fit(method)
+            fit = task.fit(method, METHODS[method])
         except Exception as error:  # another library's failure must not end a run of hours
             print(f"{method} on {problem.name}, {problem.rows} rows: {type(error).__name__}: {error}", file=sys.stderr)
             continue
@@ -178,12 +180,13 @@ def names(text: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    methods_help = f"of {', '.join(ESTIMATORS)}, and of variants.py by name, or all of them with `variants`"
     parser.add_argument("--rows", type=lambda text: [int(n) for n in text.split(",")], default=[300, 2000, 20_000])
     parser.add_argument("--seeds", type=int, default=2, help="fits per problem (default: 2)")
     parser.add_argument("--densities", type=names, default=list(DENSITIES), help="names, separated by commas")
     parser.add_argument("--tables", type=Path, metavar="FOLDER", help="measure on real tables instead")
     parser.add_argument("--names", type=names, help="names of tables (default: all)")
-    parser.add_argument("--methods", type=names, default=list(METHODS), help=f"of {', '.join(ESTIMATORS)}")
+    parser.add_argument("--methods", type=names, default=list(DEFAULT_METHODS), help=methods_help)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("quality.jsonl"))
     parser.add_argument("--report", type=Path, nargs="+", metavar="FILE", help="print the tables of one run, or of two")
@@ -192,7 +195,8 @@ def main() -> None:
         runs = [read(path) for path in arguments.report]
         print_run(runs[0]) if len(runs) == 1 else compare(*runs)
         return
-    unknown = set(arguments.methods) - set(ESTIMATORS) | set(arguments.densities) - set(DENSITIES)
+    methods = [name for given in arguments.methods for name in (VARIANTS if given == "variants" else [given])]
+    unknown = set(methods) - set(METHODS) | set(arguments.densities) - set(DENSITIES)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     print(describe())
@@ -201,7 +205,7 @@ def main() -> None:
     else:
         problems = known_densities(arguments.densities, arguments.rows, arguments.seeds)
     with threadpool_limits(arguments.threads):
-        print_run(run(problems, arguments.methods, arguments.threads, arguments.out))
+        print_run(run(problems, methods, arguments.threads, arguments.out))
 
 
 if __name__ == "__main__":
