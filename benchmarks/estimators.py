@@ -1,7 +1,7 @@
 """The density estimators that `quality.py` compares, each with the defaults or the choices its users would make.
 
 Every estimator is fitted to the same rows. What has to be chosen (the number of components, the bandwidth, the epoch)
-is chosen by the same held-out tenth, which `Flow.fit` holds out with the same seed.
+is chosen by the same held-out tenth, which `Flow.fit` holds out with the same seed; only flowjax holds out its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 
 Doubles = npt.NDArray[np.float64]
-Support_ = Support | Sequence[Support] | None
+Supports = Support | Sequence[Support] | None
 
 VALIDATION = 0.1
 COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -50,7 +50,7 @@ class Task:
     """Rows to fit to, and the fits made so far, which the estimator `stack` uses."""
 
     x: Doubles
-    support: Support_
+    support: Supports
     seed: int
     threads: int
     fits: dict[str, Fit] = field(default_factory=dict)

@@ -29,7 +29,7 @@ import numpy as np
 import tables
 from densities import DENSITIES, test_rows, training_rows
 from environment import describe
-from estimators import ESTIMATORS, Doubles, Fit, Support_, Task, missing_package
+from estimators import ESTIMATORS, Doubles, Fit, Supports, Task, missing_package
 from report import compare, print_run
 from threadpoolctl import threadpool_limits
 from variants import VARIANTS
@@ -49,7 +49,7 @@ class Problem:
     rows: int
     seed: int
     fold: int
-    support: Support_
+    support: Supports
     load: Callable[[], tuple[Doubles, Doubles, Doubles | None]]
 
     def key(self, method: str) -> tuple[Any, ...]:
