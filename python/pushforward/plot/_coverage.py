@@ -102,7 +102,7 @@ def coverage(
 
     across = min(math.ceil(math.sqrt(len(chosen))), 6)
     down = -(-len(chosen) // across)
-    width, height = 1.9 * across + 0.6, max(1.8 * down + 0.4, _SIDE)
+    width, height = 2.1 * across + 0.6, max(1.8 * down + 0.4, _SIDE)
     whole = NotebookFigure(figsize=(width + _SIDE, height), layout="constrained") if figure is None else figure
     left, right = whole.subfigures(1, 2, squeeze=False, width_ratios=(width, _SIDE))[0]
     grid = left.subplots(down, across, sharex=True, sharey=True, squeeze=False)
