@@ -318,7 +318,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seen.update(options, given=given)
         return whole(*given, **options)
 
-    for name in ("corner", "density", "calibration", "history"):
+    for name in ("corner", "density", "calibration", "coverage", "history"):
         monkeypatch.setattr(plot, name, functools.partial(draw, getattr(plot, name)))
     return seen
 
@@ -366,7 +366,16 @@ def test_plot_calibration_and_history(models: Path, say: Say, drawn: dict[str, A
     assert Path("loss.png").read_bytes().startswith(PNG)
 
 
-@pytest.mark.parametrize("kind", ["corner", "density", "history", "calibration"])
+def test_plot_coverage(models: Path, say: Say, drawn: dict[str, Any]) -> None:
+    words = ["--bins", 5, "--level", 0.9, "--seed", 3]
+    assert say("plot", "coverage", "conditional", "table.csv", "-o", "coverage.png", *words) == (0, "", "")
+    assert (drawn["bins"], drawn["level"], drawn["seed"], drawn["weights"]) == (5, 0.9, 3, None)
+    np.testing.assert_array_equal(drawn["given"][1], values()[:, [1]])
+    np.testing.assert_array_equal(drawn["context"], values()[:, [2, 0]])
+    assert Path("coverage.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("kind", ["corner", "density", "history", "calibration", "coverage"])
 def test_help_of_a_picture(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(["plot", kind, "--help"])
@@ -779,6 +788,8 @@ BAD_WORDS: list[tuple[str, str]] = [
     ("plot corner conditional table.csv -o corner.png --context 1,2", "--context is for a picture without a TABLE"),
     ("plot density model -o density.png", "model: density draws one or two features, and this flow has dim=3"),
     ("plot calibration model -o calibration.png", "the following arguments are required: TABLE"),
+    ("plot coverage conditional -o coverage.png", "the following arguments are required: TABLE"),
+    ("plot coverage conditional table.csv -o c.png --bins 1", "table.csv: bins must be at least 2, not 1"),
     ("plot calibration model table.csv -o c.png --bins 1", "table.csv: bins must be at least 2, not 1"),
     ("plot history unfitted -o loss.png", "unfitted: this flow has no history: fit it first"),
     ("plot history model table.csv -o loss.png", "unrecognized arguments: table.csv"),

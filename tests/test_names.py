@@ -32,6 +32,10 @@ def calibration(flow: Flow, x: Any, c: Any) -> Any:
     return pytest.importorskip("pushforward.plot").calibration(flow, x, context=c)
 
 
+def coverage(flow: Flow, x: Any, c: Any) -> Any:
+    return pytest.importorskip("pushforward.plot").coverage(flow, x, context=c)
+
+
 TABLES: dict[str, Call] = {
     "log_prob": lambda flow, x, c: flow.log_prob(x, c),
     "inverse": lambda flow, x, c: flow.inverse(x, c),
@@ -44,6 +48,7 @@ TABLES: dict[str, Call] = {
     "check": lambda flow, x, c: flow.check(x, c),
     "corner": corner,
     "calibration": calibration,
+    "coverage": coverage,
 }
 CONTEXTS: dict[str, Call] = TABLES | {
     "forward": lambda flow, _, c: flow.forward(ZEROS, c),

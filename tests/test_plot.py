@@ -21,7 +21,10 @@ from matplotlib.colors import same_color, to_rgb  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.path import Path  # noqa: E402
 from pushforward import plot  # noqa: E402
+from pushforward._check.calibration import calibration, ranks  # noqa: E402
+from pushforward._check.distributions import uniform_band  # noqa: E402
 from pushforward._figure import BLUE, BLUE_TINTS, VERMILION  # noqa: E402
+from pushforward._model.state import state_of  # noqa: E402
 from pushforward.plot import _common, _smooth  # noqa: E402
 from pushforward.plot._common import Span  # noqa: E402
 
@@ -498,6 +501,103 @@ def test_no_label_of_a_calibration_hides_another() -> None:
             assert not box.overlaps(its), (text, other)
 
 
+# -- coverage ------------------------------------------------------------------------------------------------------
+
+
+def covered(flow: Flow, x: np.ndarray, c: Any, **options: Any) -> Any:
+    return plot.coverage(flow, x, context=c, seed=0, **options)
+
+
+def test_coverage_draws_ranks_and_curves() -> None:
+    x, c = normal(600), normal(600, 1)
+    flow = identity(context=1)
+    flow.columns = ("mass", "spin")
+    figure = covered(flow, x, c, bins=8)
+    *panels, curves = figure.axes
+    ours = ranks(state_of(flow), x, c, None, np.random.default_rng(0))
+    result = calibration(flow.columns, ours)
+    assert len(panels) == 2
+    for ax, u, marginal in zip(panels, ours.features.T, result.marginals, strict=True):
+        np.testing.assert_allclose(bars(ax), np.histogram(u, 8, (0, 1))[0] * 8 / 600)
+        assert ax.get_title() == f"{marginal.feature}\np = {marginal.p_value:.2g}"
+        assert band(ax) == pytest.approx(tuple(stats.binom.ppf([0.005 / 8, 1 - 0.005 / 8], 600, 1 / 8) * 8 / 600))
+    diagonal, *lines = curves.lines
+    assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
+    for line, name in zip(lines, ("density", "random_points"), strict=True):
+        at, held = line.get_xydata()[1:-1].T
+        np.testing.assert_allclose(at, np.sort(getattr(ours, name)))
+        np.testing.assert_allclose(held, np.arange(1, 601) / 600)
+    assert legend(curves.get_legend()) == [
+        f"highest density: p = {result.highest_density.p_value:.2g}",
+        f"balls around similar rows: p = {result.random_points.p_value:.2g}",
+    ]
+    [area] = curves.collections
+    corners = area.get_paths()[0].vertices
+    assert np.abs(corners[:, 1] - corners[:, 0]).max() == pytest.approx(uniform_band(600, 0.99))
+    assert labels(curves) == ("level of the regions", "share of the rows in them")
+    assert draw(figure).startswith(PNG)
+
+
+def test_coverage_of_a_flow_that_is_too_sure() -> None:
+    figure = covered(identity(context=1), 1.6 * normal(600), normal(600, 1), level=0.9)
+    ax, _, curves = figure.axes
+    assert ax.get_title() == "x0\ntoo narrow, p < 0.001"
+    assert any(same_color(patch.get_facecolor(), VERMILION) for patch in ax.patches)
+    at, held = curves.lines[1].get_xydata().T
+    reach = uniform_band(600, 0.9)
+    assert (at - held).max() > 2 * reach
+    assert (held - at).max() < reach
+
+
+def test_coverage_with_weights() -> None:
+    x, c = normal(300, 1), normal(300, 1)
+    weights = np.where(x[:, 0] > 0, 3.0, 1.0)
+    *_, curves = covered(identity(1, context=1), x, c, weights=weights).axes
+    ours = ranks(state_of(identity(1, context=1)), x, c, weights, np.random.default_rng(0))
+    at, held = curves.lines[1].get_xydata()[1:-1].T
+    np.testing.assert_allclose(held, [ours.weights[ours.density <= level].sum() / weights.sum() for level in at])
+
+
+def test_coverage_of_many_features_draws_the_worst() -> None:
+    x = normal(200, 30)
+    x[:, 27] *= 3
+    figure = covered(identity(30, context=1), x, normal(200, 1))
+    names = [ax.get_title().split("\n")[0] for ax in figure.axes[:-1]]
+    assert len(names) == 24
+    assert "x27" in names
+    assert names == sorted(names, key=lambda name: int(name[1:]))
+
+
+@pytest.mark.parametrize("dim", [1, 10])
+def test_no_label_of_coverage_hides_another(dim: int) -> None:
+    flow = identity(dim, context=1)
+    flow.columns = [f"a column with a long name, number {i}" for i in range(dim)]
+    boxes = texts_of(covered(flow, 2 * normal(200, dim) + 0.5, normal(200, 1)))
+    assert len({text for text, _ in boxes if "a column" in text}) == dim
+    for i, (text, box) in enumerate(boxes):
+        for other, its in boxes[:i]:
+            assert not box.overlaps(its), (text, other)
+
+
+def test_coverage_of_one_row_and_into_a_given_figure() -> None:
+    assert draw(covered(identity(context=1), normal(1), normal(1, 1))).startswith(PNG)
+    whole = Figure(figsize=(12, 4), layout="constrained")
+    _, right = whole.subfigures(1, 2)
+    assert covered(identity(context=1), normal(), normal(400, 1), figure=right) is whole
+    assert len(whole.axes) == 3
+    assert draw(whole).startswith(PNG)
+
+
+def test_a_seed_repeats_coverage() -> None:
+    x, c = normal(100), normal(100, 1)
+    one, same, other = (draw(plot.coverage(identity(context=1), x, context=c, seed=seed)) for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_coverage_without_context() -> None:
+    assert len(covered(identity(), normal(), None).axes) == 3
+
+
 # -- history -------------------------------------------------------------------------------------------------------
 
 
@@ -577,6 +677,10 @@ BAD: list[tuple[Callable[..., object], dict[str, Any], type[Exception], str]] = 
     (plot.calibration, {"data": np.ones((5, 2)), "bins": 1}, ValueError, "bins must be at least 2, not 1"),
     (plot.calibration, {"data": np.ones((5, 2)), "level": 1.0}, ValueError, "level must be in (0, 1), not 1.0"),
     (plot.calibration, {"data": [[np.inf, 1.0]]}, ValueError, "data has 1 row with NaN or infinity"),
+    (plot.coverage, {"data": np.ones((5, 2)), "bins": 1}, ValueError, "bins must be at least 2, not 1"),
+    (plot.coverage, {"data": np.ones((5, 2)), "level": 0.0}, ValueError, "level must be in (0, 1), not 0.0"),
+    (plot.coverage, {"data": [[np.nan, 1.0]]}, ValueError, "data has 1 row with NaN or infinity"),
+    (plot.coverage, {"flow": Flow(1, context=2), "data": [[1.0]]}, ValueError, "this flow has context=2: pass"),
 ]  # fmt: skip
 
 

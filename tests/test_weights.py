@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -70,11 +71,12 @@ def test_pictures_are_those_of_the_other_rows(value: float) -> None:
     x, c, w = with_weightless(value)
     fitted = flow().fit(X, context=C, **OPTIONS)
     plot.corner(fitted, x, context=c, weights=w, n=100)
-    titles = [
-        [ax.get_title() for ax in plot.calibration(fitted, rows, context=context, weights=weights).axes]
-        for rows, context, weights in ((x, c, w), (X, C, W))
-    ]
-    assert titles[0] == titles[1]
+    for draw in (plot.calibration, functools.partial(plot.coverage, seed=0)):
+        titles = [
+            [ax.get_title() for ax in draw(fitted, rows, context=context, weights=weights).axes]
+            for rows, context, weights in ((x, c, w), (X, C, W))
+        ]
+        assert titles[0] == titles[1]
 
 
 @every_value

@@ -529,7 +529,8 @@ class Flow:
 
         The rows are scored, carried to the latent side and back, tested there for the base density, and set against
         samples: by a classifier, if scikit-learn is installed (a few seconds). Of more than 100,000 rows all are
-        scored, and the rest is done on so many drawn at random; the classifier gets 5,000.
+        scored, and the rest is done on so many drawn at random; the classifier gets 5,000. Rows of a flow with a
+        context are also ranked among 200 draws under the condition of each, at most 1,000 of them.
 
         Parameters
         ----------

@@ -185,6 +185,7 @@ def other_libraries() -> None:
 def pictures(flow: Flow) -> None:
     plot.corner(flow, x, context=condition, weights=weights, features=["a", "b"], n=1000, seed=0).savefig("corner.png")
     plot.calibration(flow, x, context=condition, weights=weights, bins=10, level=0.9).savefig("calibration.png")
+    plot.coverage(flow, x, context=condition, weights=weights, bins=10, level=0.9, seed=0).savefig("coverage.png")
     plot.density(flow, x, context=[0.5], levels=(0.5,), points=50, seed=0).savefig("density.png")
     plot.history(flow).savefig("history.png")
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from pushforward import _checks
+from pushforward._check.calibration import calibration, ranks
 from pushforward._check.distributions import effective_number, uniformity
 from pushforward._check.report import LEAST_CLASSIFIED, Mean, Report
 from pushforward._fit.history import History
@@ -63,6 +64,7 @@ def check(state: State, history: History | None, x: object, context: object, wei
         pit=tuple(uniformity(column, w) for column in u.T),
         pit_radius=uniformity(radius, w),
         classifier=_classifier(state, table, condition, w, rng),
+        calibration=calibration(state.names, ranks(state, table, condition, w, rng)) if state.context else None,
         outside_splines=_outside_splines(state, table),
         repeated=max(repeated),
         repeated_feature=state.names[int(np.argmax(repeated))],

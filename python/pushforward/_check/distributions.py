@@ -50,9 +50,24 @@ def uniformity(u: Doubles, weights: Doubles | None = None) -> Uniformity:
     after = np.cumsum(w) / w.sum()
     before = np.concatenate([[0.0], after[:-1]])
     distance = float(max((after - u[order]).max(), (u[order] - before).max()))
-    root = math.sqrt(effective_number(w))
-    p_value = min(1.0, max(0.0, kolmogorov_sf((root + 0.12 + 0.11 / root) * distance)))
-    return Uniformity(distance, p_value)
+    return Uniformity(distance, _p_value(effective_number(w), distance))
+
+
+def _p_value(n: float, distance: float) -> float:
+    root = math.sqrt(n)
+    return min(1.0, max(0.0, kolmogorov_sf((root + 0.12 + 0.11 / root) * distance)))
+
+
+def uniform_band(n: float, level: float) -> float:
+    """Return the distance in [0, 1] that the distribution functions of `n` uniform points exceed with 1 - `level`.
+
+    It is that of `uniformity`: a distribution function that leaves the band has a smaller p-value.
+    """
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _p_value(n, middle) > 1 - level else (low, middle)
+    return high
 
 
 def effective_number(weights: Doubles) -> float:

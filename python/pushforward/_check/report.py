@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pushforward._check.calibration import Calibration, Coverage
 from pushforward._check.distributions import Uniformity
 
 LEAST_CLASSIFIED = 100
@@ -19,8 +20,10 @@ _SHARE_OUTSIDE = 0.02  # by feature
 _DEVIATIONS_OFF = 0.01
 _BETTER_THAN_CHANCE = 0.03
 _KS_DISTANCE = 0.03
+_RARE = 0.01  # p-value of all tests of a kind together
 _NATS_A_FEATURE = 0.02
 _ERRORS = 3.0  # standard errors
+_MOST_NAMED = 3
 
 
 class Mean(NamedTuple):
@@ -81,6 +84,9 @@ class Report:
     """Share of rows that have the same value in a feature, the largest there is."""
     repeated_feature: str
     """That feature."""
+    calibration: Calibration | None = None
+    """Ranks of the rows among draws under their own conditions, and what share of them regions of each level hold. None
+    without context: then `pit` shows as much, without draws."""
 
     @property
     def next(self) -> str:
@@ -109,6 +115,8 @@ class Report:
             ("its radius", f"KS distance {_of(self.pit_radius)}"),
             ("two samples", classifier),
         ]
+        if self.calibration is not None:
+            lines[-1:-1] = _calibration_lines(self.calibration)
         if self.outside_splines is not None:
             lines.append(("splines", f"{100 * self.outside_splines:.2g} % of the rows outside their range"))
         lines.append(("next", self.next))
@@ -119,6 +127,8 @@ class Report:
 
     def _fault(self) -> str:
         """Say what is wrong with the density, if anything is."""
+        if self.calibration is not None and (fault := _miscalibrated(self.calibration)):
+            return fault
         gaussian = self.above_gaussian
         if gaussian is not None and Mean(-gaussian.value, gaussian.error).clearly_above_0:
             return "a Gaussian does better"
@@ -126,9 +136,16 @@ class Report:
         if better is not None and better.value > _BETTER_THAN_CHANCE and better.clearly_above_0:
             return f"a classifier recognises {0.5 + better.value:.0%} of the rows and samples"
         worst = min((*self.pit, self.pit_radius), key=lambda found: found.p_value)
-        if worst.p_value * (len(self.pit) + 1) < 0.01 and worst.distance > _KS_DISTANCE:
+        if worst.p_value * (len(self.pit) + 1) < _RARE and worst.distance > _KS_DISTANCE:
             return f"the latent rows differ from the base by a KS distance of {worst.distance:.3f}"
         return ""
+
+    def _too_narrow(self) -> bool:
+        """Whether regions of highest density hold too few rows, with nothing said of the training rows."""
+        found = self.calibration
+        if found is None or self.above_training is not None:
+            return False
+        return found.highest_density.deviation < 0 and _coverage_fails(found, found.highest_density)
 
     def _overfitted(self) -> bool:
         below = -(self.above_training or 0.0)
@@ -166,6 +183,13 @@ _NEXT: tuple[tuple[Callable[[Report], bool], Callable[[Report], str]], ...] = (
         ),
     ),
     (
+        lambda report: bool(report._fault()) and report._too_narrow(),
+        lambda report: (
+            "Check the training rows too. If they pass, the flow overfits: use more rows, dropout, a larger "
+            f"weight_decay or a smaller network. Otherwise train for more epochs: {report._fault()}."
+        ),
+    ),
+    (
         lambda report: bool(report._fault()),
         lambda report: f"Train for more epochs, then use more layers or wider networks: {report._fault()}.",
     ),
@@ -174,6 +198,52 @@ _NEXT: tuple[tuple[Callable[[Report], bool], Callable[[Report], str]], ...] = (
         lambda report: f"No problem detected with {report.rows:,} rows.",
     ),
 )
+
+
+def _calibration_lines(found: Calibration) -> list[tuple[str, str]]:
+    worst = min(found.marginals, key=lambda marginal: marginal.p_value)
+    of_all = Uniformity(worst.distance, min(1.0, worst.p_value * len(found.marginals)))
+    direction = f": {worst.direction}" if of_all.p_value < _RARE and worst.direction else ""
+    return [
+        ("ranks", f"KS distance from uniform {_of(of_all)} in {worst.feature}, the worst{direction}"),
+        ("coverage", _held(found.highest_density, "regions of highest density")),
+        ("random points", _held(found.random_points, "balls around similar rows")),
+    ]
+
+
+def _held(found: Coverage, regions: str) -> str:
+    half, most = (100 * found.holds(level) for level in (0.5, 0.9))
+    return f"50 % {regions} hold {half:.1f} % of the rows, 90 % {most:.1f} % (p = {found.p_value:.2g})"
+
+
+def _miscalibrated(found: Calibration) -> str:
+    """Say what ranks and coverage show to be wrong, if anything: the narrowest statement that they allow."""
+    failed = [marginal for marginal in found.marginals if _fails(found, marginal.p_value, marginal.distance)]
+    if failed:
+        direction = min(failed, key=lambda marginal: marginal.p_value).direction
+        names = [repr(marginal.feature) for marginal in failed if marginal.direction == direction]
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        shape = direction or "of another shape than the rows"
+        return f"given its context, the density is {shape} in {', '.join(names[:_MOST_NAMED])}{more}"
+    if _coverage_fails(found, found.highest_density):
+        return _off(found.highest_density, "regions of highest density")
+    if _coverage_fails(found, found.random_points):
+        off = _off(found.random_points, "balls around similar rows")
+        return f"the density misses how features depend on the context or on each other, as {off}"
+    return ""
+
+
+def _off(found: Coverage, regions: str) -> str:
+    level = max(found.levels, key=lambda level: abs(found.holds(level) - level))
+    return f"{level:.0%} {regions} hold {found.holds(level):.0%} of the rows"
+
+
+def _coverage_fails(found: Calibration, coverage: Coverage) -> bool:
+    return _fails(found, coverage.p_value, abs(coverage.deviation))
+
+
+def _fails(found: Calibration, p_value: float, distance: float) -> bool:
+    return p_value * found.tests < _RARE and distance > _KS_DISTANCE
 
 
 def _side(difference: float) -> str:

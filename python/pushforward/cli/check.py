@@ -32,7 +32,8 @@ COMMAND = Command(
 Compares the log-likelihood of the rows with that of a Gaussian and of the
 training rows, maps the rows to latent space and back, compares them there with
 the base density, and, if scikit-learn is installed, trains a classifier to
-distinguish rows from samples. The columns are found as in score.
+distinguish rows from samples. Rows of a conditional model are also ranked among
+draws under their own conditions. The columns are found as in score.
 
 {TABLE}""",
     "  pushforward check power.safetensors held_out.csv --seed 0",

@@ -33,21 +33,25 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     density = kind("density", "the density of one or two features")
     kind("history", "the losses of the fit")
     calibration = kind("calibration", "held-out rows in latent space, where histograms should be flat")
+    coverage = kind("coverage", "ranks of held-out rows among draws, and what share of the rows regions hold")
     for parser in (corner, density):
         parser.add_argument("table", metavar="TABLE", nargs="?", help="rows to show too")
         parser.add_argument("--context", metavar="C,D,...", type=values.numbers, help="condition of the model")
         contours = "probabilities that the contours enclose (default: 0.5,0.9)"
         option(parser, "--levels", contours, metavar="S,S", type=values.shares)
+    for parser in (calibration, coverage):
+        parser.add_argument("table", metavar="TABLE", help="rows held out of the fit")
+    for parser in (corner, density, coverage):
         parser.add_argument("--seed", metavar="N", type=values.integer(0), help="seed of the random numbers")
-    calibration.add_argument("table", metavar="TABLE", help="rows held out of the fit")
-    for parser in (corner, calibration):
+    for parser in (corner, calibration, coverage):
         parser.add_argument("--weights", metavar="COLUMN", help="column of the rows' weights")
         bins = "of the histograms (default: by the number of rows)"
         option(parser, "--bins", bins, metavar="N", type=values.integer(1))
     corner.add_argument("--columns", metavar="A,B,...", type=tables.split_names, help="columns to draw (default: all)")
     option(corner, "-n", "samples (default: 50,000)", metavar="N", type=values.integer(100))
-    held = "probability that an exact model stays within the band (default: 0.95)"
-    option(calibration, "--level", held, metavar="S", type=values.number(0, 1))
+    for parser, level in ((calibration, 0.95), (coverage, 0.99)):
+        held = f"probability that an exact model stays within the band (default: {level})"
+        option(parser, "--level", held, metavar="S", type=values.number(0, 1))
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -64,10 +68,12 @@ def _run(args: argparse.Namespace) -> int:
         figure = _corner(args, flow)
     else:
         rows = columns.read(flow, args.table, args.weights)
+        held_out = {"context": rows.context, "weights": rows.weights, **given(args, "bins", "level")}
         with columns.told_with(args.table):
-            figure = plot.calibration(
-                flow, rows.x, context=rows.context, weights=rows.weights, **given(args, "bins", "level")
-            )
+            if args.kind == "coverage":
+                figure = plot.coverage(flow, rows.x, seed=args.seed, **held_out)
+            else:
+                figure = plot.calibration(flow, rows.x, **held_out)
     figure.savefig(args.output, dpi=150)
     return 0
 
@@ -132,6 +138,7 @@ options of a plot.
     """\
   pushforward plot corner power.safetensors power.csv -o corner.png
   pushforward plot calibration power.safetensors held_out.csv -o calibration.pdf
+  pushforward plot coverage power.safetensors held_out.csv -o coverage.pdf --seed 0
   pushforward plot history power.safetensors -o loss.svg""",
     _add_arguments,
     _run,

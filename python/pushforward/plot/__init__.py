@@ -14,7 +14,8 @@ except ImportError:
 
 from pushforward.plot._calibration import calibration
 from pushforward.plot._corner import corner
+from pushforward.plot._coverage import coverage
 from pushforward.plot._density import density
 from pushforward.plot._history import history
 
-__all__ = ["calibration", "corner", "density", "history"]
+__all__ = ["calibration", "corner", "coverage", "density", "history"]

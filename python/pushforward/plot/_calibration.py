@@ -80,36 +80,47 @@ def calibration(
     flow = check_flow(flow)
     level = _checks.number("level", level, 0, 1, closed="neither")
     x, condition, w = table(flow, data, context, weights)
-    rows = float(len(x)) if w is None else distributions.effective_number(w)
-    if bins is None:
-        bins = int(np.clip(rows // _ROWS_IN_A_BIN, 5, 25))
-    bins = _checks.integer("bins", bins, 2)
+    bins = check_bins(bins, len(x), w, _ROWS_IN_A_BIN)
     u, radius = probability_integral(state_of(flow), x, condition)
     panels = [(f"z{i}", column, distributions.uniformity(column, w)) for i, column in enumerate(u.T)]
     if len(panels) >= _MOST_PANELS:
         far = sorted(range(len(panels)), key=lambda i: -panels[i][2].distance)[: _MOST_PANELS - 1]
         panels = [panels[i] for i in sorted(far)]
     panels.append(("radius", radius, distributions.uniformity(radius, w)))
-    # One bar leaves its band less often by so much that all of them together do as rarely as asked.
-    low, high = distributions.binomial_band(rows, 1 / bins, 1 - (1 - level) / bins)
 
     across = min(math.ceil(math.sqrt(len(panels))), 6)
     down = -(-len(panels) // across)
     size = (2.1 * across + 0.5, 1.9 * down + 0.4)
     part = NotebookFigure(figsize=size, layout="constrained") if figure is None else figure
     grid = part.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    flat = bins / rows
     for ax, (name, column, found) in zip(grid.flat, panels, strict=False):
-        counts, edges = np.histogram(column, np.linspace(0, 1, bins + 1), weights=w)
-        share = counts / (len(x) if w is None else w.sum()) * rows
-        _panel(ax, edges, share * flat, (low * flat, high * flat))
-        p = f"p = {found.p_value:.2g}" if found.p_value >= 0.001 else "p < 0.001"
-        ax.set_title(f"{name}: KS {found.distance:.3f}, {p}", fontsize=9)
-    _frame(part, grid, len(panels))
+        draw_flat(ax, column, w, bins, level)
+        ax.set_title(f"{name}: KS {found.distance:.3f}, {in_words(found.p_value)}", fontsize=9)
+    frame(part, grid, len(panels), "distribution function of the base")
     return part.figure
 
 
-def _panel(ax: Axes, edges: Doubles, heights: Doubles, band: tuple[float, float]) -> None:
+def check_bins(bins: int | None, rows: int, weights: Doubles | None, rows_in_a_bin: int) -> int:
+    """Return the bins of a histogram: those given, or 5 to 25 that hold so many rows."""
+    if bins is None:
+        effective = rows if weights is None else min(rows, distributions.effective_number(weights))
+        return int(np.clip(effective // rows_in_a_bin, 5, 25))
+    return _checks.integer("bins", bins, 2)
+
+
+def in_words(p_value: float) -> str:
+    """Return a p-value as ``p = 0.12``."""
+    return f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
+
+
+def draw_flat(ax: Axes, u: Doubles, weights: Doubles | None, bins: int, level: float) -> None:
+    """Draw a histogram of numbers in [0, 1], and the band that a uniform one lies in with this probability."""
+    rows = float(len(u)) if weights is None else distributions.effective_number(weights)
+    # One bar leaves its band less often by so much that all of them together do as rarely as asked.
+    counts = distributions.binomial_band(rows, 1 / bins, 1 - (1 - level) / bins)
+    band = (counts[0] * bins / rows, counts[1] * bins / rows)
+    shares, edges = np.histogram(u, np.linspace(0, 1, bins + 1), weights=weights)
+    heights = shares * bins / (len(u) if weights is None else weights.sum())
     ax.axhspan(*band, color="#dddddd", linewidth=0)
     ax.axhline(1, color="#888888", linewidth=0.8)
     ax.stairs(heights, edges, color=BLUE, linewidth=1.2, baseline=None)
@@ -120,9 +131,9 @@ def _panel(ax: Axes, edges: Doubles, heights: Doubles, band: tuple[float, float]
     ax.bar(left[beyond], excess[beyond], width[beyond], rim[beyond], align="edge", color=VERMILION)
 
 
-def _frame(figure: Figure | SubFigure, grid: npt.NDArray[np.object_], panels: int) -> None:
+def frame(figure: Figure | SubFigure, grid: npt.NDArray[np.object_], panels: int, label: str) -> None:
     """Label the whole, set the ticks, and take away panels that are left over."""
-    figure.supxlabel("distribution function of the base", fontsize=9)
+    figure.supxlabel(label, fontsize=9)
     figure.supylabel("density of the rows", fontsize=9)
     across = grid.shape[1]
     for number, ax in enumerate(grid.flat):
