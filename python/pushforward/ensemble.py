@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,8 +33,9 @@ from pushforward.flow import Flow
 if TYPE_CHECKING:
     from pushforward._fit.history import Epoch
 
-# Below so many rows of a member's fit ... (measured: docs/ensembles.md)
-_MOST_ROWS_AT_ONCE = 20_000
+# Up to so many rows members are fitted at a time, which is faster (measured: docs/ensembles.md). Of larger tables an
+# epoch takes seconds, for which Ctrl-C would have to wait.
+_MOST_ROWS_AT_ONCE = 100_000
 # The weights are known to 1 % from so many held-out rows.
 _MOST_ROWS_FOR_WEIGHTS = 20_000
 # What is added to the key of one member's rows for the next member's; the core has the same number.
@@ -83,7 +85,7 @@ class Ensemble:
 
     def __init__(self, flows: Sequence[Flow], weights: npt.ArrayLike | None = None) -> None:
         self._flows = _members(flows)
-        self.weights = weights  # type: ignore[assignment]
+        self.weights = weights
 
     @classmethod
     def of(cls, dim: int, members: int = 5, *, seed: Seed = None, **options: Any) -> Ensemble:
@@ -136,7 +138,8 @@ class Ensemble:
         >>> ensemble.weights
         array([0.75, 0.25])
         """
-        return self._weights.copy()
+        weights: Doubles = self._weights.copy()
+        return weights
 
     @weights.setter
     def weights(self, values: npt.ArrayLike | None) -> None:
@@ -229,10 +232,10 @@ class Ensemble:
         by default. Each of them holds out other rows, so that nearly every row trains most of the members. Members that
         differ all hold out the same rows, and learn their weights from these (see `fit_weights`).
 
-        Tables of up to 20,000 rows are fitted several members at a time, each on its share of the threads; the results
-        are the same to the last bit. Ctrl-C, or an exception from the callback, leaves every member at its best state
-        so far and goes on to the caller. Members whose first epoch had not ended then have the weight 0; a later fit
-        fits them too, and gives them a weight again.
+        Up to 100,000 rows, members are fitted in parallel, each on its share of the threads; the results are the same
+        to the last bit. Ctrl-C, or an exception from the callback, ends all fits after their present epoch, leaves
+        every member at its best state so far, and goes on to the caller. Members whose first epoch had not ended then
+        have the weight 0; a later fit fits them too, and gives them a weight again.
 
         Parameters
         ----------
@@ -292,6 +295,8 @@ class Ensemble:
                 validation = Share(check_fraction(validation), split_seed)  # type: ignore[assignment]
             rng = np.random.default_rng(split_seed)
             held = held_out(state_of(self._flows[0]), table, validation, rng, self._names)[1]
+            if held is None and learn_weights:
+                raise ValueError(f"learn_weights needs rows that are held out; of {len(table)} rows there are none")
         fits = _Fits(self._flows, len(table), max_time, progress, callback)
         try:
             fits.run(x, seeds, {"context": context, "weights": weights, "validation": validation, **options})
@@ -368,10 +373,11 @@ class Ensemble:
         """Learn the weights of the members that are fitted; the others get 0."""
         if len(held) > _MOST_ROWS_FOR_WEIGHTS:
             held = held.split(_MOST_ROWS_FOR_WEIGHTS / len(held), np.random.default_rng(0))[1]
+        members = list(itertools.compress(self._flows, fitted))
         logs, row_weights = [], []
         for x, context, w, index in pieces(held):
             rows, conditions = x[index], None if context is None else context[index]
-            logs.append([flow.log_prob(rows, conditions) for flow in np.array(self._flows)[fitted]])
+            logs.append([flow.log_prob(rows, conditions) for flow in members])
             row_weights.append(np.ones(len(index)) if w is None else w[index])
         counts = np.concatenate(row_weights)
         counts *= effective_number(counts) / counts.sum()
@@ -410,10 +416,8 @@ class Ensemble:
         return _checks.condition(context, self.context, rows, self.context_columns)
 
     def _log_prob(self, rows: Array, condition: Array | None) -> Doubles:
-        total = np.full(len(rows), -np.inf)
-        for m, log_weight in self._active():
-            np.logaddexp(total, self._flows[m].log_prob(rows, condition) + log_weight, out=total)
-        return total
+        parts = (self._flows[m].log_prob(rows, condition) + log_weight for m, log_weight in self._active())
+        return _log_sum(len(rows), parts)
 
     def _active(self) -> list[tuple[int, float]]:
         """Return the members that have a weight, and its logarithm."""
@@ -433,9 +437,7 @@ class Ensemble:
         rows = _checks.table(x, self.dim, "x", columns=self.columns)
         condition = self._condition(context, len(rows))
         results = [(self._flows[m].log_prob_and_grad(rows, condition), log) for m, log in self._active()]
-        total = np.full(len(rows), -np.inf)
-        for (density, _), log_weight in results:
-            np.logaddexp(total, density + log_weight, out=total)
+        total = _log_sum(len(rows), (density + log_weight for (density, _), log_weight in results))
         mean = np.zeros(rows.shape)
         with np.errstate(invalid="ignore"):  # outside the support
             for (density, gradient), log_weight in results:
@@ -621,18 +623,19 @@ class _Fits:
             run(jobs, self._workers)
 
     def _fit(self, m: int, x: npt.ArrayLike, options: dict[str, Any], clock: Clock, check: Callable[[], None]) -> None:
-        flow, seconds = self._flows[m], clock.next()
+        flow = self._flows[m]
         threads_before = state_of(flow).threads
         if self._workers > 1:
             flow.num_threads = max(1, self._threads // self._workers)
         try:
-            flow.fit(
-                x,
-                max_time=seconds,
-                progress=self._progress and self._workers == 1,
-                callback=functools.partial(self._after_epoch, m, options.get("epochs"), seconds, check),
-                **options,
-            )
+            with clock.share() as seconds:
+                flow.fit(
+                    x,
+                    max_time=seconds,
+                    progress=self._progress and self._workers == 1,
+                    callback=functools.partial(self._after_epoch, m, options.get("epochs"), seconds, check),
+                    **options,
+                )
             self._report(m, 1.0, flow.history.epochs[-1] if flow.history else None)
         finally:
             flow.num_threads = threads_before
@@ -647,9 +650,9 @@ class _Fits:
         epoch: Epoch,
     ) -> object:
         """Report an epoch, and call the callback."""
-        check()
         done = epoch.epoch / (epochs or 100) if seconds is None else epoch.seconds / seconds
         self._report(m, min(done, 1.0), epoch)
+        check()
         with self._lock:
             return None if self._callback is None else self._callback(flow, epoch)
 
@@ -694,7 +697,8 @@ def _shares(values: npt.ArrayLike | None, members: int) -> Doubles:
     weights = np.ones(members) if values is None else _checks.vector(values, members, "weights")
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
         raise ValueError(f"weights must be finite, not negative and not all zero; they are {weights}")
-    return weights / weights.sum()
+    shares: Doubles = weights / weights.sum()
+    return shares
 
 
 def _restricted(weights: Doubles, fitted: Flags) -> Doubles:
@@ -703,6 +707,15 @@ def _restricted(weights: Doubles, fitted: Flags) -> Doubles:
         return weights
     kept = np.where(fitted, weights, 0.0)
     return _shares(kept if kept.any() else fitted.astype(np.float64), len(weights))
+
+
+def _log_sum(rows: int, parts: Iterable[Floats]) -> Doubles:
+    """Return log sum exp of one number a row from each part, added one part after the other."""
+    total = np.full(rows, -np.inf)
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
+        for part in parts:
+            np.logaddexp(total, part, out=total)
+    return total
 
 
 def _seeds(seed: Seed, count: int) -> list[int]:

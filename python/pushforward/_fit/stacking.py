@@ -45,4 +45,5 @@ def learned_weights(log_densities: Doubles, counts: Doubles) -> Doubles:
         weights = weights * slopes
         if slopes.max() <= 1 + _GAP:
             break
-    return weights / weights.sum()
+    shares: Doubles = weights / weights.sum()
+    return shares

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-# How long a Ctrl-C may wait where a wait without an end cannot be interrupted.
+# Windows does not interrupt a wait without an end: Ctrl-C waits for so long.
 _SECONDS = 0.2
 
 Job = Callable[[Callable[[], None]], object]
@@ -35,20 +35,32 @@ def run(jobs: Sequence[Job], workers: int) -> None:
         if stop.is_set():
             raise StoppedError
 
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(job, check) for job in jobs]
+    def guarded(job: Job) -> None:
+        check()
         try:
-            pending: set[Future[object]] = set(futures)
+            job(check)
+        except BaseException:
+            stop.set()
+            raise
+
+    interrupted: BaseException | None = None
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            futures = [pool.submit(guarded, job) for job in jobs]
+            pending: set[Future[None]] = set(futures)
             while pending:
-                done, pending = wait(pending, _SECONDS, FIRST_EXCEPTION)
-                if any(future.exception() is not None for future in done):
-                    break
+                try:
+                    if interrupted is not None:
+                        stop.set()
+                    _, pending = wait(pending, _SECONDS)
+                except KeyboardInterrupt as error:  # once more while the fits end: they still do
+                    interrupted = error
         finally:
             stop.set()
-            for future in futures:
-                future.cancel()
+    if interrupted is not None:
+        raise interrupted
     for future in futures:
-        with contextlib.suppress(CancelledError, StoppedError):
+        with contextlib.suppress(StoppedError):
             future.result()
 
 
@@ -65,13 +77,16 @@ class Clock:
 
     def __init__(self, seconds: float | None, fits: int, workers: int) -> None:
         self._end = None if seconds is None else time.perf_counter() + seconds
-        self._waiting, self._workers = fits, workers
+        self._left, self._workers = fits, workers
         self._lock = threading.Lock()
 
-    def next(self) -> float | None:
-        """Return the seconds of the fit that begins now."""
+    @contextlib.contextmanager
+    def share(self) -> Iterator[float | None]:
+        """Yield the seconds of a fit that runs within this context."""
         with self._lock:
-            rounds = -(-self._waiting // self._workers)
-            self._waiting -= 1
-        # A fit needs some time: it then makes one step.
-        return None if self._end is None else max((self._end - time.perf_counter()) / rounds, 1e-3)
+            # Fits that run beside this one count too: they are of the same round.
+            rounds = -(-self._left // self._workers)
+        # A fit that comes too late still needs some time: it then makes one step.
+        yield None if self._end is None else max((self._end - time.perf_counter()) / rounds, 1e-3)
+        with self._lock:
+            self._left -= 1

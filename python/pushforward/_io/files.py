@@ -250,15 +250,14 @@ def _is_ensemble(content: dict[str, Any]) -> bool:
 
 def save_ensemble(path: PathLike, members: Sequence[Member], weights: Doubles) -> None:
     """Write flows with weights to a file: the tensors of member m are named ``members.m.NAME``."""
-    content = {"format": FORMAT, "version": core.version, "members": []}
     tensors: dict[str, Array] = {"weights": weights}
-    for m, (description_of_m, tensors_of_m) in enumerate(members):
-        content["members"].append(description_of_m)
+    for m, (_, tensors_of_m) in enumerate(members):
         for name, values in tensors_of_m.items():
             if not np.isfinite(values).all():
                 raise ValueError(f"the parameters of member {m} hold NaN or infinity; such a file could not be loaded")
             tensors[f"members.{m}.{name}"] = values
-    write(path, content, tensors)
+    descriptions = [content for content, _ in members]
+    write(path, {"format": FORMAT, "version": core.version, "members": descriptions}, tensors)
 
 
 def load_ensemble(path: PathLike) -> tuple[list[Member], Doubles]:
