@@ -26,8 +26,10 @@ class Ensemble {
   static Ensemble parse(std::string_view bytes) {
     try {
       FileContent file(bytes);
-      return file.is_ensemble() ? read(file)
-                                : Ensemble({Flow<Scalar>::read({file.json(), std::move(file.tensors())})}, {1.0});
+      if (file.is_ensemble()) return read(file);
+      std::vector<Flow<Scalar>> flows;
+      flows.push_back(Flow<Scalar>::read({file.json(), std::move(file.tensors())}));
+      return Ensemble(std::move(flows), {1.0});
     } catch (const std::invalid_argument& error) {
       throw FileFormatError(error.what());
     }
