@@ -681,6 +681,26 @@ def test_members_that_were_fitted_before_stay() -> None:
     assert ensemble.weights.tolist() == [1 / 3] * 3
 
 
+# -- plots ---------------------------------------------------------------------------------------------------------
+
+
+def test_plots() -> None:
+    pytest.importorskip("matplotlib").use("agg")
+    from matplotlib.pyplot import close
+    from pushforward import plot
+
+    ensemble, x = three(), crescent(100)
+    assert len(plot.corner(ensemble, x, n=500, seed=0).axes) == 3
+    assert plot.density(ensemble, x, points=30, n=500, seed=0).axes
+    ensemble.columns = ("speed", "mass")
+    assert plot.density(ensemble, points=30, n=500, seed=0).axes[0].get_xlabel() == "speed"
+    with pytest.raises(TypeError, match="flow must be a Flow, not Ensemble"):
+        plot.calibration(ensemble, x)
+    with pytest.raises(TypeError, match="flow must be a Flow or an Ensemble, not list"):
+        plot.corner([])
+    close("all")
+
+
 # -- copies and files ----------------------------------------------------------------------------------------------
 
 
