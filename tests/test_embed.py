@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import CASES, Case
-from fuzz.make_corpus import VALID, hostile
+from fuzz.make_corpus import VALID, VALID_ENSEMBLES, hostile, hostile_ensembles
 from pages import DOCS, blocks
 from programs import cmake, compiler, find, run
-from pushforward import Flow
+from pushforward import Ensemble, Flow
 from pushforward.errors import FileFormatError
 
 ROOT = Path(__file__).parents[1]
@@ -123,6 +123,69 @@ def test_python_refuses_the_same_files(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(FileFormatError, match=name):
             Flow.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("context", [0, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_ensembles(embed, tmp_path, dtype, context):
+    """Densities and samples of several flows, of which one has no weight; samples from a later row on."""
+    names = ("affine", "spline", "maf", "spline-resnet")
+    cases = [case for case in CASES if case.name in names and case.dim == 3 and case.context == context]
+    assert len(cases) == 4
+    ensemble = Ensemble([case.flow(dtype) for case in cases], [0.3, 0, 0.5, 0.2])
+    ensemble.save(tmp_path / "model.safetensors")
+    x, condition = data(cases[0]).astype(dtype), cases[0].condition(65)
+    x.tofile(tmp_path / "x")
+    if context:
+        condition = condition.astype(dtype)
+        condition.tofile(tmp_path / "context")
+    given = tmp_path / "context" if context else "-"
+    printed = run(embed, SCALARS[dtype], "ensemble", tmp_path / "model.safetensors", tmp_path / "x", given, tmp_path)
+    assert printed.split() == ["4", "3", str(context)]
+    density = np.fromfile(tmp_path / "log_prob")
+    tolerance = TOLERANCES[dtype]
+    np.testing.assert_allclose(density, ensemble.log_prob(x, condition), atol=tolerance * np.abs(density).max())
+    samples = np.fromfile(tmp_path / "samples", dtype).reshape(-1, 3)
+    # The seed whose key is 7: rows 5, 6, ... of that key are those of a longer call.
+    shifted = None if condition is None else np.concatenate([np.zeros((5, 3)), condition])
+    expected = rows_of_key(ensemble, 7, 70, shifted)[5:]
+    np.testing.assert_allclose(samples, expected, atol=tolerance * max(1.0, np.abs(expected).max()))
+    density = np.fromfile(tmp_path / "samples_log_prob")
+    np.testing.assert_allclose(
+        density, ensemble.log_prob(samples, condition), atol=tolerance * max(1.0, np.abs(density).max())
+    )
+
+
+def rows_of_key(ensemble, key, n, condition):
+    """Return the rows that `sample` draws by a seed of this key."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pushforward.ensemble.sample_key", lambda seed: key)
+        return ensemble.sample(n, condition)
+
+
+@pytest.mark.parametrize("scalar", ["float", "double"])
+def test_files_of_ensembles(embed, tmp_path, scalar):
+    for name, model in (VALID | VALID_ENSEMBLES).items():
+        model.save(tmp_path / name)
+    paths = [tmp_path / name for name in VALID | VALID_ENSEMBLES]
+    assert run(embed, scalar, "load-ensemble", *paths).split() == ["loaded"] * len(paths)
+    lines = run(embed, scalar, "load", *(tmp_path / name for name in VALID_ENSEMBLES)).splitlines()
+    assert all("it holds an ensemble, which Ensemble::load reads" in line for line in lines)
+    damaged = hostile((tmp_path / "mixed").read_bytes()) | hostile_ensembles((tmp_path / "ensemble").read_bytes())
+    for name, (content, _) in damaged.items():
+        (tmp_path / f"damaged-{name}").write_bytes(content)
+    lines = run(embed, scalar, "load-ensemble", *(tmp_path / f"damaged-{name}" for name in damaged)).splitlines()
+    for line, (name, (_, message)) in zip(lines, damaged.items(), strict=True):
+        assert line.startswith(f"FileFormatError: {tmp_path / f'damaged-{name}'}: ")
+        assert message in line
+
+
+def test_python_refuses_the_same_ensembles(tmp_path):
+    VALID_ENSEMBLES["ensemble"].save(tmp_path / "valid")
+    for name, (content, _) in hostile_ensembles((tmp_path / "valid").read_bytes()).items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FileFormatError, match=name):
+            Ensemble.load(tmp_path / name)
 
 
 def test_a_long_header_is_refused_at_once(embed, tmp_path):

@@ -639,7 +639,7 @@ def test_an_empty_history() -> None:
 # -- all of them -----------------------------------------------------------------------------------------------------
 
 BAD: list[tuple[Callable[..., object], dict[str, Any], type[Exception], str]] = [
-    (plot.corner, {"flow": 3}, TypeError, "flow must be a Flow, not int"),
+    (plot.corner, {"flow": 3}, TypeError, "flow must be a Flow or an Ensemble, not int"),
     (plot.corner, {"data": normal(dim=3)}, ValueError, "data has shape (400, 3); this flow has dim=2"),
     (plot.corner, {"data": np.zeros((0, 2))}, ValueError, "data has no rows"),
     (plot.corner, {"data": [[np.nan, 1.0]]}, ValueError, "data has 1 row with NaN or infinity, first at row 0"),

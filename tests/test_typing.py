@@ -75,7 +75,7 @@ def test_a_users_script_makes_every_call() -> None:
     used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     wanted = {*pushforward.__all__, *convert.__all__, *plot.__all__}
     results = (pushforward.History, pushforward.Epoch, pushforward.Report)
-    for kind in (pushforward.Flow, *results, FlowKDE, FlowDensity, ConditionalFlow):
+    for kind in (pushforward.Flow, pushforward.Ensemble, *results, FlowKDE, FlowDensity, ConditionalFlow):
         wanted |= {name for name in (*vars(kind), *inspect.get_annotations(kind)) if not name.startswith("_")}
     theirs = {name for name in wanted if re.fullmatch(r"set_\w+_request", name)}  # scikit-learn's own, for pipelines
     assert wanted - theirs <= used

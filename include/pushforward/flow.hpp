@@ -25,18 +25,24 @@ class Flow {
 
   static Flow parse(std::string_view bytes) {
     try {
-      ModelFile file(bytes);
-      Flow flow(file.model(), file.value_count());
-      Stack<Scalar>& stack = flow.stack();
-      Scalar* to = stack.parameters();
-      for (const auto& block : stack.parameter_blocks()) to = file.take(block.name, block.shape, to);
-      file.expect_all_taken();
-      stack.set_standardization(file.standardization().shift, file.standardization().scale);
-      stack.set_context_standardization(file.context_standardization().shift, file.context_standardization().scale);
-      return flow;
+      FileContent file(bytes);
+      if (file.is_ensemble()) throw std::invalid_argument("it holds an ensemble, which Ensemble::load reads");
+      return read(ModelFile(file.json(), std::move(file.tensors())));
     } catch (const std::invalid_argument& error) {
       throw FileFormatError(error.what());
     }
+  }
+
+  // One flow of a file. Throws std::invalid_argument when the content is not a flow's.
+  static Flow read(ModelFile file) {
+    Flow flow(file.model(), file.value_count());
+    Stack<Scalar>& stack = flow.stack();
+    Scalar* to = stack.parameters();
+    for (const auto& block : stack.parameter_blocks()) to = file.take(block.name, block.shape, to);
+    file.expect_all_taken();
+    stack.set_standardization(file.standardization().shift, file.standardization().scale);
+    stack.set_context_standardization(file.context_standardization().shift, file.context_standardization().scale);
+    return flow;
   }
 
   // A flow of a description, with parameters of zero. Throws std::invalid_argument, before they are allocated, when

@@ -10,6 +10,7 @@ from pushforward._model.networks import MLP, ResNet
 from pushforward._model.presets import maf, neural_spline, nice, realnvp
 from pushforward._model.supports import Circle, Interval, Positive, Real
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic
+from pushforward.ensemble import Ensemble
 from pushforward.errors import FileFormatError, TrainingDivergedError
 from pushforward.flow import Flow
 
@@ -26,6 +27,7 @@ __all__ = [
     "Autoregressive",
     "Circle",
     "Coupling",
+    "Ensemble",
     "Epoch",
     "FileFormatError",
     "Flow",

@@ -224,11 +224,19 @@ class FlowBindings {
   }
 };
 
+Vector shares(std::uint64_t key, Index rows) {
+  Vector result(rows);
+  draw_shares({key}, rows, result.mutable_data());
+  return result;
+}
+
 }  // namespace
 
 void bind_flow(py::module_& module) {
   FlowBindings<float>::bind(module, "FlowFloat32");
   FlowBindings<double>::bind(module, "FlowFloat64");
+  module.def("draw_shares", &shares, py::arg("key"), py::arg("rows"),
+             "Return uniform numbers in [0, 1], one for each row of a key: which flow of an ensemble it comes from.");
 }
 
 }  // namespace pushforward::bindings

@@ -566,6 +566,106 @@ void box() {
   for (const double dx : x) expect(dx == 0.5, "box", "another adjoint of inverse");
 }
 
+// The file of an ensemble of normals, one for each mean and spread: flows without layers.
+std::string normals(const Values<double>& weights, const Values<double>& means, const Values<double>& spreads) {
+  std::string data;
+  Json header, members = Json::array();
+  const auto add = [&](const std::string& name, const double* values, std::size_t count) {
+    const std::size_t begin = data.size();
+    data.append(reinterpret_cast<const char*>(values), count * sizeof(double));
+    header[name] = {{"dtype", "F64"}, {"shape", {count}}, {"data_offsets", {begin, data.size()}}};
+  };
+  add("weights", weights.data(), weights.size());
+  for (std::size_t m = 0; m < means.size(); ++m) {
+    members.push_back({{"model",
+                        {{"dim", 1},
+                         {"context", 0},
+                         {"dtype", "float64"},
+                         {"base", {{"kind", "Normal"}}},
+                         {"layers", Json::array()}}},
+                       {"data_dtype", "float64"},
+                       {"initialized", true},
+                       {"columns", nullptr},
+                       {"context_columns", nullptr},
+                       {"training", nullptr}});
+    const std::string prefix = "members." + std::to_string(m) + ".standardization.";
+    add(prefix + "shift", &means[m], 1);
+    add(prefix + "scale", &spreads[m], 1);
+  }
+  const Json content = {{"format", 2}, {"version", "0.1.0"}, {"members", members}};
+  header["__metadata__"] = {{"pushforward", content.dump()}};
+  const std::string text = header.dump();
+  const std::uint64_t length = text.size();
+  std::string bytes(sizeof(length), '\0');
+  std::memcpy(bytes.data(), &length, sizeof(length));
+  return bytes + text + data;
+}
+
+template <class Scalar>
+void ensembles() {
+  const std::string where = std::is_same_v<Scalar, float> ? "ensemble, float" : "ensemble, double";
+  const Values<double> weights{0.25, 0.0, 0.75}, means{-3, 100, 2}, spreads{1, 1, 0.5};
+  const auto ensemble = Ensemble<Scalar>::parse(normals(weights, means, spreads));
+  expect(ensemble.size() == 3 && ensemble.dim() == 1 && ensemble.context() == 0 && ensemble.weights() == weights, where,
+         "other sizes or weights");
+
+  // The density is the weighted sum, in any row, also where one normal is 0 to the last digit.
+  constexpr std::size_t kRows = 6;
+  const Values<Scalar> x{-3, 0, Scalar(0.3), 2, 60, Scalar(NAN)};
+  Values<double> density(kRows);
+  ensemble.log_prob(x.data(), kRows, density.data(), nullptr, 2);
+  for (std::size_t row = 0; row + 1 < kRows; ++row) {
+    double parts[3];
+    for (std::size_t m = 0; m < 3; ++m) {
+      const double z = (static_cast<double>(x[row]) - means[m]) / spreads[m];
+      parts[m] = std::log(weights[m]) - 0.5 * z * z - std::log(spreads[m]) - 0.5 * std::log(2 * kPi);
+    }
+    const double high = std::max(parts[0], parts[2]),
+                 want = high + std::log(std::exp(parts[0] - high) + std::exp(parts[2] - high));
+    expect(std::abs(density[row] - want) < (std::is_same_v<Scalar, float> ? 1e-5 : 1e-13) * std::abs(want), where,
+           "another density");
+  }
+  expect(std::isnan(density[5]), where, "a bad row has a density");
+
+  // A sample row depends on the key and its number: not on the threads, nor on where the call begins.
+  constexpr Index kCount = 70'000, kFirst = 65'540;  // counting the rows before takes two pieces
+  Values<Scalar> all(kCount), part(kCount - kFirst), threads(kCount);
+  ensemble.sample({5}, kCount, all.data(), nullptr, nullptr, 1);
+  ensemble.sample({5}, kCount, threads.data(), nullptr, nullptr, 3);
+  ensemble.sample({5, kFirst}, kCount - kFirst, part.data(), nullptr, nullptr, 1);
+  expect(same_bits(all, threads), where, "samples depend on the number of threads");
+  expect(same_bits(Values<Scalar>(all.begin() + kFirst, all.end()), part), where, "samples depend on where they begin");
+  double below = 0, sum = 0;
+  for (const Scalar value : all) below += value < 0 ? 1 : 0, sum += static_cast<double>(value);
+  expect(std::abs(below / kCount - 0.25) < 0.01, where, "another share of samples");
+  expect(std::abs(sum / kCount - (0.25 * -3 + 0.75 * 2)) < 0.05, where, "another mean of samples");
+  for (std::size_t i = 1; i < all.size(); ++i) expect(all[i] != all[i - 1], where, "two equal samples");
+
+  ensemble.sample({5}, 4, all.data(), density.data(), nullptr, 1);
+  Values<double> again(4);
+  ensemble.log_prob(all.data(), 4, again.data(), nullptr, 1);
+  expect(std::equal(again.begin(), again.end(), density.begin()), where, "samples have other densities");
+
+  const auto refused = [](const std::string& bytes) {
+    try {
+      (void)Ensemble<Scalar>::parse(bytes);
+    } catch (const FileFormatError&) {
+      return true;
+    }
+    return false;
+  };
+  expect(refused(normals({0.5, 0.6}, {0, 0}, {1, 1})), where, "weights above 1 are not refused");
+  expect(refused(normals({1.5, -0.5}, {0, 0}, {1, 1})), where, "a negative weight is not refused");
+  expect(refused(normals({}, {}, {})), where, "no members are not refused");
+  bool negative = false;
+  try {
+    ensemble.sample({5, -1}, 1, all.data());
+  } catch (const std::invalid_argument&) {
+    negative = true;
+  }
+  expect(negative, where, "a row before the first is not refused");
+}
+
 void wrong_calls() {
   const Trial<float> without(kCases[1], 2, 0, 1), with(kCases[1], 2, 1, 1);
   float x[2] = {};
@@ -597,6 +697,8 @@ int main() {
   bounds<float>();
   bounds<double>();
   box();
+  ensembles<float>();
+  ensembles<double>();
   slots();
   weights();
   own_part();

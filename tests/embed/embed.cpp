@@ -1,6 +1,8 @@
 // The C++ side of test_embed.py.
 //   embed float|double run MODEL X Z CONTEXT|- FOLDER   writes what every call returns, raw, to files of the folder
+//   embed float|double ensemble MODEL X CONTEXT|- FOLDER  the same of an ensemble, with samples
 //   embed float|double load MODEL ...                   prints for each file "loaded", or the exception
+//   embed float|double load-ensemble MODEL ...          the same, of ensembles
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -51,10 +53,31 @@ void run(char** arguments) {
   write(folder + "gradient", gradient);
 }
 
+// Writes densities, and as many samples from row 5 of key 7 on, and theirs.
 template <class Scalar>
+void run_ensemble(char** arguments) {
+  const auto ensemble = pushforward::Ensemble<Scalar>::load(arguments[0]);
+  const auto x = read<Scalar>(arguments[1]);
+  const bool conditional = std::strcmp(arguments[2], "-") != 0;
+  const auto context = conditional ? read<Scalar>(arguments[2]) : std::vector<Scalar>();
+  const std::string folder = std::string(arguments[3]) + "/";
+  const auto rows = static_cast<pushforward::Index>(x.size()) / ensemble.dim();
+  const Scalar* conditions = conditional ? context.data() : nullptr;
+
+  std::vector<double> density(static_cast<std::size_t>(rows));
+  ensemble.log_prob(x.data(), rows, density.data(), conditions);
+  write(folder + "log_prob", density);
+  std::vector<Scalar> samples(x.size());
+  ensemble.sample({7, 5}, rows, samples.data(), density.data(), conditions);
+  write(folder + "samples", samples);
+  write(folder + "samples_log_prob", density);
+  std::printf("%zu %td %td\n", ensemble.size(), ensemble.dim(), ensemble.context());
+}
+
+template <template <class> class Model, class Scalar>
 void load(const char* path) {
   try {
-    (void)pushforward::Flow<Scalar>::load(path);
+    (void)Model<Scalar>::load(path);
     std::printf("loaded\n");
   } catch (const pushforward::FileFormatError& error) {
     std::printf("FileFormatError: %s\n", error.what());
@@ -73,6 +96,17 @@ int main(int argc, char** argv) {
     is_double ? run<double>(argv + 3) : run<float>(argv + 3);
     return 0;
   }
-  if (words[2] != "load") return 2;
-  for (int i = 3; i < argc; ++i) is_double ? load<double>(argv[i]) : load<float>(argv[i]);
+  if (words[2] == "ensemble" && argc == 7) {
+    is_double ? run_ensemble<double>(argv + 3) : run_ensemble<float>(argv + 3);
+    return 0;
+  }
+  using pushforward::Ensemble, pushforward::Flow;
+  for (int i = 3; i < argc; ++i) {
+    if (words[2] == "load")
+      is_double ? load<Flow, double>(argv[i]) : load<Flow, float>(argv[i]);
+    else if (words[2] == "load-ensemble")
+      is_double ? load<Ensemble, double>(argv[i]) : load<Ensemble, float>(argv[i]);
+    else
+      return 2;
+  }
 }

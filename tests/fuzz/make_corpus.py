@@ -15,6 +15,7 @@ from pushforward import (
     Autoregressive,
     Circle,
     Coupling,
+    Ensemble,
     Flow,
     Householder,
     Interval,
@@ -44,6 +45,12 @@ VALID = {
     "linear": Flow(3, layers=[LU(), Householder(2)], base=StudentT(4.0, learned=True), seed=0),
     "support": Flow(4, layers=[ActNorm()], support=[Real(), Positive(), Interval(-1, 2), Circle(0, 1)], seed=0),
     "mixed": Flow(2, layers=[coupling(Affine(), (3,)), Permutation("reverse"), coupling(Additive())], seed=0),
+}
+
+VALID_ENSEMBLES = {
+    "ensemble": Ensemble([VALID["mixed"], VALID["spline"], VALID["actnorm"]], [1, 2, 1]),
+    "ensemble-context": Ensemble([VALID["additive"], Flow(3, layers=[], context=2, dtype="float64")], [0, 1]),
+    "ensemble-support": Ensemble([VALID["support"]]),
 }
 
 
@@ -153,13 +160,63 @@ def hostile(data):
     }
 
 
+def hostile_ensembles(data):
+    """Damage to an ensemble's file of three members, by name: the bytes and a part of the message."""
+    header, tensors = split(data)
+
+    def content(edit):
+        return edited(data, lambda _, content: edit(content))
+
+    def renamed(old, new):
+        return edited(data, lambda header, _: header.update({new: header.pop(old)}))
+
+    def extra(name):
+        entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+        return edited(data, lambda header, _: header.update({name: entry}))
+
+    def weights(*values):
+        begin, end = header["weights"]["data_offsets"]
+        return joined(header, tensors[:begin] + struct.pack("<3d", *values) + tensors[end:])
+
+    def support(content):
+        content["members"][0]["model"].pop("support")  # of older files: real features
+        content["members"][1]["model"]["support"] = [{"kind": "Positive"}] * 2
+
+    scale = "members.2.standardization.scale"
+    return {
+        "members-none": (content(lambda c: c.update(members=[])), "without members"),
+        "members-object": (content(lambda c: c.update(members={})), "not an array"),
+        "members-numbers": (content(lambda c: c.update(members=[1, 2, 3])), "member 0: 'model' is missing"),
+        "members-more": (content(lambda c: c["members"].append(c["members"][0])), "'weights' is not F64 [4]"),
+        "members-fewer": (content(lambda c: c["members"].pop()), "'weights' is not F64 [2]"),
+        "members-many": (content(lambda c: c.update(members=[{}] * 3000)), "'weights' is not F64 [3000]"),
+        "members-missing": (content(lambda c: c.pop("members")), "'model' is missing"),
+        "member-empty": (content(lambda c: c["members"][1].clear()), "member 1: 'model' is missing"),
+        "weights-missing": (renamed("weights", "weight"), "'weights' is missing"),
+        "weights-negative": (weights(-0.5, 1, 0.5), "negative"),
+        "weights-sum": (weights(0.5, 0.5, 0.5), "add up to 1"),
+        "weights-nan": (weights(np.nan, 0.5, 0.5), "not finite"),
+        "scale-missing": (renamed(scale, scale + "s"), "member 2: tensor 'standardization.scale' is missing"),
+        "scale-elsewhere": (renamed(scale, "members.3.scale"), "member 2: tensor 'standardization.scale' is missing"),
+        "number-other": (extra("members.3.a"), "unexpected tensors of member '3'"),
+        "number-zeros": (extra("members.00.a"), "unexpected tensors of member '00'"),
+        "number-none": (extra("members.0"), "unexpected tensor 'members.0'"),
+        "tensor-outside": (extra("extra"), "unexpected tensor 'extra'"),
+        "tensor-inside": (extra("members.0.extra"), "member 0: unexpected tensor 'extra'"),
+        "dim-other": (content(lambda c: c["members"][2]["model"].update(dim=1)), "member 2: tensor"),
+        "support-other": (content(support), "member 1: its support"),
+    }
+
+
 def main(folder):
     for old in folder.glob("*.safetensors"):
         old.unlink()
-    for name, flow in VALID.items():
-        flow.save(folder / f"valid-{name}.safetensors")
+    for name, model in (VALID | VALID_ENSEMBLES).items():
+        model.save(folder / f"valid-{name}.safetensors")
     for name, (data, _) in hostile((folder / "valid-mixed.safetensors").read_bytes()).items():
         (folder / f"hostile-{name}.safetensors").write_bytes(data)
+    for name, (data, _) in hostile_ensembles((folder / "valid-ensemble.safetensors").read_bytes()).items():
+        (folder / f"hostile-ensemble-{name}.safetensors").write_bytes(data)
 
 
 if __name__ == "__main__":

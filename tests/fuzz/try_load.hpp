@@ -1,4 +1,5 @@
-// What may happen to the bytes of a file: a flow that works, or a FileFormatError. Everything else ends the program.
+// What may happen to the bytes of a file: a flow or an ensemble that works, or a FileFormatError. Everything else ends
+// the program.
 #pragma once
 
 #include <cstdlib>
@@ -25,11 +26,29 @@ bool try_load_as(std::string_view bytes) {
   }
 }
 
+// The same of an ensemble, which a flow's file gives too.
+template <class Scalar>
+bool try_load_ensemble_as(std::string_view bytes) {
+  try {
+    const auto ensemble = pushforward::Ensemble<Scalar>::parse(bytes);
+    const auto dim = static_cast<std::size_t>(ensemble.dim()), context = static_cast<std::size_t>(ensemble.context());
+    const std::vector<Scalar> condition(2 * context, Scalar(1));
+    std::vector<Scalar> rows(2 * dim);
+    double density[2];
+    ensemble.sample({1, 3}, 2, rows.data(), density, context > 0 ? condition.data() : nullptr, 1);
+    return true;
+  } catch (const pushforward::FileFormatError&) {
+    return false;
+  }
+}
+
 inline bool try_load(std::string_view bytes) {
   const bool as_double = try_load_as<double>(bytes), as_float = try_load_as<float>(bytes);
+  const bool ensemble = try_load_ensemble_as<double>(bytes), ensemble_as_float = try_load_ensemble_as<float>(bytes);
   // float64 holds whatever a file may; float32 may not.
-  if (as_float && !as_double) std::abort();
-  return as_double;
+  if ((as_float && !as_double) || (ensemble_as_float && !ensemble)) std::abort();
+  if ((as_double && !ensemble) || (as_float && !ensemble_as_float)) std::abort();
+  return ensemble;
 }
 
 // A file's parts: the length of the header, the header, the data.

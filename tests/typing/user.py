@@ -21,6 +21,7 @@ from pushforward import (
     Autoregressive,
     Circle,
     Coupling,
+    Ensemble,
     Epoch,
     FileFormatError,
     Flow,
@@ -145,6 +146,33 @@ def densities(flow: Flow) -> None:
     print(same.shape, samples.shape, both[0].dtype, gradient.shape, total)
 
 
+def ensembles(flow: Flow) -> None:
+    several: Ensemble = Ensemble.of(2, members=2, seed=0, context=1, layers=[ActNorm()])
+    fitted: Ensemble = several.fit(
+        x,
+        context=condition,
+        weights=weights,
+        validation=0.2,
+        learn_weights=True,
+        max_time=60.0,
+        seed=rng,
+        progress=False,
+        callback=lambda flow, epoch: epoch.epoch > flow.dim,
+        epochs=2,
+    )
+    log_prob: Doubles = Ensemble([*fitted.flows, flow], [1, 1, 2]).log_prob(x, condition)
+    density, gradient = fitted.fit_weights(x, condition, weights).log_prob_and_grad(x, context=condition)
+    samples: Floats = fitted.sample(10, [0.5], seed=0)
+    both: tuple[Floats, Doubles] = fitted.sample_and_log_prob(10, context=[0.5], seed=0)
+    fitted.save("ensemble.safetensors")
+    loaded: Ensemble = Ensemble.load("ensemble.safetensors")
+    loaded.weights, loaded.columns, loaded.context_columns, loaded.num_threads = None, ("a", "b"), None, 1
+    shares: Doubles = loaded.weights
+    print(log_prob.shape, density.shape, gradient.shape, samples.shape, both[0].dtype, shares, len(loaded))
+    print(loaded.dim, loaded.context, loaded.dtype, loaded.support, loaded.columns, loaded.num_threads)
+    plot.corner(loaded, x, context=condition, n=100).savefig("ensemble.png")
+
+
 def maps(flow: Flow) -> None:
     z, log_det = flow.inverse(x, condition)
     out: tuple[Floats, Floats] = flow.forward(z, condition, out=(np.empty_like(x), np.empty(len(x))))
@@ -243,6 +271,7 @@ print(descriptions())
 flow = fitting()
 history(flow)
 densities(flow)
+ensembles(flow)
 maps(flow)
 loop_by_hand(flow)
 copies(flow)

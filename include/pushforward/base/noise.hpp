@@ -129,4 +129,14 @@ void draw_student_t(const Draws& draws, std::uint32_t stream, Index padded, doub
   }
 }
 
+// Uniform numbers in [0, 1], one for each row, of a stream that no base uses: they decide which flow of an ensemble a
+// row comes from.
+inline void draw_shares(const Draws& draws, Index rows, double* to) {
+  constexpr std::uint32_t kStream = 0xFFFFFFFFu;
+  for (Index first = 0; first < rows; first += kTileRows) {
+    const Index count = rows - first < kTileRows ? rows - first : kTileRows;
+    detail::Words({draws.key, draws.first_row + first}, kStream, count).uniform(count, 0, to + first);
+  }
+}
+
 }  // namespace pushforward

@@ -1,6 +1,6 @@
 // A model's file: safetensors, with the model's description as JSON in its metadata. Everything is checked before it is
-// used, and memory stays within a multiple of the file's size. Errors are std::invalid_argument here; Flow::parse turns
-// them into FileFormatError.
+// used, and memory stays within a multiple of the file's size. Errors are std::invalid_argument here; Flow::parse and
+// Ensemble::parse turn them into FileFormatError.
 #pragma once
 
 #include <cerrno>
@@ -30,36 +30,48 @@ inline std::string read_file(const std::filesystem::path& path) {
   return bytes;
 }
 
-struct Standardization {
-  std::vector<double> shift, scale;
+struct Tensor {
+  bool is_double;
+  std::vector<Index> shape;
+  Index count;
+  const char* data;
 };
 
-// The content of a file. Each tensor can be taken once. A view: the bytes must outlive it.
-class ModelFile {
+// Tensors by name. Each can be taken once. A view: the bytes must outlive it.
+class Tensors {
  public:
-  explicit ModelFile(std::string_view bytes) {
-    const std::string_view header_text = header_of(bytes);
-    const Json header = json::parse(header_text, "the header");
-    const Json content = content_of(header);
-    read_tensors(header, bytes.substr(kLengthBytes + header_text.size()));
+  void add(const std::string& name, Tensor tensor) { tensors_.emplace(name, std::move(tensor)); }
 
-    model_ = json::member(content, "model");
-    const Index dim = json::integer_member(model_, "dim", 1), context = json::integer_member(model_, "context", 0);
-    is_double_ = names_double(model_, "dtype");
-    names_double(content, "data_dtype");
-    if (!json::member(content, "initialized").is_boolean()) throw std::invalid_argument("'initialized' is not boolean");
-    expect_columns(content, "columns", dim);
-    expect_columns(content, "context_columns", context);
-    const Json& training = json::member(content, "training");
-    if (!training.is_null() && !training.is_object()) throw std::invalid_argument("'training' is not an object");
-    // dim and context must be the lengths of tensors in the file before anything of their size is allocated.
-    standardization_ = take_standardization("standardization", dim);
-    if (context > 0) context_standardization_ = take_standardization("context_standardization", context);
+  Tensor take(const std::string& name, const std::vector<Index>& shape, bool is_double) {
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end()) throw std::invalid_argument("tensor " + json::quote(name) + " is missing");
+    if (found->second.shape != shape || found->second.is_double != is_double)
+      throw std::invalid_argument("tensor " + json::quote(name) + " is not " + text_of(shape, is_double));
+    Tensor tensor = std::move(found->second);
+    tensors_.erase(found);
+    return tensor;
   }
 
-  const Json& model() const { return model_; }
-  const Standardization& standardization() const { return standardization_; }
-  const Standardization& context_standardization() const { return context_standardization_; }
+  // Copies a tensor, converted to Scalar, and returns the end of the copy.
+  template <class Scalar>
+  Scalar* take(const std::string& name, const std::vector<Index>& shape, bool is_double, Scalar* to) {
+    const Tensor tensor = take(name, shape, is_double);
+    return tensor.is_double ? copy<double>(name, tensor, to) : copy<float>(name, tensor, to);
+  }
+
+  // Tensors may start at any byte.
+  template <class Stored, class Scalar>
+  static Scalar* copy(const std::string& name, const Tensor& tensor, Scalar* to) {
+    for (Index i = 0; i < tensor.count; ++i) {
+      Stored value;
+      std::memcpy(&value, tensor.data + static_cast<std::size_t>(i) * sizeof(Stored), sizeof(Stored));
+      if (!(std::abs(value) <= std::numeric_limits<Scalar>::max()))
+        throw std::invalid_argument("tensor " + json::quote(name) +
+                                    " holds values that are not finite in this precision");
+      *to++ = static_cast<Scalar>(value);
+    }
+    return to;
+  }
 
   // Values in the tensors not taken so far.
   Index value_count() const {
@@ -68,25 +80,54 @@ class ModelFile {
     return total;
   }
 
-  // Copies a parameter tensor, converted to Scalar, and returns the end of the copy.
-  template <class Scalar>
-  Scalar* take(const std::string& name, const std::vector<Index>& shape, Scalar* to) {
-    const Tensor tensor = take_tensor(name, shape, is_double_);
-    return tensor.is_double ? copy<double>(name, tensor, to) : copy<float>(name, tensor, to);
-  }
-
   void expect_all_taken() const {
     if (!tensors_.empty()) throw std::invalid_argument("unexpected tensor " + json::quote(tensors_.begin()->first));
   }
 
- private:
-  struct Tensor {
-    bool is_double;
-    std::vector<Index> shape;
-    Index count;
-    const char* data;
-  };
+  // Moves the tensors PREFIX.NUMBER.NAME into parts by NUMBER, under NAME. Other tensors stay.
+  std::map<std::string, Tensors> take_parts(const std::string& prefix) {
+    std::map<std::string, Tensors> parts;
+    const std::string start = prefix + ".";
+    for (auto entry = tensors_.lower_bound(start); entry != tensors_.end();) {
+      const std::string& name = entry->first;
+      if (name.compare(0, start.size(), start) != 0) break;
+      const std::size_t dot = name.find('.', start.size());
+      if (dot == std::string::npos) {
+        ++entry;
+        continue;
+      }
+      parts[name.substr(start.size(), dot - start.size())].add(name.substr(dot + 1), std::move(entry->second));
+      entry = tensors_.erase(entry);
+    }
+    return parts;
+  }
 
+ private:
+  static std::string text_of(const std::vector<Index>& shape, bool is_double) {
+    std::string text = is_double ? "F64 [" : "F32 [";
+    for (std::size_t i = 0; i < shape.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+    return text + "]";
+  }
+
+  std::map<std::string, Tensor> tensors_;
+};
+
+// The content of a file: the JSON value in its metadata, and its tensors.
+class FileContent {
+ public:
+  explicit FileContent(std::string_view bytes) {
+    const std::string_view header_text = header_of(bytes);
+    const Json header = json::parse(header_text, "the header");
+    json_ = content_of(header);
+    read_tensors(header, bytes.substr(kLengthBytes + header_text.size()));
+  }
+
+  const Json& json() const { return json_; }
+  Tensors& tensors() { return tensors_; }
+  // An ensemble's has members where a flow's has a model.
+  bool is_ensemble() const { return json_.contains("members") && !json_.contains("model"); }
+
+ private:
   static constexpr std::size_t kLengthBytes = 8;
   // The format's own limit.
   static constexpr std::uint64_t kLargestHeader = 100'000'000;
@@ -156,10 +197,53 @@ class ModelFile {
     const std::size_t item = is_double ? sizeof(double) : sizeof(float);
     if ((end - begin) % item != 0 || (end - begin) / item != static_cast<std::size_t>(count))
       throw std::invalid_argument("'data_offsets' does not fit dtype and shape");
-    tensors_.emplace(name, Tensor{is_double, shape, count, data.data() + begin});
+    tensors_.add(name, Tensor{is_double, shape, count, data.data() + begin});
     return {begin, end};
   }
 
+  Json json_;
+  Tensors tensors_;
+};
+
+struct Standardization {
+  std::vector<double> shift, scale;
+};
+
+// One flow of a file: its description and its tensors, of which each can be taken once.
+class ModelFile {
+ public:
+  // content: a file's, or that of one member of an ensemble's.
+  ModelFile(const Json& content, Tensors tensors) : tensors_(std::move(tensors)) {
+    model_ = json::member(content, "model");
+    const Index dim = json::integer_member(model_, "dim", 1), context = json::integer_member(model_, "context", 0);
+    is_double_ = names_double(model_, "dtype");
+    names_double(content, "data_dtype");
+    if (!json::member(content, "initialized").is_boolean()) throw std::invalid_argument("'initialized' is not boolean");
+    expect_columns(content, "columns", dim);
+    expect_columns(content, "context_columns", context);
+    const Json& training = json::member(content, "training");
+    if (!training.is_null() && !training.is_object()) throw std::invalid_argument("'training' is not an object");
+    // dim and context must be the lengths of tensors in the file before anything of their size is allocated.
+    standardization_ = take_standardization("standardization", dim);
+    if (context > 0) context_standardization_ = take_standardization("context_standardization", context);
+  }
+
+  const Json& model() const { return model_; }
+  const Standardization& standardization() const { return standardization_; }
+  const Standardization& context_standardization() const { return context_standardization_; }
+
+  // Values in the tensors not taken so far.
+  Index value_count() const { return tensors_.value_count(); }
+
+  // Copies a parameter tensor, converted to Scalar, and returns the end of the copy.
+  template <class Scalar>
+  Scalar* take(const std::string& name, const std::vector<Index>& shape, Scalar* to) {
+    return tensors_.take(name, shape, is_double_, to);
+  }
+
+  void expect_all_taken() const { tensors_.expect_all_taken(); }
+
+ private:
   static bool names_double(const Json& object, const char* name) {
     const std::string dtype = json::string_member(object, name);
     if (dtype != "float32" && dtype != "float64") throw std::invalid_argument("unknown dtype " + json::quote(dtype));
@@ -175,47 +259,17 @@ class ModelFile {
       throw std::invalid_argument(std::string("'") + name + "' is not one name per column");
   }
 
-  Tensor take_tensor(const std::string& name, const std::vector<Index>& shape, bool is_double) {
-    const auto found = tensors_.find(name);
-    if (found == tensors_.end()) throw std::invalid_argument("tensor " + json::quote(name) + " is missing");
-    if (found->second.shape != shape || found->second.is_double != is_double)
-      throw std::invalid_argument("tensor " + json::quote(name) + " is not " + text_of(shape, is_double));
-    Tensor tensor = std::move(found->second);
-    tensors_.erase(found);
-    return tensor;
-  }
-
-  static std::string text_of(const std::vector<Index>& shape, bool is_double) {
-    std::string text = is_double ? "F64 [" : "F32 [";
-    for (std::size_t i = 0; i < shape.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
-    return text + "]";
-  }
-
   Standardization take_standardization(const std::string& name, Index width) {
-    const Tensor shift = take_tensor(name + ".shift", {width}, true),
-                 scale = take_tensor(name + ".scale", {width}, true);
+    const Tensor shift = tensors_.take(name + ".shift", {width}, true),
+                 scale = tensors_.take(name + ".scale", {width}, true);
     Standardization taken{std::vector<double>(static_cast<std::size_t>(width)),
                           std::vector<double>(static_cast<std::size_t>(width))};
-    copy<double>(name + ".shift", shift, taken.shift.data());
-    copy<double>(name + ".scale", scale, taken.scale.data());
+    Tensors::copy<double>(name + ".shift", shift, taken.shift.data());
+    Tensors::copy<double>(name + ".scale", scale, taken.scale.data());
     return taken;
   }
 
-  // Tensors may start at any byte.
-  template <class Stored, class Scalar>
-  static Scalar* copy(const std::string& name, const Tensor& tensor, Scalar* to) {
-    for (Index i = 0; i < tensor.count; ++i) {
-      Stored value;
-      std::memcpy(&value, tensor.data + static_cast<std::size_t>(i) * sizeof(Stored), sizeof(Stored));
-      if (!(std::abs(value) <= std::numeric_limits<Scalar>::max()))
-        throw std::invalid_argument("tensor " + json::quote(name) +
-                                    " holds values that are not finite in this precision");
-      *to++ = static_cast<Scalar>(value);
-    }
-    return to;
-  }
-
-  std::map<std::string, Tensor> tensors_;
+  Tensors tensors_;
   Json model_;
   bool is_double_ = false;  // the parameters
   Standardization standardization_, context_standardization_;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,14 @@ from pushforward._typing import Doubles
 Names = Sequence[str] | None
 
 
+@dataclass(frozen=True)
+class Share:
+    """A fraction of the rows, drawn by a seed of its own: fits with other seeds hold out the same rows."""
+
+    fraction: float
+    seed: int
+
+
 def held_out(
     state: State, rows: Rows, validation: Any, rng: np.random.Generator, columns: tuple[Names, Names]
 ) -> tuple[Rows, Rows | None]:
@@ -27,8 +36,8 @@ def held_out(
         The flow.
     rows : Rows
         The rows that were given to the fit.
-    validation : float, array, tuple or None
-        The argument of `Flow.fit`.
+    validation : float, array, tuple, Share or None
+        The argument of `Flow.fit`, or the share that several fits hold out.
     rng : numpy.random.Generator
         Draws the rows to hold out.
     columns : (sequence of str or None, sequence of str or None)
@@ -36,6 +45,8 @@ def held_out(
     """
     if validation is None:
         return rows, None
+    if isinstance(validation, Share):
+        validation, rng = validation.fraction, np.random.default_rng(validation.seed)
     if not isinstance(validation, (tuple, list, str)) and np.ndim(validation) == 0:
         fraction = check_fraction(validation)
         train, held = rows.split(fraction, rng)

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from pushforward._dispatch import core
 from pushforward._model import description
 from pushforward._model.state import State
-from pushforward._typing import Array, PathLike
+from pushforward._typing import Array, Doubles, PathLike
 from pushforward.errors import FileFormatError
 
 FORMAT: int = core.file_format
@@ -153,15 +153,21 @@ def load(path: PathLike) -> tuple[State, dict[str, Any] | None]:
     """Read a flow, and the history of its fit in JSON's types, from a file; of a checkpoint, the best state."""
     content, tensors = read(path)
     with reading(path):
+        if _is_ensemble(content):
+            raise FileFormatError("it holds an ensemble, which Ensemble.load reads")
         best = tensors.get("checkpoint.best")
         tensors = {name: values for name, values in tensors.items() if not name.startswith("checkpoint.")}
-        for name, values in tensors.items():
-            if not np.isfinite(values).all():
-                raise FileFormatError(f"tensor {name!r} holds NaN or infinity")
+        _check_finite(tensors)
         state = restore(content, tensors)
         if best is not None:
             state.parameters[...] = _take({"best": best}, "best", state.parameters.shape, state.dtype)
         return state, training_of(content)
+
+
+def _check_finite(tensors: dict[str, Array]) -> None:
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
+            raise FileFormatError(f"tensor {name!r} holds NaN or infinity")
 
 
 def training_of(content: dict[str, Any]) -> dict[str, Any] | None:
@@ -227,3 +233,55 @@ def _take(tensors: dict[str, Array], name: str, shape: tuple[int, ...], dtype: n
     if values.shape != shape or values.dtype != dtype:
         raise FileFormatError(f"tensor {name!r} is {values.dtype} {values.shape}; {dtype} {shape} is expected")
     return values
+
+
+# -- an ensemble ---------------------------------------------------------------------------------------------------
+
+Member = tuple[dict[str, Any], dict[str, Array]]
+"""What `content_of` returns of a member."""
+
+_SUM_TOLERANCE = 1e-9
+
+
+def _is_ensemble(content: dict[str, Any]) -> bool:
+    """Whether a file has members where a flow's has a model."""
+    return "members" in content and "model" not in content
+
+
+def save_ensemble(path: PathLike, members: Sequence[Member], weights: Doubles) -> None:
+    """Write flows with weights to a file: the tensors of member m are named ``members.m.NAME``."""
+    tensors: dict[str, Array] = {"weights": weights}
+    for m, (_, tensors_of_m) in enumerate(members):
+        for name, values in tensors_of_m.items():
+            if not np.isfinite(values).all():
+                raise ValueError(f"the parameters of member {m} hold NaN or infinity; such a file could not be loaded")
+            tensors[f"members.{m}.{name}"] = values
+    descriptions = [content for content, _ in members]
+    write(path, {"format": FORMAT, "version": core.version, "members": descriptions}, tensors)
+
+
+def load_ensemble(path: PathLike) -> tuple[list[Member], Doubles]:
+    """Read flows with weights from a file, or the only one of a flow's file. `restore` checks what a member holds."""
+    content, tensors = read(path)
+    with reading(path):
+        if not _is_ensemble(content):
+            state, training = load(path)
+            return [content_of(state, training)], np.ones(1)
+        _check_finite(tensors)
+        descriptions = content["members"]
+        if not isinstance(descriptions, list) or not descriptions:
+            raise FileFormatError("the members are missing")
+        if not all(isinstance(entry, dict) for entry in descriptions):
+            raise FileFormatError("a member is not a JSON object")
+        weights: Doubles = _take(tensors, "weights", (len(descriptions),), np.dtype(np.float64))
+        if not ((weights >= 0).all() and abs(weights.sum() - 1) <= _SUM_TOLERANCE):
+            raise FileFormatError("the weights are negative, or do not add up to 1")
+        parts: list[dict[str, Array]] = [{} for _ in descriptions]
+        numbers = {str(m): m for m in range(len(parts))}
+        for name, values in tensors.items():
+            kind, _, rest = name.partition(".")
+            number, _, rest = rest.partition(".")
+            if kind != "members" or number not in numbers:
+                raise FileFormatError(f"unexpected tensor {name!r}")
+            parts[numbers[number]][rest] = values
+        return list(zip(descriptions, parts, strict=True)), weights

@@ -17,11 +17,12 @@ from pushforward import _checks
 from pushforward._figure import BLUE_TINTS
 from pushforward._io.rows import Rows
 from pushforward._io.scan import check_values
-from pushforward._model.state import state_of
 from pushforward._model.supports import Support
 from pushforward._typing import Array, Doubles, Seed
+from pushforward.ensemble import Ensemble
 from pushforward.flow import Flow
 
+Model: TypeAlias = Flow | Ensemble
 Ranges: TypeAlias = Mapping[str, tuple[float, float]] | Sequence[tuple[float, float] | None]
 
 _MARGIN = 0.05
@@ -57,17 +58,24 @@ def percent(shares: Sequence[float]) -> str:
     return " and ".join(f"{100 * share:g}" for share in sorted(shares)) + " %"
 
 
-def feature_names(flow: Flow, names: Sequence[str] | None, data: object = None) -> tuple[str, ...]:
+def check_model(model: object) -> Model:
+    """Return a flow or an ensemble."""
+    if not isinstance(model, (Flow, Ensemble)):
+        raise TypeError(f"flow must be a Flow or an Ensemble, not {type(model).__name__}")
+    return model
+
+
+def feature_names(flow: Model, names: Sequence[str] | None, data: object = None) -> tuple[str, ...]:
     """Return the features' names: those given, those of a DataFrame, those of the flow, or x0, x1, ..."""
     if names is None:
-        return _checks.column_names(data) or state_of(flow).names
+        return _checks.column_names(data) or flow.columns or tuple(f"x{i}" for i in range(flow.dim))
     if isinstance(names, str) or not all(isinstance(name, str) for name in names) or len(names) != flow.dim:
         raise ValueError(f"names must be {flow.dim} strings, one per feature, not {names!r}")
     return tuple(names)
 
 
 def table(
-    flow: Flow, data: object, context: object, weights: object = None
+    flow: Model, data: object, context: object, weights: object = None
 ) -> tuple[Array, Array | None, Doubles | None]:
     """Return rows, their conditions and their weights, checked; rows of weight 0 are left out."""
     x = _checks.table(data, flow.dim, "data", columns=flow.columns)
@@ -80,7 +88,7 @@ def table(
     return x, condition, w
 
 
-def conditions(flow: Flow, context: object) -> Array | None:
+def conditions(flow: Model, context: object) -> Array | None:
     """Return one condition, (context,), or any number of them, (m, context), checked."""
     rows = len(array) if context is not None and (array := np.asarray(context)).ndim == 2 else 1
     condition = _checks.condition(context, flow.context, rows, flow.context_columns)
@@ -96,7 +104,7 @@ def spread(rows: int, weights: Array | None, n: int) -> npt.NDArray[np.int64]:
     return numbers
 
 
-def sample(flow: Flow, n: int, context: Array | None, weights: Array | None, seed: Seed) -> Doubles:
+def sample(flow: Model, n: int, context: Array | None, weights: Array | None, seed: Seed) -> Doubles:
     """Draw rows; of conditions in rows each comes equally often, or in proportion to its weight."""
     if context is not None and context.ndim == 2:
         context = context[spread(len(context), weights, n)]
@@ -135,7 +143,7 @@ class Span:
 Limits: TypeAlias = list[tuple[float, float] | None]
 
 
-def limits_of(flow: Flow, names: Sequence[str], given: Ranges | None) -> Limits:
+def limits_of(flow: Model, names: Sequence[str], given: Ranges | None) -> Limits:
     """Return what is given of each feature's limits, within its support."""
     if given is None:
         return [None] * flow.dim
@@ -164,7 +172,7 @@ def limits_of(flow: Flow, names: Sequence[str], given: Ranges | None) -> Limits:
     return limits
 
 
-def spans(flow: Flow, limits: Limits, tables: Sequence[tuple[Array, Array | None]]) -> list[Span]:
+def spans(flow: Model, limits: Limits, tables: Sequence[tuple[Array, Array | None]]) -> list[Span]:
     """Return what part of each feature to draw: within its limits, or where nearly all rows of the tables are."""
     return [
         _span(flow.support[i], ends, [(x[:, i], weights) for x, weights in tables]) for i, ends in enumerate(limits)

@@ -15,13 +15,14 @@ from matplotlib.patches import Patch
 from pushforward import _checks
 from pushforward._figure import BLUE, BLUE_TINTS, VERMILION, VERMILION_TINTS, NotebookFigure
 from pushforward._typing import Array, Seed
+from pushforward.ensemble import Ensemble
 from pushforward.flow import Flow
 from pushforward.plot import _smooth
 from pushforward.plot._common import (
     Ranges,
     Span,
-    check_flow,
     check_levels,
+    check_model,
     conditions,
     default_bins,
     draw_dots,
@@ -41,7 +42,7 @@ _CELLS_OF_A_CURVE = 300
 
 
 def corner(
-    flow: Flow,
+    flow: Flow | Ensemble,
     data: npt.ArrayLike | None = None,
     *,
     context: npt.ArrayLike | None = None,
@@ -59,8 +60,8 @@ def corner(
 
     Parameters
     ----------
-    flow : Flow
-        The flow.
+    flow : Flow or Ensemble
+        The flow, or several of them.
     data : (m, dim) array, optional
         Rows to compare it with.
     context : (context,) or (m, context) array, optional
@@ -105,7 +106,7 @@ def corner(
     >>> flow = Flow(2, seed=0).fit(x, epochs=2, seed=0)
     >>> corner(flow, x, names=["width", "height"], seed=0).savefig("corner.png")
     """
-    flow = check_flow(flow)
+    flow = check_model(flow)
     shares = check_levels(levels)
     n = _checks.integer("n", n, 100)
     x: Array | None = None

@@ -14,12 +14,13 @@ from matplotlib.lines import Line2D
 from pushforward import _checks
 from pushforward._figure import BLUE, VERMILION, VERMILION_TINTS, new_axes
 from pushforward._typing import Array, Seed
+from pushforward.ensemble import Ensemble
 from pushforward.flow import Flow
 from pushforward.plot._common import (
     Ranges,
     Span,
-    check_flow,
     check_levels,
+    check_model,
     conditions,
     default_bins,
     draw_dots,
@@ -37,7 +38,7 @@ _POINTS_OF_A_CURVE = 1000
 
 
 def density(
-    flow: Flow,
+    flow: Flow | Ensemble,
     data: npt.ArrayLike | None = None,
     *,
     context: npt.ArrayLike | None = None,
@@ -56,8 +57,8 @@ def density(
 
     Parameters
     ----------
-    flow : Flow
-        The flow, of one or two features; `corner` draws more.
+    flow : Flow or Ensemble
+        The flow, or several of them, of one or two features; `corner` draws more.
     data : (m, dim) array, optional
         Rows to draw too, as a histogram or as dots (at most 3,000).
     context : (context,) array, optional
@@ -96,7 +97,7 @@ def density(
     >>> flow = Flow(2, seed=0).fit(x, epochs=2, seed=0)
     >>> density(flow, points=50, seed=0).savefig("density.png")
     """
-    flow = check_flow(flow)
+    flow = check_model(flow)
     if flow.dim > 2:
         raise ValueError(f"density draws one or two features, and this flow has dim={flow.dim}; corner draws more")
     shares = check_levels(levels)
@@ -127,7 +128,7 @@ def density(
 
 def _curve(
     ax: Axes,
-    flow: Flow,
+    flow: Flow | Ensemble,
     context: Array | None,
     span: Span,
     thresholds: Sequence[float],
@@ -152,7 +153,7 @@ def _curve(
 
 def _surface(
     ax: Axes,
-    flow: Flow,
+    flow: Flow | Ensemble,
     context: Array | None,
     drawn: Sequence[Span],
     points: int,
