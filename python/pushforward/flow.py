@@ -16,6 +16,7 @@ from pushforward._io import files, rows
 from pushforward._model import description, presets, supports, threads
 from pushforward._model.bases import BASES, Base, Normal
 from pushforward._model.layers import Layer
+from pushforward._model.networks import ContextNetwork
 from pushforward._model.part import one_of
 from pushforward._model.state import State, sample_key
 from pushforward._model.supports import Support
@@ -51,6 +52,9 @@ class Flow:
         What values the features may take; by default any. There is no mass outside.
     context : int
         Conditioning features; with any, every call takes ``context=`` of shape ``(n, context)`` or ``(context,)``.
+    context_network : ContextNetwork, optional
+        A network that reads the context once for all layers, which then read its outputs. By default every layer reads
+        the context itself.
     dtype : {"float32", "float64"}
         Precision of the parameters and of the arithmetic inside. Densities are float64 either way.
     seed : int or numpy.random.Generator, optional
@@ -61,7 +65,8 @@ class Flow:
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of its range, or the layers do not fit `dim`.
+        If an argument is out of its range, the layers do not fit `dim`, or there is a context network without a
+        context.
 
     Examples
     --------
@@ -85,12 +90,16 @@ class Flow:
         base: Base = Normal(),  # noqa: B008 -- frozen
         support: Support | Sequence[Support] | None = None,
         context: int = 0,
+        context_network: ContextNetwork | None = None,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
         num_threads: int | None = None,
     ) -> None:
         dim = _checks.integer("dim", dim, 1)
         context = _checks.integer("context", context)
+        if not isinstance(context_network, ContextNetwork | None):
+            raise TypeError(f"context_network must be ContextNetwork() or None, not {context_network!r}")
+        description.check_context_network(context_network, context)
         if not isinstance(base, Base):
             raise TypeError(f"base must be {one_of(BASES)}, not {base!r}")
         support = supports.resolve(support, dim)
@@ -99,7 +108,7 @@ class Flow:
             raise TypeError(f"layers must be a sequence of layers, not {layers!r}")
         parts = presets.neural_spline(dim) if layers is None else layers
         precision = description.precision(dtype)
-        self._state = State(description.describe(dim, context, precision, base, support, parts, rng))
+        self._state = State(description.describe(dim, context, context_network, precision, base, support, parts, rng))
         self.num_threads = num_threads
         self._state.draw_parameters(rng)
         self.history = None
@@ -115,6 +124,11 @@ class Flow:
     def context(self) -> int:
         """Number of conditioning features."""
         return self._state.context
+
+    @property
+    def context_network(self) -> ContextNetwork | None:
+        """The network that reads the context for all layers; None if they read it themselves."""
+        return self._state.context_network
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -177,6 +191,8 @@ class Flow:
         entries: object = self.support if len(set(self.support)) > 1 else self.support[0]
         support = "" if supports.are_real(self.support) else f"    support={entries!r},\n"
         context = f"    context={self.context},\n" if self.context else ""
+        if self.context_network is not None:
+            context += f"    context_network={self.context_network!r},\n"
         return (
             f"Flow(\n    {self.dim},\n    layers=[\n{layers}    ],\n    base={self.base!r},\n{support}{context}"
             f"    dtype={self.dtype.name!r},\n)"
