@@ -13,6 +13,7 @@ from pushforward import (
     Additive,
     Affine,
     Autoregressive,
+    ContextNetwork,
     ContextShift,
     Coupling,
     Flow,
@@ -40,6 +41,7 @@ class Case:
     dim: int
     context: int = 0
     base: Base = Normal()  # noqa: RUF009 -- frozen
+    context_network: ContextNetwork | None = None
 
     def __str__(self) -> str:
         return f"{self.name}-{self.dim}" + (f"|{self.context}" if self.context else "")
@@ -52,6 +54,7 @@ class Case:
             layers=self.layers(self.dim),
             base=self.base,
             context=self.context,
+            context_network=self.context_network,
             dtype=dtype,
             seed=seed,
         )
@@ -172,4 +175,26 @@ CASES += [
     Case("many-passes", lambda dim: [Autoregressive(Affine(), MLP((40,), "tanh"))], 300),
     *(Case("context-shift", lambda dim: [ContextShift(), LU(), Coupling(Affine(), NET)], dim, 3) for dim in DIMS),
     Case("wide-context", lambda dim: [Coupling(SPLINE, ResNet(16, 1, "tanh")), LU()], 3, 50),
+]
+_CONTEXT_NETWORKS: dict[str, tuple[Callable[[int], Sequence[Layer]], ContextNetwork]] = {
+    "spline": (lambda dim: [Coupling(SPLINE, NET)] * 2, ContextNetwork(4, MLP((9, 6), "tanh"))),
+    "spline-relu": (lambda dim: [Coupling(SPLINE, NET)] * 2, ContextNetwork(5, MLP((17,)))),
+    "maf": (lambda dim: [Autoregressive(Affine(), NET)] * 2, ContextNetwork(1, ResNet(9, 1, "silu", dropout=0.5))),
+    "lu": (lambda dim: [LU(), Coupling(Affine(), NET), ActNorm(), LU()], ContextNetwork(18, ResNet(11, 2, "elu"))),
+    "iaf": (lambda dim: [Autoregressive(SPLINE, NET, one_pass="forward"), LU()], ContextNetwork(3, MLP(()))),
+}
+CASES += [
+    Case(f"context-network-{name}", layers, dim, context, context_network=network)
+    for name, (layers, network) in _CONTEXT_NETWORKS.items()
+    for dim, context in ((1, 3), (2, 50), (3, 3))
+]
+CASES += [
+    Case(
+        "context-network-student-t",
+        lambda dim: [Coupling(Affine(), NET)],
+        2,
+        3,
+        StudentT(4.0, learned=True),
+        ContextNetwork(2, MLP((8,), "silu")),
+    )
 ]

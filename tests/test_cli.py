@@ -14,7 +14,18 @@ import numpy as np
 import pushforward
 import pytest
 import safetensors.numpy
-from pushforward import Circle, Flow, Interval, Positive, Real, TrainingDivergedError, __version__, cli, convert
+from pushforward import (
+    Circle,
+    ContextNetwork,
+    Flow,
+    Interval,
+    Positive,
+    Real,
+    TrainingDivergedError,
+    __version__,
+    cli,
+    convert,
+)
 
 NAMES = ["speed", "mass", "angle"]
 QUICK = ["--epochs", "2", "--depth", "2", "--hidden", "8", "--seed", "0"]
@@ -131,7 +142,7 @@ def test_fit_passes_its_options_on(folder: Path, monkeypatch: pytest.MonkeyPatch
     words = """--columns mass --context angle --weights speed --epochs 7 --batch-size 8 --learning-rate 0.5
         --weight-decay 0.25 --schedule constant --max-time 9 --patience none --clip-norm 3 --validation 0.5 --seed 4
         --threads 2 --dtype float64 --preset nice --depth 3 --hidden 5,6 --activation tanh --no-progress
-        --checkpoint kept --checkpoint-every 9 --resume from"""
+        --checkpoint kept --checkpoint-every 9 --resume from --context-network 3"""
     assert cli.main(["fit", "table.csv", "-o", "model", *words.split()]) == 0
     expected = {
         "epochs": 7, "batch_size": 8, "schedule": "constant", "max_time": 9.0, "patience": None, "clip_norm": 3.0,
@@ -143,6 +154,7 @@ def test_fit_passes_its_options_on(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert (seen["optimizer"].learning_rate, seen["optimizer"].weight_decay) == (0.5, 0.25)
     flow = seen["flow"]
     assert (flow.columns, flow.context_columns, flow.num_threads, flow.dtype) == (("mass",), ("angle",), 2, "float64")
+    assert flow.context_network == ContextNetwork(3)
     assert repr(flow).count("Additive(), conditioner=MLP(hidden=(5, 6), activation='tanh')") == 3
 
 
@@ -205,6 +217,17 @@ def test_support_of_columns(folder: Path, say: Say) -> None:
     words = ["--columns", "2,0", "--support", "x2=circle:-pi:+2.5pi", "--support", "0=real"]
     assert say("fit", "sky.npy", "-o", "model", *words, *QUICK)[0] == 0
     assert Flow.load("model").support == (Circle(-np.pi, 2.5 * np.pi), Real())
+
+
+def test_context_network_of_columns(folder: Path, say: Say) -> None:
+    words = ["--columns", "mass", "--context", "angle,speed", "--context-network", "3", *QUICK]
+    assert say("fit", "table.csv", "-o", "model", *words)[0] == 0
+    flow = Flow.load("model")
+    assert flow.context_network == ContextNetwork(3)
+    assert f"\nnetwork     {flow.context_network}\n" in say("info", "model")[1]
+    status, _, err = say("fit", "table.csv", "-o", "other", "--context-network", "3", *QUICK)
+    assert status == 2
+    assert "context_network needs a context" in err
 
 
 # -- score -------------------------------------------------------------------------------------------------------

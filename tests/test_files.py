@@ -15,7 +15,7 @@ import pytest
 from cases import CASES, Case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pushforward import Adam, FileFormatError, Flow, realnvp
+from pushforward import Adam, ContextNetwork, FileFormatError, Flow, realnvp
 from pushforward._io import files
 from pushforward._model import description
 
@@ -255,14 +255,64 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
-    path = example(tmp_path)
-    damage, message = DAMAGES[name]
+def check_refused(path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(FileFormatError, match=message) as caught:
         Flow.load(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
+    check_refused(example(tmp_path), *DAMAGES[name])
+
+
+def network(**changes: Any) -> Callable[[bytes], bytes]:
+    """Damage the description of a context network."""
+    return edit_model(lambda content: content["model"]["context_network"].update(changes))
+
+
+NETWORK_DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "null": (edit_model(lambda c: c["model"].update(context_network=None)), "context_network must be ContextNetwork"),
+    "missing": (edit_model(lambda c: c["model"].pop("context_network")), "is expected"),
+    "other kind": (network(kind="MLP"), "context_network must be ContextNetwork"),
+    "unknown name": (network(depth=3), "unknown 'depth'"),
+    "unknown network": (network(network={"kind": "CNN"}), "network must be MLP.* or ResNet"),
+    "no features": (network(features=0), "features must be at least 1"),
+    "other features": (network(features=5), "is expected|more parameters"),
+    "huge features": (network(features=2**31 - 1), "more parameters"),
+    "huger features": (network(features=2**40), "features must be at most"),
+    "huge width": (
+        network(network={"kind": "MLP", "hidden": [2**31 - 1] * 2, "activation": "relu"}),
+        "more parameters",
+    ),
+    "tensor missing": (
+        edit_header(lambda h: h.update({"other": h.pop("context_network.0.weight")})),
+        "'context_network.0.weight' is missing",
+    ),
+    "nan": (set_float("context_network.0.weight", float("nan")), "NaN or infinity"),
+}
+
+
+@pytest.mark.parametrize("name", NETWORK_DAMAGES)
+def test_a_damaged_context_network_is_refused(name: str, tmp_path: Path) -> None:
+    check_refused(example(tmp_path, "context-network-spline-3|3"), *NETWORK_DAMAGES[name])
+
+
+def test_a_context_network_needs_a_context_in_a_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "flow.safetensors"
+    Flow(2).save(path)
+    summary = ContextNetwork().to_json()
+    check_refused(path, edit_model(lambda content: content["model"].update(context_network=summary)), "needs a context")
+
+
+def test_files_name_a_context_network_only_if_there_is_one(tmp_path: Path) -> None:
+    """Older versions refuse a name that they do not know, and read all other files."""
+    for name in ("affine-3|3", "context-network-spline-3|3"):
+        header, _ = split(example(tmp_path, name).read_bytes())
+        content = json.loads(header["__metadata__"]["pushforward"])
+        assert ("context_network" in content["model"]) == name.startswith("context-network")
+        assert content["format"] == 2
 
 
 def test_a_missing_file_says_which(tmp_path: Path) -> None:
@@ -341,7 +391,10 @@ def test_any_mutation_is_valid_or_refused(tmp_path: Path, data: st.DataObject) -
     check_valid_or_refused(tmp_path / "mutated.safetensors", bytes(changed))
 
 
-@given(st.dictionaries(st.sampled_from(["dim", "context", "dtype", "base", "support", "layers"]), st.recursive(
+MODEL_NAMES = ["dim", "context", "context_network", "dtype", "base", "support", "layers"]
+
+
+@given(st.dictionaries(st.sampled_from(MODEL_NAMES), st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["kind", "hidden", "kept", "mask", "x"]), inner),
     max_leaves=8,

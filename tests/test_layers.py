@@ -14,6 +14,7 @@ from pushforward import (
     Adam,
     Affine,
     Autoregressive,
+    ContextNetwork,
     Coupling,
     Flow,
     Householder,
@@ -164,6 +165,89 @@ def test_dropout_keeps_the_mean() -> None:
     far = np.abs(mean - want) > 5 * error + 0.05 * np.abs(want).max()
     assert far.mean() < 0.01
     assert (error > 0).any()
+
+
+# -- context network ---------------------------------------------------------------------------------------------
+
+
+def conditional(network: ContextNetwork | None) -> Flow:
+    layers = neural_spline(2, depth=2, hidden=8, bins=4)
+    return Flow(2, layers=layers, context=20, context_network=network, seed=0, num_threads=1)
+
+
+def test_layers_read_the_embedding_alone() -> None:
+    flow = conditional(ContextNetwork(3, MLP((10,))))
+    shapes = {name: values.shape for name, values in flow.named_parameters().items()}
+    assert shapes["context_network.0.weight"] == (10, 20)
+    assert shapes["context_network.1.weight"] == (3, 10)
+    first = [shape for name, shape in shapes.items() if name.endswith("conditioner.first.weight")]
+    assert first == [(8, 1 + 3)] * 2
+
+
+def test_a_context_network_does_not_start_at_zero() -> None:
+    """Else the first step could not tell one condition from another."""
+    named = conditional(ContextNetwork(3, MLP((10,)))).named_parameters()
+    for name, values in named.items():
+        if name.startswith("context_network."):
+            width = named[name.replace("bias", "weight")].shape[1]
+            assert 0.3 / np.sqrt(width) < np.abs(values).max() <= 1 / np.sqrt(width)
+
+
+def test_a_linear_context_network_is_a_linear_map_of_the_context() -> None:
+    """A flow that reads c W^T + b through the identity is the flow that reads those numbers."""
+    rng = np.random.default_rng(0)
+    layers: list[Layer] = [Coupling(Affine(), MLP((8,)))] * 2
+    flow = Flow(2, layers=layers, context=20, context_network=ContextNetwork(3, MLP(())), dtype="float64")
+    flow.parameters = rng.normal(scale=0.3, size=flow.parameters.shape)
+    named = flow.named_parameters()
+    x, context = rng.normal(size=(50, 2)), rng.normal(size=(50, 20))
+    embedding = context @ named["context_network.0.weight"].T + named["context_network.0.bias"]
+    twin = Flow(2, layers=layers, context=3, dtype="float64")
+    twin.parameters = flow.parameters[: len(twin.parameters)]
+    np.testing.assert_allclose(flow.log_prob(x, context), twin.log_prob(x, embedding), rtol=1e-12)
+
+
+def test_the_weights_of_a_context_network_are_decayed() -> None:
+    rng = np.random.default_rng(0)
+    x, context = rng.normal(size=(300, 2)), rng.normal(size=(300, 20))
+    sizes = []
+    for decay in (0.0, 30.0):
+        flow = conditional(ContextNetwork(3, MLP((10,))))
+        flow.fit(x, context=context, epochs=20, optimizer=Adam(1e-3, weight_decay=decay), seed=0)
+        sizes.append({name: np.abs(values).mean() for name, values in flow.named_parameters().items()})
+    for layer in ("0", "1"):
+        name = f"context_network.{layer}.weight"
+        assert sizes[1][name] < 0.8 * sizes[0][name]
+        name = f"context_network.{layer}.bias"
+        assert sizes[1][name] > 0.8 * sizes[0][name]
+
+
+def test_dropout_in_a_context_network_is_of_training_alone_and_seeded() -> None:
+    rng = np.random.default_rng(0)
+    x, context = rng.normal(size=(700, 2)), rng.normal(size=(700, 20))
+    flows = [conditional(ContextNetwork(3, ResNet(10, 1, dropout=rate))) for rate in (0.0, 0.5, 0.5, 0.5)]
+    assert flows[0].loss_and_grad(x, context)[0] == flows[1].loss_and_grad(x, context)[0]
+    for flow, (seed, threads) in zip(flows, [(1, 1), (1, 1), (1, 3), (2, 1)], strict=True):
+        flow.num_threads = threads
+        flow.fit(x, context=context, epochs=2, batch_size=300, seed=seed)
+    np.testing.assert_array_equal(flows[1].parameters, flows[2].parameters)
+    assert (flows[1].parameters != flows[0].parameters).any()
+    assert (flows[1].parameters != flows[3].parameters).any()
+
+
+def test_a_context_network_finds_the_number_that_counts() -> None:
+    """Of forty columns the target follows the product of two sums."""
+    rng = np.random.default_rng(0)
+    context = rng.normal(size=(4000, 40))
+    summary = context[:, :20].mean(axis=1) * context[:, 20:].mean(axis=1) * 20
+    x = summary + 0.3 * rng.normal(size=4000)
+    layers = [Coupling(RationalQuadratic(), MLP((32,)))] * 2
+    held = []
+    for network in (None, ContextNetwork(4, MLP((32,), "silu"))):
+        flow = Flow(1, layers=layers, context=40, context_network=network, seed=0, num_threads=1)
+        flow.fit(x[:3000, None], context=context[:3000], epochs=40, seed=0)
+        held.append(flow.log_prob(x[3000:, None], context[3000:]).mean())
+    assert held[1] > held[0] + 0.1
 
 
 # -- bases -------------------------------------------------------------------------------------------------------

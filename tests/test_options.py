@@ -35,6 +35,9 @@ def test_estimators_have_the_same_defaults() -> None:
         assert {name: found[name] for name in shared} == {name: OPTIONS[name] for name in shared}
         assert found["learning_rate"] == LEARNING_RATE
         assert found["weight_decay"] is None
+    conditional = defaults_of(sklearn.ConditionalFlow)
+    assert conditional.pop("context_network") is None
+    assert conditional == defaults_of(sklearn.FlowDensity)
 
 
 def test_the_command_line_has_their_lines(capsys: pytest.CaptureFixture[str]) -> None:

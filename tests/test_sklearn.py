@@ -16,7 +16,9 @@ import pytest
 
 pytest.importorskip("sklearn")
 from pushforward import (
+    MLP,
     Circle,
+    ContextNetwork,
     Flow,
     Householder,
     Interval,
@@ -119,6 +121,15 @@ def test_settings_reach_the_flow_and_its_fit(monkeypatch: pytest.MonkeyPatch) ->
         "context": None, "weights": None, "validation": 0.0, "epochs": 7, "batch_size": 9, "patience": None,
         "max_time": 8.0, "seed": 11, "progress": True,
     }  # fmt: skip
+
+
+def test_a_context_network_reaches_the_flow() -> None:
+    x = np.random.default_rng(0).normal(size=(200, 12))
+    network = ContextNetwork(2, MLP((4,)))
+    model = ConditionalFlow(context_network=network, **QUICK).fit(x, x[:, 0] + x[:, 1])
+    assert clone(model).get_params() == model.get_params()
+    assert model.flow_.context_network == network
+    assert model.predict(x[:3]).shape == (3,)
 
 
 @pytest.mark.parametrize("kind", [FlowDensity, ConditionalFlow])

@@ -21,6 +21,7 @@ from pushforward import (
     Affine,
     Autoregressive,
     Circle,
+    ContextNetwork,
     Coupling,
     Flow,
     Interval,
@@ -65,6 +66,9 @@ ALLOCATING = {
     "Student t": lambda: Flow(3, layers=[Coupling(Affine(), MLP((9,)))], base=StudentT(5.0, learned=True)),
     "bounded": lambda: Flow(4, layers=[Coupling(RationalQuadratic(bins=4), MLP((8,)))] * 2, support=BOUNDED),
     "context": lambda: Flow(3, layers=neural_spline(3, depth=2, hidden=8, bins=4), context=2),
+    "context network": lambda: Flow(
+        3, layers=realnvp(3, depth=2, hidden=(8,)), context=20, context_network=ContextNetwork(4, ResNet(24))
+    ),
     # More parameters than one piece of the optimiser's.
     "wide": lambda: Flow(2, layers=[Coupling(Affine(), MLP((128, 128), activation="silu"))] * 2),
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pushforward import Flow, Positive, realnvp
+from pushforward import MLP, ContextNetwork, Flow, Positive, realnvp
 from pushforward._check import diagnostics
 from pushforward._io import rows as rows_module
 from pushforward._io.rows import Rows
@@ -47,9 +47,10 @@ def test_a_fit_is_that_of_the_other_rows(value: float) -> None:
 
 
 @every_value
-def test_loss_and_gradient_are_those_of_the_other_rows(value: float) -> None:
+@pytest.mark.parametrize("network", [None, ContextNetwork(2, MLP((4,)))], ids=["plain", "context network"])
+def test_loss_and_gradient_are_those_of_the_other_rows(network: ContextNetwork | None, value: float) -> None:
     x, c, w = with_weightless(value)
-    fitted = flow(dtype="float64").fit(X, context=C, **OPTIONS)
+    fitted = flow(dtype="float64", context_network=network).fit(X, context=C, **OPTIONS)
     loss, gradient = fitted.loss_and_grad(x, c, w)
     expected, expected_gradient = fitted.loss_and_grad(X, C, W)
     assert loss == expected

@@ -6,7 +6,7 @@ from pushforward._fit.history import Epoch, History
 from pushforward._fit.optimizer import Adam
 from pushforward._model.bases import Mixture, Normal, StudentT, Uniform
 from pushforward._model.layers import LU, ActNorm, Autoregressive, Coupling, Householder, Permutation
-from pushforward._model.networks import MLP, ResNet
+from pushforward._model.networks import MLP, ContextNetwork, ResNet
 from pushforward._model.presets import maf, neural_spline, nice, realnvp
 from pushforward._model.supports import Circle, Interval, Positive, Real
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic
@@ -26,6 +26,7 @@ __all__ = [
     "Affine",
     "Autoregressive",
     "Circle",
+    "ContextNetwork",
     "Coupling",
     "Ensemble",
     "Epoch",

@@ -17,6 +17,7 @@ from pushforward._io import files, rows
 from pushforward._model import description, presets, supports, threads
 from pushforward._model.bases import BASES, Base, Normal
 from pushforward._model.layers import Layer
+from pushforward._model.networks import ContextNetwork
 from pushforward._model.part import one_of
 from pushforward._model.state import Open, State, sample_key
 from pushforward._model.supports import Support
@@ -54,6 +55,9 @@ class Flow:
         What values the features may take; by default any. There is no mass outside.
     context : int
         Conditioning features; with any, every call takes ``context=`` of shape ``(n, context)`` or ``(context,)``.
+    context_network : ContextNetwork, optional
+        A network that reads the context once for all layers, which then read its outputs. By default every layer reads
+        the context itself.
     dtype : {"float32", "float64"}
         Precision of the parameters and of the arithmetic inside. Densities are float64 either way.
     seed : int or numpy.random.Generator, optional
@@ -64,7 +68,8 @@ class Flow:
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of its range, or the layers do not fit `dim`.
+        If an argument is out of its range, the layers do not fit `dim`, or there is a context network without a
+        context.
 
     Examples
     --------
@@ -88,12 +93,16 @@ class Flow:
         base: Base | None = None,
         support: Support | Sequence[Support] | None = None,
         context: int = 0,
+        context_network: ContextNetwork | None = None,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
         num_threads: int | None = None,
     ) -> None:
         dim = _checks.integer("dim", dim, 1)
         context = _checks.integer("context", context)
+        if not isinstance(context_network, ContextNetwork | None):
+            raise TypeError(f"context_network must be ContextNetwork() or None, not {context_network!r}")
+        description.check_context_network(context_network, context)
         if base is not None and not isinstance(base, Base):
             raise TypeError(f"base must be {one_of(BASES)}, not {base!r}")
         support = supports.resolve(support, dim)
@@ -101,9 +110,12 @@ class Flow:
         if layers is not None and not isinstance(layers, Sequence):
             raise TypeError(f"layers must be a sequence of layers, not {layers!r}")
         precision = description.precision(dtype)
-        parts = presets.usual(dim, context) if layers is None else layers
+        # A shift that starts at the regression on the context has no use for an embedding that is not learned yet.
+        parts = presets.usual(dim, context if context_network is None else 0) if layers is None else layers
         left_open = Open(base is None, copy.deepcopy(rng)) if layers is None else None
-        self._state = State(description.describe(dim, context, precision, base or Normal(), support, parts, rng))
+        self._state = State(
+            description.describe(dim, context, context_network, precision, base or Normal(), support, parts, rng)
+        )
         self._state.open = left_open
         self.num_threads = num_threads
         self._state.draw_parameters(rng)
@@ -120,6 +132,11 @@ class Flow:
     def context(self) -> int:
         """Number of conditioning features."""
         return self._state.context
+
+    @property
+    def context_network(self) -> ContextNetwork | None:
+        """The network that reads the context for all layers; None if they read it themselves."""
+        return self._state.context_network
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -182,6 +199,8 @@ class Flow:
         entries: object = self.support if len(set(self.support)) > 1 else self.support[0]
         support = "" if supports.are_real(self.support) else f"    support={entries!r},\n"
         context = f"    context={self.context},\n" if self.context else ""
+        if self.context_network is not None:
+            context += f"    context_network={self.context_network!r},\n"
         return (
             f"Flow(\n    {self.dim},\n    layers=[\n{layers}    ],\n    base={self.base!r},\n{support}{context}"
             f"    dtype={self.dtype.name!r},\n)"

@@ -36,6 +36,7 @@ from pushforward._io.scan import check_density
 from pushforward._model import latent, supports
 from pushforward._model.bases import Base
 from pushforward._model.layers import Layer
+from pushforward._model.networks import ContextNetwork
 from pushforward._model.presets import PRESETS, neural_spline
 from pushforward._model.state import state_of
 from pushforward._model.supports import Support
@@ -94,7 +95,13 @@ class _FlowEstimator(BaseEstimator):  # type: ignore[misc]
         self.num_threads = num_threads
         self.verbose = verbose
 
-    def _fit_flow(self, x: Array, context: Array | None, sample_weight: npt.ArrayLike | None) -> Flow:
+    def _fit_flow(
+        self,
+        x: Array,
+        context: Array | None,
+        sample_weight: npt.ArrayLike | None,
+        context_network: ContextNetwork | None = None,
+    ) -> Flow:
         """Fit a flow to the distinct rows."""
         weights = _checks.row_weights(sample_weight, len(x))
         kept, weights = _distinct([x] if context is None else [x, context], weights)
@@ -108,6 +115,7 @@ class _FlowEstimator(BaseEstimator):  # type: ignore[misc]
             base=self.base,
             support=self.support,
             context=0 if context is None else context.shape[1],
+            context_network=context_network,
             dtype=self.dtype,
             seed=seed,
             num_threads=self.num_threads,
@@ -346,9 +354,15 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
 
     The target may be skewed, have several modes, be bounded, or have several columns that depend on each other.
 
-    Parameters are those of `FlowDensity`; `layers`, `base` and `support` apply to the target, and rows are equal if
-    their features and targets are. `score` is R², as for every regressor; to choose settings by the density, pass
-    ``scoring=lambda model, X, y: model.log_prob(X, y).mean()`` to a search.
+    Parameters are those of `FlowDensity`, and one more; `layers`, `base` and `support` apply to the target, and rows
+    are equal if their features and targets are. `score` is R², as for every regressor; to choose settings by the
+    density, pass ``scoring=lambda model, X, y: model.log_prob(X, y).mean()`` to a search.
+
+    Parameters
+    ----------
+    context_network : ContextNetwork, optional
+        A network that reads the features once for all layers, which then read its outputs: for dozens of features or
+        more. By default every layer reads the features themselves.
 
     Attributes
     ----------
@@ -375,6 +389,47 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
     >>> bool(low < model.predict([[2.0]])[0] < high)
     True
     """
+
+    def __init__(
+        self,
+        *,
+        layers: str | Callable[..., Sequence[Layer]] | Sequence[Layer] = "neural_spline",
+        depth: int | None = None,
+        hidden: int | Sequence[int] | None = None,
+        context_network: ContextNetwork | None = None,
+        base: Base | None = None,
+        support: Support | Sequence[Support] | None = None,
+        dtype: str = "float32",
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float = 3e-3,
+        weight_decay: float | None = None,
+        validation: float | None = 0.1,
+        patience: int | None = 30,
+        max_time: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        num_threads: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            layers=layers,
+            depth=depth,
+            hidden=hidden,
+            base=base,
+            support=support,
+            dtype=dtype,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            validation=validation,
+            patience=patience,
+            max_time=max_time,
+            random_state=random_state,
+            num_threads=num_threads,
+            verbose=verbose,
+        )
+        self.context_network = context_network
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -416,7 +471,7 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
         self.n_outputs_ = target.shape[1]
         weights = _checks.row_weights(sample_weight, len(target))
         check_density(Rows.of(target, None, weights), supports.resolve(self.support, self.n_outputs_), "y")
-        self.flow_ = self._fit_flow(target, x, sample_weight)
+        self.flow_ = self._fit_flow(target, x, sample_weight, self.context_network)
         self.flow_.columns = names
         self.flow_.context_columns = _names(self)
         return self

@@ -4,6 +4,10 @@
 
 namespace pushforward {
 
+extern template class Network<float>;
+extern template class Network<double>;
+extern template Registry<MakeNetwork<float>>& networks<float>();
+extern template Registry<MakeNetwork<double>>& networks<double>();
 extern template Registry<LayerEntry<float>>& layers<float>();
 extern template Registry<LayerEntry<double>>& layers<double>();
 PUSHFORWARD_ENGINE_TEMPLATES(, float)

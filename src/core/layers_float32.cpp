@@ -3,6 +3,8 @@
 
 namespace pushforward {
 
+template class Network<float>;
+template Registry<MakeNetwork<float>>& networks<float>();
 template Registry<LayerEntry<float>>& layers<float>();
 
 }  // namespace pushforward

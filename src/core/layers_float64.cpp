@@ -3,6 +3,8 @@
 
 namespace pushforward {
 
+template class Network<double>;
+template Registry<MakeNetwork<double>>& networks<double>();
 template Registry<LayerEntry<double>>& layers<double>();
 
 }  // namespace pushforward

@@ -90,7 +90,8 @@ Json linear(Index dim) {
 struct Case {
   const char* name;
   std::function<Json(Index dim)> layers;
-  bool positive = false;  // every second feature, from the first on
+  bool positive = false;           // every second feature, from the first on
+  Json context_network = nullptr;  // for flows with a context
 };
 
 const Case kCases[] = {
@@ -120,6 +121,13 @@ const Case kCases[] = {
     {"iaf",
      [](Index dim) { return Json::array({autoregressive(kAffine, kResNet, 9, dim, true, "forward"), linear(dim)}); }},
     {"positive", [](Index dim) { return Json::array({kActNorm, coupling(kAffine, {7}, "tanh", dim, 0)}); }, true},
+    {"context network",
+     [](Index dim) {
+       return Json::array({coupling(kSpline, {6}, "tanh", dim, 0), kActNorm,
+                           autoregressive(kAffine, kResNet, 9, dim, false, "inverse")});
+     },
+     false,
+     {{"kind", "ContextNetwork"}, {"features", 4}, {"network", kResNet}}},
 };
 
 Json support(Index dim, bool positive) {
@@ -154,11 +162,7 @@ struct Trial {
         dim(features),
         context(conditions),
         rows(count),
-        flow(Json{{"dim", features},
-                  {"context", conditions},
-                  {"base", {{"kind", "Normal"}}},
-                  {"support", support(features, tried.positive)},
-                  {"layers", tried.layers(features)}}) {
+        flow(description(tried, features, conditions)) {
     Random random(static_cast<std::uint64_t>(features * 100 + conditions));
     for (Index i = 0; i < flow.parameter_count(); ++i) flow.parameters()[i] = Scalar(random.uniform(-0.4, 0.4));
     flow.stack().set_standardization(random.uniforms<double>(dim, -1, 1), random.uniforms<double>(dim, 0.5, 3));
@@ -166,6 +170,16 @@ struct Trial {
                                              random.uniforms<double>(context, 2, 3));
     z = random.uniforms<Scalar>(rows * dim, -2, 2);
     condition = random.uniforms<Scalar>(rows * context, -2, 4);
+  }
+
+  static Json description(const Case& tried, Index features, Index conditions) {
+    Json model = {{"dim", features},
+                  {"context", conditions},
+                  {"base", {{"kind", "Normal"}}},
+                  {"support", support(features, tried.positive)},
+                  {"layers", tried.layers(features)}};
+    if (conditions > 0 && !tried.context_network.is_null()) model["context_network"] = tried.context_network;
+    return model;
   }
 
   const Scalar* conditions() const { return context > 0 ? condition.data() : nullptr; }
@@ -441,8 +455,8 @@ void slots() {
 }
 
 // A row of weight 0 is not there, whatever it holds.
-void weights() {
-  Trial<double> trial(kCases[14], 2, 1, 70);  // the first feature is positive
+void weights(const Case& tried, double outside) {
+  Trial<double> trial(tried, 2, 1, 70);
   auto x = trial.forward(1).values;
   Values<double> w(trial.count(), 1.0), gradient[2];
   w[3] = w[68] = 0;
@@ -456,8 +470,9 @@ void weights() {
     Gradients<double> gradients;
     gradients.parameters = gradient[i].data();
     loss[i] = engine::vjp(trial.flow.stack(), Direction::inverse, rows, &conditions, seeds, gradients, 1);
-    x[6] = -1;  // outside the support
+    x[6] = outside;
     x[137] = std::numeric_limits<double>::quiet_NaN();
+    trial.condition[3] = 1e300;
   }
   expect(std::isfinite(loss[0]) && loss[0] == loss[1] && same_bits(gradient[0], gradient[1]), "weights",
          "a row of weight 0 counts");
@@ -700,7 +715,8 @@ int main() {
   ensembles<float>();
   ensembles<double>();
   slots();
-  weights();
+  weights(kCases[14], -1);  // the first feature is positive
+  weights(kCases[15], 1e300);
   own_part();
   adam();
   threads_share_items();

@@ -14,6 +14,7 @@ from pushforward import (
     Affine,
     Autoregressive,
     Circle,
+    ContextNetwork,
     Coupling,
     Ensemble,
     Flow,
@@ -44,6 +45,7 @@ VALID = {
     "passes": Flow(2, layers=[Autoregressive(conditioner=ResNet(2, 1), order=[0, 0], one_pass="forward")], seed=0),
     "linear": Flow(3, layers=[LU(), Householder(2)], base=StudentT(4.0, learned=True), seed=0),
     "support": Flow(4, layers=[ActNorm()], support=[Real(), Positive(), Interval(-1, 2), Circle(0, 1)], seed=0),
+    "context-network": Flow(2, layers=[coupling(Affine())], context=3, context_network=ContextNetwork(2, MLP((2,)))),
     "mixed": Flow(2, layers=[coupling(Affine(), (3,)), Permutation("reverse"), coupling(Additive())], seed=0),
 }
 
@@ -95,6 +97,7 @@ def hostile(data):
     def parameter(value):
         return joined(header, tensors[:-4] + struct.pack("<f", value))
 
+    summary = {"kind": "ContextNetwork", "features": 1, "network": {"kind": "MLP", "hidden": [], "activation": "relu"}}
     widths = {"kind": "MLP", "hidden": [2**31 - 1] * 4, "activation": "relu"}
     return {
         "empty": (b"", "no header"),
@@ -134,6 +137,9 @@ def hostile(data):
         "dim-huge": (model(dim=2**62), "is not F64 [4611686018427387904]"),
         "dim-real": (model(dim=2.0), "'dim'"),
         "context-huge": (model(context=2**40), "missing"),
+        "context-network-alone": (model(context_network=summary), "needs a context"),
+        "context-network-other": (model(context_network={**summary, "kind": "MLP"}), "not a ContextNetwork"),
+        "context-network-null": (model(context_network=None), "'kind' is missing"),
         "model-unknown-name": (model(supports=[]), "unknown 'supports'"),
         "support-text": (model(support="Positive"), "'support' is not an array"),
         "support-short": (model(support=[{"kind": "Real"}]), "one entry per feature"),

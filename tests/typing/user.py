@@ -20,6 +20,7 @@ from pushforward import (
     Affine,
     Autoregressive,
     Circle,
+    ContextNetwork,
     Coupling,
     Ensemble,
     Epoch,
@@ -96,7 +97,8 @@ def fitting() -> Flow:
     def stop(flow: Flow, epoch: Epoch) -> bool:
         return epoch.validation_loss > 100 or flow.dim == 0
 
-    flow = Flow(2, layers=neural_spline(2, depth=2, hidden=8), context=1, seed=0)
+    network = ContextNetwork(features=2, network=MLP((4,)))
+    flow = Flow(2, layers=neural_spline(2, depth=2, hidden=8), context=1, context_network=network, seed=0)
     initialized: Flow = flow.initialize(x, condition, weights)
     fitted: Flow = initialized.fit(
         x,
@@ -198,7 +200,17 @@ def copies(flow: Flow) -> None:
     twins: list[Flow] = [copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded))]
     loaded.num_threads = None
     threads: int = loaded.num_threads
-    print(len(twins), loaded.dim, loaded.context, loaded.dtype, loaded.base, loaded.support, loaded.layers, threads)
+    print(
+        len(twins),
+        loaded.dim,
+        loaded.context,
+        loaded.context_network,
+        loaded.dtype,
+        loaded.base,
+        loaded.support,
+        loaded.layers,
+        threads,
+    )
 
 
 def other_libraries() -> None:

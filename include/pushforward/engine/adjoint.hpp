@@ -39,6 +39,7 @@ class Adjoint {
     if (seeds_.weights) clear_rows_without_weight(first, tile, work);
     tile.keeps_cache = true;
     const DropoutKey dropout{seeds_.dropout, first};
+    pass_.embed(tile, dropout.part(stack_.layer_count()), work);
     Columns<Scalar> cache = work.cache;
     for (std::size_t i = 0; i < stack_.layer_count(); ++i) {
       const std::size_t k = stack_.layer_on_way(direction_, i);
@@ -55,9 +56,9 @@ class Adjoint {
     else
       value = seed_by_density(first, tile, dbase, work);
 
-    const bool wants_context = gradients_.context.data != nullptr;
-    if (wants_context) std::fill_n(work.grad_context.data(), stack_.context() * kTileRows, Scalar(0));
-    TileGrad<Scalar> grad{work.grad_state, wants_context ? work.grad_context : Columns<Scalar>(), work.grad_log_det,
+    const bool needs_context = gradients_.context.data || (stack_.context_network() && sum.data);
+    if (needs_context) std::fill_n(work.grad_context.data(), stack_.embedding() * kTileRows, Scalar(0));
+    TileGrad<Scalar> grad{work.grad_state, needs_context ? work.grad_context : Columns<Scalar>(), work.grad_log_det,
                           nullptr};
     for (std::size_t i = layers; i-- > 0;) {
       const std::size_t k = stack_.layer_on_way(direction_, i);
@@ -66,9 +67,7 @@ class Adjoint {
       stack_.layer(k).vjp(direction_, stack_.parameters_of(k), tile, cache, grad, work.scratch);
     }
     if (gradients_.input.data) store_input_gradient(first, tile, work);
-    if (wants_context)
-      write_columns(work.grad_context, first, tile.rows, stack_.context(), stack_.context_grad(),
-                    stack_.context_columns(), work.bad, gradients_.context);
+    if (needs_context) context_vjp(first, tile, sum, work);
     return value;
   }
 
@@ -82,7 +81,7 @@ class Adjoint {
     for (Index row = 0; row < tile.rows; ++row) {
       if (weight(first + row) != 0) continue;
       for (Index i = 0; i < stack_.dim(); ++i) work.state[i][row] = Scalar(0);
-      for (Index i = 0; i < stack_.context(); ++i) work.context[i][row] = Scalar(0);
+      for (Index i = 0; i < stack_.context(); ++i) work.given_context[i][row] = Scalar(0);
       work.log_det[row] = 0;
       work.bad[row] = work.outside[row] = false;
     }
@@ -120,6 +119,22 @@ class Adjoint {
     stack_.base().vjp(stack_.base_parameters(), tile.padded, tile.state, work.grad_log_det, work.grad_state, dbase);
     if (gradients_.log_prob) pass_.copy_density(work, tile.rows, gradients_.log_prob + first);
     return sum;
+  }
+
+  // From the derivatives by what layers read of the context: those by the parameters of the network that computed it,
+  // and those by the context itself.
+  void context_vjp(Index first, const Tile<Scalar>& tile, GradientSum<Scalar> sum, Workspace<Scalar>& work) const {
+    const bool wants_context = gradients_.context.data != nullptr;
+    Columns<Scalar> gradient = work.grad_context;
+    if (const auto* network = stack_.context_network()) {
+      const std::size_t k = stack_.layer_count() + 1;
+      network->vjp(stack_.parameters_of(k), tile.rows, tile.padded, work.given_context, work.grad_context,
+                   sum.part(stack_.offset(k), stack_.end(k)), work.scratch.data(), wants_context);
+      gradient = work.given_context;  // the derivatives by the network's input are in the place of the input
+    }
+    if (wants_context)
+      write_columns(gradient, first, tile.rows, stack_.context(), stack_.context_grad(), stack_.context_columns(),
+                    work.bad, gradients_.context);
   }
 
   void store_input_gradient(Index first, const Tile<Scalar>& tile, const Workspace<Scalar>& work) const {

@@ -13,8 +13,13 @@ inline int threads_for(Index tiles, int threads) { return static_cast<int>(std::
 
 template <class Scalar>
 WorkspaceShape workspace_shape(const Stack<Scalar>& stack, bool adjoint) {
-  return {stack.dim(), stack.context(), adjoint ? stack.all_caches() : stack.largest_cache(),
-          adjoint ? stack.scratch() : 0, adjoint};
+  const auto* network = stack.context_network();
+  return {stack.dim(),
+          stack.embedding(),
+          network ? network->cache_columns() : 0,
+          adjoint ? stack.all_caches() : stack.largest_cache(),
+          adjoint ? stack.scratch() : 0,
+          adjoint};
 }
 
 // Cut from the calling thread's arena: valid until its next call.

@@ -15,7 +15,7 @@ class Pass {
   Pass(const Stack<Scalar>& stack, const Table* context) : stack_(stack), context_(context) {}
 
   // Fills the tile that begins at row `first`: start(rows, work) writes its state and log_det, and marks rows that are
-  // bad (a value is not finite) or outside the support.
+  // bad (a value is not finite) or outside the support. The context is read; embed() has to follow.
   template <class Start>
   Tile<Scalar> begin(Index first, Index all_rows, Workspace<Scalar>& work, Start&& start) const {
     const Index rows = std::min(kTileRows, all_rows - first);
@@ -23,7 +23,7 @@ class Pass {
     std::fill_n(work.outside, kTileRows, false);
     start(rows, work);
     if (stack_.context() > 0)
-      read_columns(*context_, first, rows, stack_.context_to_standard(), stack_.context_columns(), work.context,
+      read_columns(*context_, first, rows, stack_.context_to_standard(), stack_.context_columns(), work.given_context,
                    work.bad);
     if (stack_.data_side().is_bounded())
       for (Index row = 0; row < rows; ++row) {
@@ -31,6 +31,13 @@ class Pass {
         work.bad[row] |= work.outside[row];
       }
     return {rows, whole_lanes(rows), work.state, work.context, work.log_det};
+  }
+
+  // Computes what layers read of the context, if that is not the context itself.
+  void embed(const Tile<Scalar>& tile, const DropoutKey& dropout, Workspace<Scalar>& work) const {
+    if (const auto* network = stack_.context_network())
+      network->evaluate(network->all_groups(), stack_.context_network_parameters(), dropout, tile.padded,
+                        work.given_context, work.context);
   }
 
   // The tile of the caller's points: latent points as they are, data points through the data side.
@@ -88,6 +95,7 @@ class Pass {
       Workspace<Scalar> work = memory.workspace(thread);
       const Index first = index * kTileRows;
       const Tile<Scalar> tile = begin_tile(first, work);
+      embed(tile, {}, work);
       if (direction == Direction::forward && results.log_prob) base_log_prob(tile, work);
       for (std::size_t i = 0; i < stack_.layer_count(); ++i) {
         const std::size_t k = stack_.layer_on_way(direction, i);

@@ -1,12 +1,14 @@
-// What a flow is: its base, its layers, the data side, and one vector with all parameters.
+// What a flow is: its base, its layers, its context network, the data side, and one vector with all parameters.
 #pragma once
 
 #include <memory>
 #include <numeric>
+#include <optional>
 
 #include "pushforward/base/base.hpp"
 #include "pushforward/data/data_side.hpp"
 #include "pushforward/layer/layer.hpp"
+#include "pushforward/network/network.hpp"
 
 namespace pushforward {
 
@@ -14,6 +16,8 @@ namespace pushforward {
 template <class Scalar>
 struct StackParts {
   Index dim, context;
+  Index embedding;  // the numbers that layers read as their context: the network's outputs, or the context itself
+  std::optional<Network<Scalar>> context_network;
   DataSide data_side;
   std::unique_ptr<Base<Scalar>> base;
   std::vector<std::unique_ptr<Layer<Scalar>>> layers;  // in generator order
@@ -40,6 +44,11 @@ class Stack {
     }
     offsets_.push_back(size_of(blocks_));
     append(parts_.base->parameters(), "base");
+    offsets_.push_back(size_of(blocks_));
+    if (const auto* network = context_network()) {
+      append(network->parameters(false), "context_network");
+      scratch_ = std::max(scratch_, network->scratch_columns());
+    }
     parameters_.setZero(size_of(blocks_));
     const auto width = static_cast<std::size_t>(context());
     set_context_standardization(std::vector<double>(width, 0.0), std::vector<double>(width, 1.0));
@@ -47,9 +56,12 @@ class Stack {
 
   Index dim() const { return parts_.dim; }
   Index context() const { return parts_.context; }
+  Index embedding() const { return parts_.embedding; }
 
   const Base<Scalar>& base() const { return *parts_.base; }
   const DataSide& data_side() const { return parts_.data_side; }
+  // What reads the context in place of the layers; null if they read it themselves.
+  const Network<Scalar>* context_network() const { return parts_.context_network ? &*parts_.context_network : nullptr; }
   std::size_t layer_count() const { return parts_.layers.size(); }
   const Layer<Scalar>& layer(std::size_t k) const { return *parts_.layers[k]; }
   // The i-th layer on the way through the flow.
@@ -63,16 +75,18 @@ class Stack {
   const Index* context_columns() const { return context_columns_.data(); }
   const std::vector<Domain>& latent_domains() const { return parts_.latent_domains; }
 
-  // All parameters, layer by layer in generator order, those of the base at the end.
+  // All parameters: layer by layer in generator order, then the base's, and those of the context network at the end.
   Index parameter_count() const { return parameters_.size(); }
   Scalar* parameters() { return parameters_.data(); }
   const Scalar* parameters() const { return parameters_.data(); }
   const std::vector<ParameterBlock>& parameter_blocks() const { return blocks_; }
-  // Where a layer's parameters begin and end; the base's are "layer" number layer_count().
+  // Where a layer's parameters begin and end; the base's are "layer" number layer_count(), the context network's the
+  // next.
   Index offset(std::size_t k) const { return offsets_[k]; }
   Index end(std::size_t k) const { return k + 1 < offsets_.size() ? offsets_[k + 1] : parameter_count(); }
   const Scalar* parameters_of(std::size_t k) const { return parameters() + offset(k); }
   const Scalar* base_parameters() const { return parameters_of(layer_count()); }
+  const Scalar* context_network_parameters() const { return parameters_of(layer_count() + 1); }
 
   // Tile columns: of all layers' caches together, of the largest, and of the largest scratch memory.
   Index all_caches() const { return all_caches_; }
@@ -107,7 +121,7 @@ class Stack {
 
   StackParts<Scalar> parts_;
   std::vector<Index> latent_columns_, context_columns_;
-  std::vector<Index> offsets_;  // of each layer's parameters, then of the base's
+  std::vector<Index> offsets_;  // of each layer's parameters, of the base's and of the context network's
   std::vector<ParameterBlock> blocks_;
   Index all_caches_ = 0, largest_cache_ = 0, scratch_ = 0;
   Eigen::Array<Scalar, Eigen::Dynamic, 1> parameters_;

@@ -29,6 +29,7 @@ Moments moments(const Stack<Scalar>& stack, std::size_t layer, const Table& x, c
     Workspace<Scalar> work = memory.workspace(thread);
     const Index first = index * kTileRows;
     const Tile<Scalar> tile = pass.load(Direction::inverse, x, first, work);
+    pass.embed(tile, {}, work);
     double share[kTileRows];  // the rows' weights; 0 for rows left out
     for (Index row = 0; row < tile.rows; ++row) share[row] = weights ? weights[first + row] : 1.0;
     for (Index i = 0; i < stack.dim(); ++i)

@@ -11,15 +11,19 @@ namespace pushforward {
 // Sizes in tile columns.
 struct WorkspaceShape {
   Index dim;
-  Index context;
-  Index cache;    // all layers' caches when an adjoint follows, else the largest
-  Index scratch;  // the largest layer's
+  Index context;          // what layers read of it
+  Index context_network;  // that network's cache; 0 without one
+  Index cache;            // all layers' caches when an adjoint follows, else the largest
+  Index scratch;          // the largest of a layer or of the context network
   bool adjoint;
 };
 
 template <class Scalar>
 struct Workspace {
   Columns<Scalar> state, context, cache, scratch;
+  // The context as it is read: the input of the context network, with its cache behind it, or without one what layers
+  // read.
+  Columns<Scalar> given_context;
   Columns<Scalar> grad_state, grad_context;  // null without an adjoint
   Scalar* grad_log_det;                      // (kTileRows,), also the derivative by each row's log p
   double *log_det, *log_prob;                // (kTileRows,)
@@ -48,6 +52,8 @@ struct Workspace {
     take_columns(grad_state, shape.adjoint ? shape.dim : 0);
     take_columns(grad_context, shape.adjoint ? shape.context : 0);
     take(outside, kTileRows);
+    take_columns(given_context, shape.context_network);
+    if (shape.context_network == 0) given_context = context;
   }
 
   static std::size_t bytes(const WorkspaceShape& shape) {

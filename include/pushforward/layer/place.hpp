@@ -11,7 +11,7 @@ namespace pushforward {
 struct Place {
   std::vector<Index> columns;   // of the state: columns[i] holds feature i where the layer stands
   std::vector<Domain> domains;  // by column of the state
-  Index context;
+  Index context;                // columns of the tile's context
 
   // The columns of features on the line, in the order of features: those that a linear map may mix.
   std::vector<Index> columns_on_line() const {

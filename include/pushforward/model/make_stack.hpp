@@ -8,18 +8,34 @@
 
 namespace pushforward {
 
+// What layers read in place of the context; null if they read it themselves.
+template <class Scalar>
+std::optional<Network<Scalar>> context_network_of(const Json& description, Index context, Index& embedding) {
+  embedding = context;
+  if (!description.contains("context_network")) return std::nullopt;
+  const Json& entry = json::member(description, "context_network");
+  json::expect_names(entry, {"kind", "features", "network"});
+  if (json::string_member(entry, "kind") != "ContextNetwork")
+    throw std::invalid_argument("'context_network' is not a ContextNetwork");
+  if (context == 0) throw std::invalid_argument("a context network needs a context");
+  embedding = json::integer_member(entry, "features", limits::kWidth);
+  const Json& network = json::member(entry, "network");
+  return networks<Scalar>().of(network)(network, {context, {context}, {embedding}}, nullptr);
+}
+
 template <class Scalar>
 Stack<Scalar> make_stack(const Json& description, Index most_parameters) {
-  json::expect_names(description, {"dim", "context", "dtype", "base", "support", "layers"});
+  json::expect_names(description, {"dim", "context", "context_network", "dtype", "base", "support", "layers"});
   StackParts<Scalar> parts;
   parts.dim = json::integer_member(description, "dim", 1);
   parts.context = json::integer_member(description, "context", 0);
+  parts.context_network = context_network_of<Scalar>(description, parts.context, parts.embedding);
   const Json& base = json::member(description, "base");
   const BaseEntry<Scalar>& base_entry = bases<Scalar>().of(base);
   parts.data_side = DataSide(supports_of(description, parts.dim, base_entry.intervals_are_boxes));
 
   // Layers only rename columns, so a column's domain is that of the feature that it holds on the data side.
-  Place place{{}, std::vector<Domain>(static_cast<std::size_t>(parts.dim)), parts.context};
+  Place place{{}, std::vector<Domain>(static_cast<std::size_t>(parts.dim)), parts.embedding};
   for (Index i = 0; i < parts.dim; ++i) place.columns.push_back(i);
   parts.data_columns = place.columns;
   const Json& layer_list = json::array_member(description, "layers");
@@ -49,6 +65,7 @@ Stack<Scalar> make_stack(const Json& description, Index most_parameters) {
     ++position;
   }
   count(parts.base->parameters());
+  if (parts.context_network) count(parts.context_network->parameters());
   return Stack<Scalar>(std::move(parts));
 }
 

@@ -68,12 +68,12 @@ class Network {
   }
 
   // In the order of the parameter vector. Hidden layers start as PyTorch's Linear does, uniform within
-  // 1 / sqrt(fan-in). The last layer starts at zero, which makes every transform the identity.
-  std::vector<ParameterBlock> parameters() const {
+  // 1 / sqrt(fan-in). So does the last layer, unless it starts at zero, which makes every transform the identity.
+  std::vector<ParameterBlock> parameters(bool starts_at_zero = true) const {
     std::vector<ParameterBlock> blocks;
     for (const auto& stage : stages_) {
-      const bool last = &stage == &stages_.back();
-      const double bound = last ? 0.0 : 1.0 / std::sqrt(static_cast<double>(stage.shape.inputs));
+      const bool is_zero = starts_at_zero && &stage == &stages_.back();
+      const double bound = is_zero ? 0.0 : 1.0 / std::sqrt(static_cast<double>(stage.shape.inputs));
       blocks.push_back({stage.name + ".weight", {stage.shape.outputs(), stage.shape.inputs}, bound});
       blocks.push_back({stage.name + ".bias", {stage.shape.outputs()}, bound});
     }
@@ -123,13 +123,13 @@ class Network {
   }
 
   // The adjoint of the whole network. doutput: the derivative by the output. In the cache, the derivatives by the input
-  // and by the layers between overwrite their values. dparameters: added to; null if not wanted. transposed: scratch of
-  // scratch_columns() tile columns.
+  // and by the layers between overwrite their values; those by the input only if they are wanted. dparameters: added
+  // to; null if not wanted. transposed: scratch of scratch_columns() tile columns.
   void vjp(const Scalar* parameters, Index rows, Index padded, Columns<Scalar> cache, Columns<const Scalar> doutput,
-           Scalar* dparameters, Scalar* transposed) const {
+           Scalar* dparameters, Scalar* transposed, bool wants_input = true) const {
     for (std::size_t i = stages_.size(); i-- > 0;) {
       if (dparameters) stage_vjp_parameters(stages_[i], rows, padded, cache, cache, doutput, dparameters, transposed);
-      stage_vjp_input(stages_[i], all_groups(), parameters, padded, cache, doutput, cache);
+      if (i > 0 || wants_input) stage_vjp_input(stages_[i], all_groups(), parameters, padded, cache, doutput, cache);
     }
   }
 

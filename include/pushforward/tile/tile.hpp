@@ -13,7 +13,7 @@ struct Tile {
   Index rows;                     // rows that hold data, 1 ... kTileRows
   Index padded;                   // whole_lanes(rows): what kernels process; the rows beyond `rows` begin as zeros
   Columns<Scalar> state;          // (kTileRows, dim), moved in place by each layer
-  Columns<const Scalar> context;  // (kTileRows, context)
+  Columns<const Scalar> context;  // (kTileRows, context), or what a context network makes of it
   double* log_det;                // (kTileRows,), each layer adds its own
   DropoutKey dropout = {};        // of this layer, in training
   bool keeps_cache = false;       // an adjoint follows: maps keep what it needs in the cache
@@ -23,7 +23,7 @@ struct Tile {
 template <class Scalar>
 struct TileGrad {
   Columns<Scalar> state;    // (kTileRows, dim): by the layer's output on entry, by its input on return
-  Columns<Scalar> context;  // (kTileRows, context), added to; null if not wanted
+  Columns<Scalar> context;  // by the tile's context, added to; null if not wanted
   const Scalar* log_det;    // (kTileRows,), zero in padded rows
   Scalar* parameters;       // (parameters,), each is added to once; null if not wanted
 };

@@ -113,7 +113,7 @@ def gaussian_log_prob(train: Array, test: Array, weights: Doubles | None = None)
 
 def _gaussian(state: State, x: Array, context: Array | None, weights: Doubles | None, folds: Array) -> Doubles | None:
     """Return log densities under Gaussians fitted to the rows of the other folds, behind the flow's support."""
-    model = description.describe(state.dim, 0, "float64", state.base, state.support, [], np.random.default_rng(0))
+    model = description.describe(state.dim, 0, None, "float64", state.base, state.support, [], np.random.default_rng(0))
     support_only = State(model)
     support_only.threads = state.threads
     y, log_det = support_only.inverse(x)

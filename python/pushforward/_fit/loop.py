@@ -295,7 +295,8 @@ def _network_weights(state: State) -> Indices:
     """Return where the weights of networks stand in the parameter vector, (k, 2) of first and last + 1."""
     runs, first = [], 0
     for name, values in state.named_parameters().items():
-        if ".conditioner." in name and name.endswith(".weight"):
+        is_network = ".conditioner." in name or name.startswith("context_network.")
+        if is_network and name.endswith(".weight"):
             runs.append((first, first + values.size))
         first += values.size
     return np.array(runs, dtype=np.int64).reshape(-1, 2)

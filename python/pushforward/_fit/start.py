@@ -40,7 +40,8 @@ def start(state: State, rows: Rows, chosen: Size, *, base: Base | None = None, w
     """
     if state.open is not None:
         rng = copy.deepcopy(state.open.rng)
-        layers = presets.usual(state.dim, state.context, **chosen.spline)
+        context = state.context if state.context_network is None else 0
+        layers = presets.usual(state.dim, context, **chosen.spline)
         state = _rebuilt(state, base or state.base, layers, rng)
     some = initialize(state, rows)
     _start_layers(state, some, whiten)
@@ -58,8 +59,10 @@ def latent(state: State, rows: Rows) -> tuple[Doubles, Doubles]:
 
 def _rebuilt(state: State, base: Base, layers: list[Layer], rng: np.random.Generator) -> State:
     """Return a flow with other layers, not initialised, and otherwise like this one."""
-    model = description.describe(state.dim, state.context, state.dtype.name, base, state.support, layers, rng)
-    result = State(model)
+    network = state.context_network
+    result = State(
+        description.describe(state.dim, state.context, network, state.dtype.name, base, state.support, layers, rng)
+    )
     result.draw_parameters(rng)
     result.threads = state.threads
     result.columns, result.context_columns = state.columns, state.context_columns
@@ -91,7 +94,7 @@ def _sample(state: State, some: Some) -> Sample:
     if not kept.any():
         y, kept = np.clip(y, -_FARTHEST, _FARTHEST), weights > 0
     context = None
-    if some.context is not None:
+    if some.context is not None and state.context_network is None:
         center, spread = state.context_standardization
         context = ((some.context - center) / spread)[kept]
     return Sample(y[kept], on_line, context, weights[kept])

@@ -12,15 +12,18 @@ from pushforward import _checks
 from pushforward._model import supports
 from pushforward._model.bases import BASES, Base
 from pushforward._model.layers import LAYERS, Layer
-from pushforward._model.part import one_of, read
+from pushforward._model.networks import ContextNetwork
+from pushforward._model.part import one_of, read, table
 from pushforward._model.supports import SUPPORTS, Support
 
 PRECISIONS = ("float32", "float64")
+_OPTIONAL = {"support", "context_network"}
 
 
 def describe(
     dim: int,
     context: int,
+    context_network: ContextNetwork | None,
     dtype: str,
     base: Base,
     support: Sequence[Support],
@@ -39,6 +42,7 @@ def describe(
     return {
         "dim": dim,
         "context": context,
+        **({} if context_network is None else {"context_network": context_network.to_json()}),
         "dtype": dtype,
         "base": base.to_json(),
         "support": [entry.to_json() for entry in support],
@@ -59,9 +63,22 @@ def support_of(model: Mapping[str, Any]) -> tuple[Support, ...]:
     return supports.resolve(entries, model["dim"])
 
 
+def context_network_of(model: Mapping[str, Any]) -> ContextNetwork | None:
+    """Return the network that reads the context for all layers, if there is one."""
+    if "context_network" not in model:
+        return None
+    return read(table(ContextNetwork), model["context_network"], "context_network")
+
+
 def layers_of(model: Mapping[str, Any]) -> list[Layer]:
     """Return the layers as they were described, in generator order."""
     return [read(LAYERS, entry, f"layers[{i}]") for i, entry in enumerate(model["layers"])]
+
+
+def check_context_network(network: ContextNetwork | None, context: int) -> None:
+    """Raise a ValueError for a context network without a context."""
+    if network is not None and context == 0:
+        raise ValueError("context_network needs a context; this flow has context=0")
 
 
 def check(model: object) -> dict[str, Any]:
@@ -72,13 +89,14 @@ def check(model: object) -> dict[str, Any]:
     TypeError, ValueError
         If it is none.
     """
-    if not isinstance(model, dict) or set(model) - {"support"} != {"dim", "context", "dtype", "base", "layers"}:
-        raise ValueError("the model must have dim, context, dtype, base, layers, and perhaps support")
+    if not isinstance(model, dict) or set(model) - _OPTIONAL != {"dim", "context", "dtype", "base", "layers"}:
+        raise ValueError("the model must have dim, context, dtype, base, layers, and perhaps support, context_network")
     dim, context = model["dim"], model["context"]
     if type(dim) is not int or type(context) is not int or dim < 1 or context < 0:
         raise ValueError(f"dim is {dim!r} and context is {context!r}")
     _checks.choice("dtype", model["dtype"], PRECISIONS)
     base_of(model)
+    check_context_network(context_network_of(model), context)
     for name in ("support", "layers"):
         if not isinstance(model.get(name, []), list):
             raise ValueError(f"{name} is no list")

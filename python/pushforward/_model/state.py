@@ -16,6 +16,7 @@ from pushforward._dispatch import core
 from pushforward._model import description, threads
 from pushforward._model.bases import Base
 from pushforward._model.layers import Layer
+from pushforward._model.networks import ContextNetwork
 from pushforward._model.supports import Support
 from pushforward._typing import Array, Doubles, Floats, Indices
 
@@ -70,6 +71,7 @@ class State:
         self.dim: int = model["dim"]
         self.context: int = model["context"]
         self.dtype: np.dtype[Any] = np.dtype(model["dtype"])
+        self.context_network: ContextNetwork | None = description.context_network_of(model)
         self.base: Base = description.base_of(model)
         self.support: tuple[Support, ...] = description.support_of(model)
         kind = core.FlowFloat32 if model["dtype"] == "float32" else core.FlowFloat64

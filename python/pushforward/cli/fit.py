@@ -13,6 +13,7 @@ from pushforward._fit.optimizer import Adam
 from pushforward._io import tables
 from pushforward._model import supports
 from pushforward._model.description import PRECISIONS
+from pushforward._model.networks import ContextNetwork
 from pushforward._model.presets import PRESETS
 from pushforward._model.supports import Real, Support
 from pushforward._typing import Array
@@ -52,6 +53,13 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     flow = command.add_argument_group("flow")
     flow.add_argument(
         "--preset", choices=PRESETS, help="kind of flow (default: neural_spline, of a size that suits the rows)"
+    )
+    flow.add_argument(
+        "--context-network",
+        metavar="N",
+        type=values.integer(1),
+        help="for many context columns: a network makes N numbers of them, which all layers read in their place "
+        "(default: the layers read the columns)",
     )
     flow.add_argument("--dtype", choices=PRECISIONS, default="float32", help="precision (default: float32)")
 
@@ -204,6 +212,7 @@ def _new_flow(args: argparse.Namespace, modelled: list[str], context: list[str],
         layers=None if is_open else PRESETS[preset](len(modelled), **settings),
         support=support,
         context=len(context),
+        context_network=None if args.context_network is None else ContextNetwork(args.context_network),
         dtype=args.dtype,
         seed=args.seed,
         num_threads=args.threads,
