@@ -60,8 +60,10 @@ NOT_MADE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Flow(2, dtype="flot32"), ValueError,
      "dtype is 'flot32'; the choices are 'float32', 'float64'; did you mean 'float32'?"),
     (lambda: Flow(2, dtype=int), ValueError, "dtype is 'int64'; the choices are 'float32', 'float64'"),
-    (lambda: Flow(2, base="normal"), TypeError, "base must be Normal(), StudentT(), Uniform() or Mixture(components), not 'normal'"),
-    (lambda: Flow(2, base=Normal), TypeError, "base must be Normal(), StudentT(), Uniform() or Mixture(components), not <class"),
+    (lambda: Flow(2, base="normal"), TypeError,
+     "base must be Normal(), StudentT(), Uniform() or Mixture(components), not 'normal'"),
+    (lambda: Flow(2, base=Normal), TypeError,
+     "base must be Normal(), StudentT(), Uniform() or Mixture(components), not <class"),
     (lambda: Flow(2, support="positive"), TypeError,
      "support must be Real(), Positive(), Interval(low, high) or Circle(low, high), or a sequence of one per feature, "
      "not 'positive'"),
