@@ -5,7 +5,7 @@ from pushforward._dispatch import build_info, core, simd_level
 from pushforward._fit.history import Epoch, History
 from pushforward._fit.optimizer import Adam
 from pushforward._model.bases import Mixture, Normal, StudentT, Uniform
-from pushforward._model.layers import LU, ActNorm, Autoregressive, Coupling, Householder, Permutation
+from pushforward._model.layers import LU, ActNorm, Autoregressive, ContextShift, Coupling, Householder, Permutation
 from pushforward._model.networks import MLP, ContextNetwork, ResNet
 from pushforward._model.presets import maf, neural_spline, nice, realnvp
 from pushforward._model.supports import Circle, Interval, Positive, Real
@@ -27,6 +27,7 @@ __all__ = [
     "Autoregressive",
     "Circle",
     "ContextNetwork",
+    "ContextShift",
     "Coupling",
     "Ensemble",
     "Epoch",
