@@ -233,9 +233,9 @@ class Ensemble:
         differ all hold out the same rows, and learn their weights from these (see `fit_weights`).
 
         Up to 100,000 rows, members are fitted in parallel, each on its share of the threads; the results are the same
-        to the last bit. Ctrl-C, or an exception from the callback, ends all fits after their present epoch, leaves
-        every member at its best state so far, and goes on to the caller. Members whose first epoch had not ended then
-        have the weight 0; a later fit fits them too, and gives them a weight again.
+        to the last bit. Ctrl-C, or an exception from the callback, ends all fits, at the latest after their present
+        epoch, leaves every member at its best state so far, and goes on to the caller. Members whose first epoch had
+        not ended then have the weight 0; a later fit fits them too, and gives them a weight again.
 
         Parameters
         ----------
