@@ -394,6 +394,14 @@ def test_different_members_learn_their_weights() -> None:
     assert learned.log_prob(held).mean() > equal.log_prob(held).mean()
 
 
+def test_members_are_alike_if_they_were_at_first() -> None:
+    """What a first fit makes of them, from their own rows, does not change how later ones treat them."""
+    ensemble = Ensemble([small(seed=0), small(seed=1)])
+    ensemble.flows[1].__setstate__(small(seed=1, dtype="float64").__getstate__())
+    assert ensemble.fit(crescent(100), epochs=2, seed=0).weights.tolist() == [0.5, 0.5]
+    assert (Ensemble(ensemble.flows).fit(crescent(100), epochs=2, seed=0).weights != 0.5).all()
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_weights_are_learned_from_rows_that_no_member_saw(weighted: bool) -> None:
     """The rows whose loss the members' histories have are those that the weights are learned from."""

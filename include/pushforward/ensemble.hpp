@@ -165,13 +165,14 @@ class Ensemble {
     std::vector<std::size_t> rows;
     for (std::size_t i = 0; i < chosen.size(); ++i)
       if (chosen[i] == m) rows.push_back(i);
-    const auto width = static_cast<std::size_t>(dim()),
-               conditions = context != nullptr ? static_cast<std::size_t>(this->context()) : 0;
-    std::vector<Scalar> points(rows.size() * width), given(rows.size() * conditions);
-    for (std::size_t i = 0; i < rows.size(); ++i)
-      std::copy_n(context + rows[i] * conditions, conditions, given.begin() + static_cast<Index>(i * conditions));
-    flows_[m].sample(draws, static_cast<Index>(rows.size()), points.data(), nullptr,
-                     context != nullptr ? given.data() : nullptr, threads);
+    const auto width = static_cast<std::size_t>(dim()), conditions = static_cast<std::size_t>(this->context());
+    std::vector<Scalar> points(rows.size() * width), given;
+    if (context != nullptr && conditions > 0) {
+      for (const std::size_t row : rows)
+        given.insert(given.end(), context + row * conditions, context + (row + 1) * conditions);
+      context = given.data();
+    }
+    flows_[m].sample(draws, static_cast<Index>(rows.size()), points.data(), nullptr, context, threads);
     for (std::size_t i = 0; i < rows.size(); ++i) std::copy_n(points.data() + i * width, width, x + rows[i] * width);
   }
 

@@ -85,6 +85,8 @@ class Ensemble:
 
     def __init__(self, flows: Sequence[Flow], weights: npt.ArrayLike | None = None) -> None:
         self._flows = _members(flows)
+        # As they are now: a first fit may choose other layers for each.
+        self._differ = len({repr(flow) for flow in self._flows}) > 1
         self.weights = weights
 
     @classmethod
@@ -233,9 +235,9 @@ class Ensemble:
         differ all hold out the same rows, and learn their weights from these (see `fit_weights`).
 
         Up to 100,000 rows, members are fitted in parallel, each on its share of the threads; the results are the same
-        to the last bit. Ctrl-C, or an exception from the callback, ends all fits after their present epoch, leaves
-        every member at its best state so far, and goes on to the caller. Members whose first epoch had not ended then
-        have the weight 0; a later fit fits them too, and gives them a weight again.
+        to the last bit. Ctrl-C, or an exception from the callback, ends all fits, at the latest after their present
+        epoch, leaves every member at its best state so far, and goes on to the caller. Members whose first epoch had
+        not ended then have the weight 0; a later fit fits them too, and gives them a weight again.
 
         Parameters
         ----------
@@ -250,7 +252,7 @@ class Ensemble:
             or 0 nothing is held out, and no weights are learned.
         learn_weights : bool, optional
             Whether to learn the members' weights from the held-out rows, which are then the same for all members. By
-            default if the members differ in anything but their parameters.
+            default if the members differed in anything but their parameters when the ensemble was made.
         max_time : float, optional
             Seconds for all members together, above 0.
         seed : int or numpy.random.Generator, optional
@@ -366,8 +368,7 @@ class Ensemble:
         is_held_out = validation is not None and not (_is_fraction(validation) and validation == 0)
         if learn_weights and not is_held_out:
             raise ValueError(f"learn_weights needs rows that are held out; validation is {validation!r}")
-        differ = len({repr(flow) for flow in self._flows}) > 1
-        return is_held_out and (differ if learn_weights is None else learn_weights)
+        return is_held_out and (self._differ if learn_weights is None else learn_weights)
 
     def _learn(self, held: Rows, fitted: Flags) -> None:
         """Learn the weights of the members that are fitted; the others get 0."""

@@ -672,13 +672,18 @@ void ensembles() {
   expect(refused(normals({0.5, 0.6}, {0, 0}, {1, 1})), where, "weights above 1 are not refused");
   expect(refused(normals({1.5, -0.5}, {0, 0}, {1, 1})), where, "a negative weight is not refused");
   expect(refused(normals({}, {}, {})), where, "no members are not refused");
-  bool negative = false;
-  try {
-    ensemble.sample({5, -1}, 1, all.data());
-  } catch (const std::invalid_argument&) {
-    negative = true;
-  }
-  expect(negative, where, "a row before the first is not refused");
+  const auto wrong = [](auto&& call) {
+    try {
+      call();
+    } catch (const std::invalid_argument&) {
+      return true;
+    }
+    return false;
+  };
+  expect(wrong([&] { ensemble.sample({5, -1}, 1, all.data()); }), where, "a row before the first is not refused");
+  expect(wrong([&] { ensemble.sample({5}, -1, all.data()); }), where, "rows -1 are not refused");
+  expect(wrong([&] { ensemble.sample({5}, 1, all.data(), nullptr, x.data()); }), where, "a context too many is not");
+  expect(wrong([&] { ensemble.log_prob(x.data(), -1, density.data()); }), where, "rows -1 are not refused");
 }
 
 void wrong_calls() {
