@@ -56,7 +56,8 @@ class Components:
         """Set the parameters of a flow's base."""
         parameters = state.named_parameters()
         for field in fields(self):
-            parameters[f"base.{field.name}"][...] = getattr(self, field.name)
+            if f"base.{field.name}" in parameters:  # diagonal covariances have no shears
+                parameters[f"base.{field.name}"][...] = getattr(self, field.name)
 
     def with_background(self, around: Components) -> Components:
         """Add a broad Gaussian around another one as the last component, with a weight that counts for nothing yet."""
@@ -64,7 +65,7 @@ class Components:
             np.append(self.log_weights, _OFF),
             np.concatenate([self.means, around.means]),
             np.concatenate([self.log_diagonals, around.log_diagonals - math.log(_WIDTH)]),
-            np.concatenate([self.shears, around.shears]),
+            np.concatenate([self.shears, around.shears]) if self.shears.size else self.shears,
         )
 
     def log_density(self, z: Doubles) -> Doubles:
@@ -126,12 +127,29 @@ def clusters(z: Doubles, weights: Doubles, threads: int) -> Components | None:
     return None if found == 1 else _expectation_maximization(z, weights, found, _RESTARTS, threads)
 
 
-def _expectation_maximization(z: Doubles, weights: Doubles, count: int, restarts: int, threads: int) -> Components:
+def start_base(state: State, z: Doubles, weights: Doubles) -> None:
+    """Start a base that is a mixture, and that nothing was written to yet, at the mixture of latent rows.
+
+    `z` are the features on the line, (n, d).
+    """
+    base, parameters = state.base, state.named_parameters()
+    # The means are drawn at random; the others are 0 unless they were set by hand.
+    own = [values for name, values in parameters.items() if name.startswith("base.") and name != "base.means"]
+    if not base.gaussians or not z.shape[1] or any(values.any() for values in own):
+        return
+    covariances = "full" if "base.shears" in parameters else "diagonal"
+    found = _expectation_maximization(z, weights, base.gaussians, _RESTARTS, state.num_threads, covariances)
+    (found.with_background(gaussian(z, weights)) if base.has_background else found).write(state)
+
+
+def _expectation_maximization(
+    z: Doubles, weights: Doubles, count: int, restarts: int, threads: int, covariances: str = "full"
+) -> Components:
     shares, means, log_diagonals, shears, _ = core.expectation_maximization(
         np.ascontiguousarray(z),
         weights=weights,
         components=count,
-        covariance="full",
+        covariance=covariances,
         ridge=1e-6,
         max_iterations=100,
         tolerance=1e-5,

@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 
+from pushforward._fit.mixture import start_base
 from pushforward._fit.size import Size
 from pushforward._fit.standardize import Some, initialize, some_of
 from pushforward._io.rows import Rows
@@ -45,6 +46,8 @@ def start(state: State, rows: Rows, chosen: Size, *, base: Base | None = None, w
         state = _rebuilt(state, base or state.base, layers, rng)
     some = initialize(state, rows)
     _start_layers(state, some, whiten)
+    if state.base.gaussians:
+        start_base(state, *latent(state, rows))
     return state
 
 

@@ -34,6 +34,11 @@ class Base(Part, ABC):
         """Whether the last component of a mixture is a background."""
         return False
 
+    @property
+    def gaussians(self) -> int:
+        """How many Gaussians the base starts from, found by expectation-maximisation; 0 if it does not."""
+        return 0
+
     @abstractmethod
     def cdf(self, z: Doubles, parameters: Mapping[str, Floats]) -> Doubles:
         """Return the distribution function of each feature, given those before it."""
@@ -202,6 +207,11 @@ class Mixture(Base):
     def has_background(self) -> bool:
         """Whether the last component is a background."""
         return self.background
+
+    @property
+    def gaussians(self) -> int:
+        """How many Gaussians the base starts from: its components without the background."""
+        return self.components - self.background
 
     def cdf(self, z: Doubles, parameters: Mapping[str, Floats]) -> Doubles:
         """Return the distribution function of each feature, given those before it."""
