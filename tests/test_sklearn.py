@@ -163,7 +163,9 @@ def test_copies_of_a_row_are_not_held_out() -> None:
 def test_rows_equal_in_the_features_alone_are_different_rows() -> None:
     x = np.repeat([[0.0], [1.0]], 300, axis=0)
     y = np.random.default_rng(0).normal(size=600) + 3 * x[:, 0]
-    model = ConditionalFlow(layers="realnvp", depth=2, hidden=(16,), random_state=0, epochs=200).fit(x, y)
+    model = ConditionalFlow(layers="realnvp", depth=2, hidden=(16,), weight_decay=0.1, random_state=0, epochs=200).fit(
+        x, y
+    )
     np.testing.assert_allclose(model.predict([[0.0], [1.0]]), [0, 3], atol=0.2)
     low, high = model.predict_quantiles([[0.0]], [0.16, 0.84])[0]
     assert high - low == pytest.approx(2, abs=0.3)
@@ -403,7 +405,7 @@ def test_the_shape_of_the_target_is_that_of_the_predictions() -> None:
 def test_draws_are_those_of_each_row() -> None:
     x = np.repeat([[0.0], [100.0]], 200, axis=0)
     y = np.stack([x[:, 0], x[:, 0] + 1000], axis=1) + np.random.default_rng(0).normal(size=(400, 2))
-    model = ConditionalFlow(layers="realnvp", random_state=0, epochs=100, num_threads=1).fit(x, y)
+    model = ConditionalFlow(layers="realnvp", weight_decay=0.1, random_state=0, epochs=100, num_threads=1).fit(x, y)
     draws = model.sample([[0.0], [100.0]], 50, random_state=0)
     np.testing.assert_allclose(draws.mean(axis=2), [[0, 1000], [100, 1100]], atol=3)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from pushforward import (
@@ -61,6 +65,17 @@ def test_a_shift_starts_at_the_regression_on_the_context() -> None:
     # One more unit of the context moves the rows by the slopes.
     moved = flow.forward(z, context + np.array([1, 0]))[0] - x
     np.testing.assert_allclose(moved, np.broadcast_to(slopes[:, 0], x.shape), atol=0.2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_exact_relations_do_no_harm(dtype: str) -> None:
+    """A total beside its parts, and a target that is a linear function of the context."""
+    rng = np.random.default_rng(0)
+    parts = rng.normal(size=(300, 2))
+    x = np.column_stack([parts, parts.sum(axis=1)])
+    assert np.isfinite(Flow(3, dtype=dtype, seed=0).fit(x, **NOTHING).log_prob(x)).all()
+    flow = Flow(1, context=2, dtype=dtype, seed=0).fit(x[:, 2:], context=parts, **NOTHING)
+    assert np.isfinite(flow.log_prob(x[:, 2:], parts)).all()
 
 
 def test_a_shift_needs_a_context() -> None:
@@ -179,6 +194,19 @@ def test_the_choice_repeats() -> None:
     x = correlated(300, 3)
     first, second = (Flow(3, seed=0).fit(x, epochs=4, seed=0) for _ in range(2))
     np.testing.assert_array_equal(first.parameters, second.parameters)
+
+
+@pytest.mark.parametrize("change", [copy.deepcopy, lambda flow: pickle.loads(pickle.dumps(flow))])
+def test_a_copy_chooses_in_the_same_way(change: Callable[[Flow], Flow]) -> None:
+    x = correlated(300, 2)
+    flow = Flow(2, seed=0)
+    twin = change(flow)
+    np.testing.assert_array_equal(twin.fit(x, **NOTHING).parameters, flow.fit(x, **NOTHING).parameters)
+
+
+def test_another_precision_chooses_too() -> None:
+    flow = Flow(2, seed=0).astype("float64").fit(correlated(300, 2), **NOTHING)
+    assert (flow.dtype, flow.base) == (np.dtype("float64"), Mixture(2, background=True))
 
 
 def test_a_row_from_nowhere_costs_little() -> None:

@@ -881,18 +881,19 @@ class Flow:
         content["model"] = {**content["model"], "dtype": description.precision(dtype)}
         for name in self.named_parameters():
             tensors[name] = tensors[name].astype(content["model"]["dtype"])
-        copy = type(self).__new__(type(self))
-        copy.__setstate__({"content": content, "tensors": tensors, "threads": self._state.threads})
-        return copy
+        twin = type(self).__new__(type(self))
+        left_open = copy.deepcopy(self._state.open)
+        twin.__setstate__({"content": content, "tensors": tensors, "threads": self._state.threads, "open": left_open})
+        return twin
 
     def __getstate__(self) -> dict[str, Any]:
         content, tensors = files.content_of(self._state, to_json(self.history))
         copies = {name: values.copy() for name, values in tensors.items()}
-        return {"content": content, "tensors": copies, "threads": self._state.threads}
+        return {"content": content, "tensors": copies, "threads": self._state.threads, "open": self._state.open}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # As it comes back from a file: nothing shared with another flow, lists for tuples.
         content: dict[str, Any] = json.loads(json.dumps(state["content"]))
         self._state = files.restore(content, state["tensors"])
-        self._state.threads = state["threads"]
+        self._state.threads, self._state.open = state["threads"], state.get("open")
         self.history = from_json(files.training_of(content))

@@ -393,7 +393,7 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        layers: str | Callable[..., Sequence[Layer]] | Sequence[Layer] = "neural_spline",
+        layers: str | Callable[..., Sequence[Layer]] | Sequence[Layer] | None = None,
         depth: int | None = None,
         hidden: int | Sequence[int] | None = None,
         context_network: ContextNetwork | None = None,

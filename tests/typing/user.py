@@ -21,6 +21,7 @@ from pushforward import (
     Autoregressive,
     Circle,
     ContextNetwork,
+    ContextShift,
     Coupling,
     Ensemble,
     Epoch,
@@ -29,6 +30,7 @@ from pushforward import (
     History,
     Householder,
     Interval,
+    Mixture,
     Normal,
     Permutation,
     Positive,
@@ -90,6 +92,7 @@ def descriptions() -> Flow:
     )
     Flow(2, layers=[], base=Normal(), support=Interval(0, 1), dtype=np.float32)
     Flow(1, layers=[], base=Uniform(), support=Circle(0.0, 360.0))
+    Flow(2, layers=[ContextShift()], base=Mixture(3, covariance="diagonal", background=True), context=1)
     return flow
 
 
@@ -131,11 +134,12 @@ def history(flow: Flow) -> None:
     losses: Doubles = curves["train_loss"]
     best: int = curves.best_epoch
     stopped: str = curves.stopped
+    ends: tuple[float, float] = (curves.initial_loss, curves.best_loss)
     for epoch in curves:
         numbers: tuple[int, int, float] = (epoch.epoch, epoch.steps, epoch.seconds)
         rates: tuple[float, float, float] = (epoch.train_loss, epoch.learning_rate, epoch.grad_norm)
         print(numbers, rates)
-    print(len(curves), curves.epochs[-1], losses, best, stopped, curves.plot())
+    print(len(curves), curves.epochs[-1], losses, best, stopped, ends, curves.plot())
 
 
 def densities(flow: Flow) -> None:

@@ -65,7 +65,7 @@ class Components:
             np.append(self.log_weights, _OFF),
             np.concatenate([self.means, around.means]),
             np.concatenate([self.log_diagonals, around.log_diagonals - math.log(_WIDTH)]),
-            np.concatenate([self.shears, around.shears]) if self.shears.size else self.shears,
+            np.concatenate([self.shears, around.shears[:, : self.shears.shape[1]]]),  # none for diagonal covariances
         )
 
     def log_density(self, z: Doubles) -> Doubles:

@@ -12,6 +12,8 @@ from pushforward._typing import Doubles
 # Shares of a scaled identity in the covariance that are tried.
 _SHARES = np.r_[0.0, np.logspace(-6, 0, 25)]
 _FOLDS = 5
+# Of standardised features: what is below is the rounding of float32.
+_LEAST_VARIANCE = 1e-8
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def covariance(rows: Doubles, weights: Doubles) -> Doubles:
     Parameters
     ----------
     rows : (n, k) array
-        Rows of mean 0, in no particular order.
+        Standardised rows of mean 0, in no particular order.
     weights : (n,) array
         Their weights.
 
@@ -95,7 +97,7 @@ def covariance(rows: Doubles, weights: Doubles) -> Doubles:
             scores += _log_likelihoods((moments.sum(axis=0) - moments[i]) / rest, moments[i], totals[i])
     # Equal scores: the least share with which the matrix has an inverse.
     share = _SHARES[int(np.argmax(scores))] if np.isfinite(scores).any() else 1.0
-    result: Doubles = (1 - share) * sample + share * max(np.trace(sample) / k, np.finfo(float).tiny) * np.eye(k)
+    result: Doubles = (1 - share) * sample + (share * np.trace(sample) / k + _LEAST_VARIANCE) * np.eye(k)
     return result
 
 
