@@ -213,7 +213,7 @@ def test_classifier_tells_other_rows() -> None:
 
 
 def test_a_sample_does_not_tell_of_the_row_under_its_condition() -> None:
-    """Rows with conditions of their own: the classifier could learn each by heart."""
+    """Rows with conditions of their own: the classifier could memorise each of them."""
     pytest.importorskip("sklearn")
     flow = Flow(1, layers=[], context=1, dtype="float64")
     context = np.arange(400.0)[:, None]

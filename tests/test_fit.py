@@ -227,7 +227,7 @@ def test_a_constant_condition_does_no_harm() -> None:
 
 
 def test_the_best_epoch_is_taken_and_patience_ends_the_fit() -> None:
-    """A large network on a few rows learns them by heart, and the validation loss turns up."""
+    """A large network memorises a few rows, and the validation loss rises again."""
     x, held = table(60), table(200, seed=1)
     flow = Flow(2, layers=realnvp(2, depth=4, hidden=(64, 64)), seed=0, num_threads=1)
     flow.fit(x, validation=held, epochs=500, patience=4, batch_size=20, optimizer=Adam(1e-2), seed=0)

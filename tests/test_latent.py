@@ -10,6 +10,7 @@ from pushforward import (
     Flow,
     Householder,
     Interval,
+    Mixture,
     Normal,
     RationalQuadratic,
     StudentT,
@@ -59,3 +60,12 @@ def test_one_feature_is_monotone(count: int) -> None:
     assert latent.is_increasing(state_of(Flow(1, layers=[Householder(count)], seed=0))) == (count == 2)
     conditional = Flow(1, layers=[Householder(count), Coupling()], context=2, seed=0)
     assert latent.is_increasing(state_of(conditional)) == (count == 2)
+
+
+def test_infinite_scores_of_a_mixture_are_its_ends() -> None:
+    flow = Flow(2, layers=[], base=Mixture(2), seed=0)
+    t = np.array([[-np.inf, 0.3], [np.inf, -0.2], [0.1, np.inf], [0.1, -np.inf]])
+    with np.errstate(all="raise", under="ignore"):
+        z = flow.base.from_normal(t[2:], state_of(flow).named_parameters())
+    assert z[:, 1].tolist() == [np.inf, -np.inf]
+    assert np.isfinite(z[:, 0]).all()

@@ -151,7 +151,7 @@ def test_a_weight_is_a_number_of_rows(kind: type) -> None:
 
 
 def test_copies_of_a_row_are_not_held_out() -> None:
-    """A model that learns its training rows by heart does not look good by their copies."""
+    """A model that memorises its training rows does not look good because copies of them are held out."""
     x = banana(30)
     settings = {"epochs": 300, "batch_size": 8, "weight_decay": 0.0, "random_state": 0, "patience": None}
     once = FlowDensity(**settings).fit(x).flow_.history

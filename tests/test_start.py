@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,12 @@ from pushforward import (
     Real,
     neural_spline,
 )
+from pushforward._fit.loop import Loop
+from pushforward._fit.mixture import calibrate_background
+from pushforward._io.rows import Rows
 from pushforward._model.gaussian import covariance, triangles, whitening
+from pushforward._model.state import State
+from pushforward.errors import TrainingDivergedError
 from scipy import stats
 
 NOTHING = {"epochs": 1, "seed": 0, "progress": False}
@@ -223,6 +229,44 @@ def test_a_row_from_nowhere_costs_little() -> None:
 def test_very_few_rows(validation: float | None, rows: int) -> None:
     x = correlated(rows, 2)
     assert np.isfinite(Flow(2, seed=0).fit(x, epochs=2, validation=validation, seed=0).log_prob(x)).all()
+
+
+def test_an_interrupted_choice_of_the_background_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = correlated(300, 2)
+    flow = Flow(2, seed=0).fit(x, **NOTHING)
+    before, calls = flow.parameters.copy(), []
+
+    def interrupted(state: State, *arguments: object) -> np.ndarray:
+        calls.append(state.parameters.copy())
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return log_prob(state, *arguments)  # type: ignore[arg-type]
+
+    log_prob = State.log_prob
+    monkeypatch.setattr(State, "log_prob", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate_background(flow._state, Rows.of(x, None, None))
+    assert (calls[-1] != before).any(), "the search had changed parameters"
+    np.testing.assert_array_equal(flow.parameters, before)
+
+
+@pytest.mark.parametrize("diverging", [1, 2])
+def test_a_start_whose_trial_diverges_is_not_taken(monkeypatch: pytest.MonkeyPatch, diverging: int) -> None:
+    x, run, trials = correlated(300, 3), Loop.run, []
+
+    def failing(loop: Loop, *arguments: Any) -> None:
+        trials.append(loop.state.named_parameters()["layers.9.weight"].copy())
+        if len(trials) == diverging:
+            raise TrainingDivergedError("as a test")
+        run(loop, *arguments)
+
+    monkeypatch.setattr(Loop, "run", failing)
+    flow = Flow(3, seed=0).fit(x, **NOTHING, validation=x)
+    assert len(trials) == 3, "two trials and the fit"
+    assert not trials[0].any(), "the first is without whitening"
+    assert trials[1].any()
+    np.testing.assert_array_equal(trials[2], trials[2 - diverging])
+    assert flow.history is not None
 
 
 def test_angles_alone_have_no_gaussian() -> None:

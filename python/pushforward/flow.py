@@ -892,7 +892,7 @@ class Flow:
         return {"content": content, "tensors": copies, "threads": self._state.threads, "open": self._state.open}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # As it comes back from a file: nothing shared with another flow, lists for tuples.
+        # Through JSON, as from a file: the copy shares nothing with the flow, and tuples become lists.
         content: dict[str, Any] = json.loads(json.dumps(state["content"]))
         self._state = files.restore(content, state["tensors"])
         self._state.threads, self._state.open = state["threads"], state.get("open")

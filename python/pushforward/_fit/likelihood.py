@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,6 +24,7 @@ from pushforward._io.rows import Rows
 from pushforward._io.scan import check_density
 from pushforward._model.bases import Mixture
 from pushforward._model.state import State
+from pushforward.errors import TrainingDivergedError
 
 # Short fits choose where a first fit begins. Each takes at most this share of the epochs, so many steps, this share of
 # the time if that is limited, and so many rows.
@@ -121,28 +123,26 @@ def _begin(state: State, rows: Rows, train: Rows, held: Rows | None, options: Op
         train, held = train.split(_HELD_OF_TRIALS, np.random.default_rng(0))
         if not len(train) or not len(held):
             return start(state, train, chosen)
-    trials = []
+    if not state.core.latent_domains.count("line"):
+        return start(state, train, chosen)  # there is nothing to whiten, and no Gaussian
+    best, begun = math.inf, None
     for whiten in (False, True):
-        candidate = _gaussian(start(state, train, chosen, whiten=whiten), state.open.base, train)
-        trials.append((_trial(candidate, rows, train, held, options), whiten))
-    best, whiten = min(trials)
-    plain = start(state, train, chosen, whiten=whiten)
-    if state.open.base and state.core.latent_domains.count("line"):
-        z, weights = latent(plain, train)
+        candidate = start(state, train, chosen, whiten=whiten)
+        if state.open.base:
+            one = gaussian(*latent(candidate, train))
+            candidate = _with_base(candidate, one.with_background(one))
+        loss = _trial(candidate, rows, train, held, options)
+        if begun is None or loss < best:
+            best, begun = loss, candidate
+    assert begun is not None
+    if state.open.base:
+        z, weights = latent(begun, train)
         found = clusters(z, weights, state.num_threads)
         if found is not None:
-            clustered = _with_base(plain, found.with_background(gaussian(z, weights)))
+            clustered = _with_base(begun, found.with_background(gaussian(z, weights)))
             if mean_loss(clustered, held) < best:
                 return clustered
-    return _gaussian(plain, state.open.base, train)
-
-
-def _gaussian(state: State, open_base: bool, train: Rows) -> State:
-    """Return a flow whose base is the Gaussian of the rows and a background, if the base is open."""
-    if not open_base or not state.core.latent_domains.count("line"):
-        return state
-    one = gaussian(*latent(state, train))
-    return _with_base(state, one.with_background(one))
+    return begun
 
 
 def _with_base(state: State, found: Components) -> State:
@@ -150,7 +150,8 @@ def _with_base(state: State, found: Components) -> State:
     result = State({**state.model, "base": Mixture(len(found), background=True).to_json()})
     parameters = result.named_parameters()
     for name, values in state.named_parameters().items():
-        parameters[name][...] = values
+        if not name.startswith("base."):
+            parameters[name][...] = values
     found.write(result)
     result.set_standardization(state.standardization, state.context_standardization)
     result.initialized, result.data_dtype, result.threads = True, state.data_dtype, state.threads
@@ -165,7 +166,7 @@ def _part(rows: Rows) -> Rows:
 
 
 def _trial(state: State, rows: Rows, train: Rows, held: Rows, options: Options) -> float:
-    """Return the validation loss that a short fit reaches."""
+    """Return the validation loss that a short fit reaches; the flow is left as it was."""
     assert options.batch_size is not None
     train, held = _part(train), _part(held)
     # The same random numbers in each trial.
@@ -186,5 +187,12 @@ def _trial(state: State, rows: Rows, train: Rows, held: Rows, options: Options) 
     loop = Loop(state, objective, short, _progress(state, rng_of_trial.bit_generator.state, rng_of_trial, options))
     if state.base.has_background:
         loop.finish = functools.partial(calibrate_background, state, held)
-    loop.run()
-    return mean_loss(state, held)
+    before = state.parameters.copy()
+    try:
+        loop.run()
+        loss = mean_loss(state, held)
+    except TrainingDivergedError:  # the fit itself tells, if it diverges too
+        loss = math.inf
+    finally:
+        state.parameters[...] = before
+    return loss if math.isfinite(loss) else math.inf

@@ -169,7 +169,24 @@ def calibrate_background(state: State, held: Rows) -> None:
     """
     parameters = state.named_parameters()
     logits, diagonals = parameters["base.log_weights"], parameters["base.log_diagonals"]
-    others, diagonal = logits[:-1].copy(), diagonals[-1].copy()
+    before = logits.copy(), diagonals.copy()
+    try:
+        share, width = _best_background(state, held)
+    finally:  # also if the search is interrupted: it sets weights that no flow should be left with
+        logits[...], diagonals[...] = before
+    diagonals[-1] += math.log(_WIDTH / width)
+    total = float(np.logaddexp.reduce(logits[:-1].astype(np.float64)))
+    logits[-1] = total + math.log(share) - math.log1p(-share)
+
+
+def _best_background(state: State, held: Rows) -> tuple[float, float]:
+    """Return the share and the width of the background that suit held-out rows best.
+
+    The parameters are left changed.
+    """
+    parameters = state.named_parameters()
+    others, diagonals = parameters["base.log_weights"][:-1].copy(), parameters["base.log_diagonals"]
+    diagonal = diagonals[-1].copy()
     weights = np.concatenate([np.ones(len(i)) if w is None else w[i] for _, _, w, i in pieces(held)])
     weights = weights * (len(weights) / weights.sum())
     main = _densities(state, held, np.append(others, _OFF))
@@ -184,10 +201,7 @@ def calibrate_background(state: State, held: Rows) -> None:
             both = np.logaddexp(math.log1p(-share) + main, math.log(share) + broad)
             score = float(weights @ both) + math.log1p(-share)
             best = max(best, (score, share, width))
-    _, share, width = best
-    diagonals[-1] = diagonal + math.log(_WIDTH / width)
-    total = float(np.logaddexp.reduce(others.astype(np.float64)))
-    logits[:-1], logits[-1] = others, total + math.log(share) - math.log1p(-share)
+    return best[1:]
 
 
 def _densities(state: State, rows: Rows, log_weights: Doubles) -> Doubles:

@@ -14,18 +14,17 @@ class Size:
 
     Parameters
     ----------
-    depth, hidden, bins, dropout
+    depth, hidden, bins
         Those of `neural_spline`.
     weight_decay
         That of `Adam`.
     batch_size, epochs
-        Those of `Flow.fit`; more than `most_steps` are not made by default.
+        Those of `Flow.fit`; by default it makes no more than 100,000 steps.
     """
 
     depth: int
     hidden: int
     bins: int
-    dropout: float
     weight_decay: float
     batch_size: int
     epochs: int
@@ -37,7 +36,7 @@ class Size:
     @property
     def spline(self) -> dict[str, Any]:
         """The arguments of `neural_spline`."""
-        return {"depth": self.depth, "hidden": self.hidden, "bins": self.bins, "dropout": self.dropout}
+        return {"depth": self.depth, "hidden": self.hidden, "bins": self.bins}
 
 
 def size(rows: int) -> Size:
@@ -46,14 +45,13 @@ def size(rows: int) -> Size:
     They were chosen on the tables of docs/defaults.md.
     """
     if rows < 1000:
-        return Size(depth=5, hidden=32, bins=4, dropout=0.0, weight_decay=10.0, batch_size=64, epochs=100)
+        return Size(depth=5, hidden=32, bins=4, weight_decay=10.0, batch_size=64, epochs=100)
     # Small tables want small steps, which are many; on large ones, larger steps cost less a row.
     batch_size = 64 if rows < 4000 else 128 if rows < 10_000 else 256 if rows < 100_000 else 512
     return Size(
         depth=10,
         hidden=64,
         bins=8,
-        dropout=0.0,
         # A decay of 1 costs 1.5 nats on 45,000 rows, none costs 3 on 3,000.
         weight_decay=min(1.0, 5000 / rows),
         batch_size=batch_size,

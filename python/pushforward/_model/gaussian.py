@@ -38,14 +38,14 @@ class Sample:
     weights: Doubles
 
 
-def regression(y: Doubles, context: Doubles | None, weights: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+def regression(y: Doubles, context: Doubles, weights: Doubles) -> tuple[Doubles, Doubles, Doubles]:
     """Regress columns on the context by least squares.
 
     Parameters
     ----------
     y : (n, k) array
         Rows.
-    context : (n, c) array or None
+    context : (n, c) array
         Their conditions.
     weights : (n,) array
         Weights of the rows.
@@ -55,14 +55,13 @@ def regression(y: Doubles, context: Doubles | None, weights: Doubles) -> tuple[D
     (k, c) array, (k,) array, (n, k) array
         Slopes, intercepts, and residuals.
     """
-    conditions = np.empty((len(y), 0)) if context is None else context
-    center = weights @ conditions / weights.sum()
+    center = weights @ context / weights.sum()
     mean = weights @ y / weights.sum()
     root = np.sqrt(weights)[:, None]
     # With more conditions than rows, or conditions that are equal, the solution of least norm.
-    slopes = np.linalg.lstsq(root * (conditions - center), root * (y - mean), rcond=1e-10)[0].T
+    slopes = np.linalg.lstsq(root * (context - center), root * (y - mean), rcond=1e-10)[0].T
     intercepts = mean - slopes @ center
-    return slopes, intercepts, y - conditions @ slopes.T - intercepts
+    return slopes, intercepts, y - context @ slopes.T - intercepts
 
 
 def covariance(rows: Doubles, weights: Doubles) -> Doubles:

@@ -87,6 +87,7 @@ def _quantile(weights: Doubles, centers: Doubles, scales: Doubles, t: Doubles) -
     """Return where mixtures of normals, one a row, have the distribution function of a standard normal at `t`, (n,)."""
     from scipy.special import log_ndtr
 
+    ends, t = np.where(np.isinf(t), t, 0.0), np.where(np.isinf(t), 0.0, t)
     # The lower tail is where probabilities keep their digits.
     side = np.where(t > 0, -1.0, 1.0)
     centers, target = centers * side[:, None], log_ndtr(t * side)
@@ -109,5 +110,4 @@ def _quantile(weights: Doubles, centers: Doubles, scales: Doubles, t: Doubles) -
         z = moved
         if done.all():
             break
-    z = z * side
-    return np.where(np.isinf(t), t, z)
+    return np.where(ends == 0, z * side, ends)
