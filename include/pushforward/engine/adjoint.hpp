@@ -11,8 +11,8 @@ struct GradientSum {
   Scalar* data = nullptr;
   bool begins = false;  // nothing has been added yet
 
-  // The part from `first` to `last`. The first tile clears it just before it is added to, while it is in cache. Clearing
-  // the whole sum at once would push it out again.
+  // The part from `first` to `last`. The first tile clears it just before it is added to, while it is in cache.
+  // Clearing the whole sum at once would push it out again.
   Scalar* part(Index first, Index last) const {
     if (!data) return nullptr;
     if (begins) std::fill_n(data + first, last - first, Scalar(0));
