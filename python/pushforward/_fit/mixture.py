@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 
@@ -19,13 +21,19 @@ _WIDTH = 3.0
 _WIDTHS = (2.0, 3.0, 4.0, 6.0, 10.0)
 _OFF = -60.0  # the logarithm of a weight that counts for nothing
 
-# Numbers of components that are tried, until so many in a row are no better. Each needs rows for its covariance.
-_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
-_WORSE_COUNTS = 3
+# Numbers of components that are tried. Each component needs rows for its covariance.
+_COUNTS = (1, 2, 4, 8, 16, 32, 64)
 _ROWS_PER_FEATURE = 3
+_FAR = 8  # times the best number so far: more are not tried, unless rows are few
+# Below so many rows one fold of them is too few to choose by, and kernels can be better than components.
+_SMALL = 1000
 _FOLDS = 5
-_ROWS_TO_CROSS_VALIDATE = 4000
-_RESTARTS = 4
+# The deviations of kernels over those of the rows; and the most kernels, since a base has 256 components.
+_BANDWIDTHS = np.geomspace(0.05, 1.0, 14)
+_KERNELS = 255
+_RESTARTS = 3
+_ITERATIONS_OF_CHOICE = 30
+_BLOCK = 1 << 20  # numbers in memory at a time
 
 
 @dataclass(frozen=True)
@@ -71,13 +79,16 @@ class Components:
     def log_density(self, z: Doubles) -> Doubles:
         """Return the log density of points, (n,)."""
         dim = z.shape[1]
-        below = np.tril_indices(dim, -1)
-        terms = np.empty((len(z), len(self)))
-        for k, log_weight in enumerate(self.log_weights):
-            unit = np.eye(dim)
-            unit[below] = self.shears[k]
-            u = (z - self.means[k]) @ unit.T * np.exp(self.log_diagonals[k])
-            terms[:, k] = log_weight + self.log_diagonals[k].sum() - 0.5 * (u**2).sum(axis=1)
+        factors = np.tile(np.eye(dim), (len(self), 1, 1))
+        rows, columns = np.tril_indices(dim, -1)
+        factors[:, rows, columns] = self.shears
+        factors *= np.exp(self.log_diagonals)[:, :, None]
+        moved = np.einsum("kij,kj->ki", factors, self.means)
+        squares = np.empty((len(z), len(self)))
+        for block in np.array_split(np.arange(len(z)), max(1, len(z) * len(self) * dim // _BLOCK)):
+            u = np.tensordot(z[block], factors, axes=(1, 2)) - moved
+            squares[block] = np.einsum("nki,nki->nk", u, u)
+        terms = self.log_weights + self.log_diagonals.sum(axis=1) - 0.5 * squares
         result: Doubles = np.logaddexp.reduce(terms, axis=1) - 0.5 * dim * math.log(2 * math.pi)
         return result
 
@@ -91,10 +102,25 @@ def gaussian(z: Doubles, weights: Doubles) -> Components:
     return Components(np.zeros(1), mean[None], np.log(diagonal)[None], shears[None])
 
 
-def clusters(z: Doubles, weights: Doubles, threads: int) -> Components | None:
-    """Return the mixture of Gaussians of rows, with the number of components that predicts left-out rows best.
+def kernels(bandwidth: float, z: Doubles, weights: Doubles) -> Components:
+    """Return a kernel density estimate: the Gaussian of all rows, with other deviations, at each of some rows."""
+    around = gaussian(z, weights)
+    z, weights = z[:_KERNELS], weights[:_KERNELS]
+    n = len(z)
+    with np.errstate(divide="ignore"):
+        log_weights = np.maximum(np.log(weights / weights.sum()), _OFF)
+    return Components(
+        log_weights,
+        z,
+        np.repeat(around.log_diagonals - math.log(bandwidth), n, axis=0),
+        np.repeat(around.shears, n, axis=0),
+    )
 
-    The number is chosen in a cross-validation; None if one Gaussian is best.
+
+def clusters(z: Doubles, weights: Doubles, threads: int) -> Components | None:
+    """Return the mixture of Gaussians that predicts left-out rows best, or None if that is one Gaussian.
+
+    The number of components is chosen in a cross-validation. A kernel density estimate competes if rows are few.
 
     Parameters
     ----------
@@ -106,25 +132,35 @@ def clusters(z: Doubles, weights: Doubles, threads: int) -> Components | None:
         Threads to use.
     """
     n, dim = z.shape
-    most = n // (_ROWS_PER_FEATURE * (dim + 2))
+    small = n < _SMALL
     fold = np.arange(n) % _FOLDS
-    tested = range(_FOLDS if n <= _ROWS_TO_CROSS_VALIDATE else 1)
-    best, found, worse = -math.inf, 1, 0
-    for count in (count for count in _COUNTS if count <= most or count == 1):
-        score = 0.0
-        for i in tested:
-            left = fold == i
-            if not weights[~left].any():
-                return None
-            fitted = _expectation_maximization(z[~left], weights[~left], count, 1, threads)
-            score += float(weights[left] @ fitted.log_density(z[left]))
-        if score > best:
-            best, found, worse = score, count, 0
-        else:
-            worse += 1
-        if worse == _WORSE_COUNTS:
-            break
-    return None if found == 1 else _expectation_maximization(z, weights, found, _RESTARTS, threads)
+    left_out = [fold == i for i in range(_FOLDS if small else 1)]
+    if not all(weights[~left].any() for left in left_out):
+        return None
+
+    def score(estimate: Callable[[Doubles, Doubles], Components]) -> float:
+        return sum(float(weights[i] @ estimate(z[~i], weights[~i]).log_density(z[i])) for i in left_out)
+
+    def components(count: int, rows: Doubles, weights: Doubles) -> Components:
+        restarts = _RESTARTS if small else 1
+        return _expectation_maximization(rows, weights, count, restarts, threads, iterations=_ITERATIONS_OF_CHOICE)
+
+    most = max(1, min(n // (_ROWS_PER_FEATURE * (dim + 2)), _COUNTS[-1]))
+    scores: dict[int, float] = {}
+    tried = {*(count for count in _COUNTS if count < most), most}
+    for step in (1 / 4, 1 / 8, 0):  # then between the best count and those on both sides of it
+        for count in sorted(tried - set(scores)):
+            scores[count] = score(partial(components, count))
+            if not small and count >= _FAR * max(scores, key=scores.__getitem__):
+                break
+        best = max(scores, key=scores.__getitem__)
+        tried = {round((1 - step) * best), min(round((1 + 2 * step) * best), most)}
+    if small:
+        of_kernels = {h: score(partial(kernels, h)) for h in _BANDWIDTHS}
+        bandwidth = max(of_kernels, key=of_kernels.__getitem__)
+        if of_kernels[bandwidth] > scores[best]:
+            return kernels(bandwidth, z, weights)
+    return None if best == 1 else _expectation_maximization(z, weights, best, _RESTARTS, threads)
 
 
 def start_base(state: State, z: Doubles, weights: Doubles) -> None:
@@ -143,7 +179,13 @@ def start_base(state: State, z: Doubles, weights: Doubles) -> None:
 
 
 def _expectation_maximization(
-    z: Doubles, weights: Doubles, count: int, restarts: int, threads: int, covariances: str = "full"
+    z: Doubles,
+    weights: Doubles,
+    count: int,
+    restarts: int,
+    threads: int,
+    covariances: str = "full",
+    iterations: int = 100,
 ) -> Components:
     shares, means, log_diagonals, shears, _ = core.expectation_maximization(
         np.ascontiguousarray(z),
@@ -151,8 +193,8 @@ def _expectation_maximization(
         components=count,
         covariance=covariances,
         ridge=1e-6,
-        max_iterations=100,
-        tolerance=1e-5,
+        max_iterations=iterations,
+        tolerance=1e-4,
         restarts=restarts,
         seed=0,
         threads=threads,

@@ -42,7 +42,7 @@ def start(state: State, rows: Rows, chosen: Size, *, base: Base | None = None, w
     if state.open is not None:
         rng = copy.deepcopy(state.open.rng)
         context = state.context if state.context_network is None else 0
-        layers = presets.usual(state.dim, context, **chosen.spline)
+        layers = presets.usual(state.dim, context, bins=chosen.bins)
         state = _rebuilt(state, base or state.base, layers, rng)
     some = initialize(state, rows)
     _start_layers(state, some, whiten)
