@@ -263,7 +263,7 @@ def test_a_start_whose_trial_diverges_is_not_taken(monkeypatch: pytest.MonkeyPat
     x, run, trials = correlated(300, 3), Loop.run, []
 
     def failing(loop: Loop, *arguments: Any) -> None:
-        trials.append(loop.state.named_parameters()["layers.9.weight"].copy())
+        trials.append(loop.state.named_parameters()["layers.19.weight"].copy())
         if len(trials) == diverging:
             raise TrainingDivergedError("as a test")
         run(loop, *arguments)
