@@ -237,7 +237,7 @@ def test_the_best_epoch_is_taken_and_patience_ends_the_fit() -> None:
     assert loss(flow, held) == pytest.approx(history.best_loss, rel=1e-12)
     assert history.best_loss <= min(history.initial_loss, history["validation_loss"].min())
     assert history["validation_loss"].max() > history.best_loss
-    assert history["learning_rate"][-1] < 0.1 * history["learning_rate"].max(), "it cools before it ends"
+    assert 0 < history["learning_rate"][-1] < 0.3 * history["learning_rate"].max(), "it cools before it ends"
 
 
 def test_the_start_is_kept_if_no_epoch_is_better() -> None:

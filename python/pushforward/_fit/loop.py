@@ -255,7 +255,7 @@ class Loop:
         self._go_on_from(progress.best)
         epochs = min(patience, max(self.history.best_epoch, 1))
         progress.cooling_start, progress.cooling_steps = progress.steps, epochs * self._objective.steps
-        progress.cooling_rate = progress.rate
+        progress.cooling_rate = epoch.learning_rate
         return False
 
     def _elapsed(self) -> float:
