@@ -228,7 +228,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "support number": (edit_model(lambda c: c["model"].update(support=[1, 2, 3])), "support.0. must be Real"),
     "support other": (edit_model(lambda c: c["model"].update(support=[{"kind": "ActNorm"}] * 3)), "must be Real"),
     "support ends": (edit_model(lambda c: c["model"].update(support=[interval(1, 0)] * 3)), "needs low < high"),
-    "support endless": (edit_model(lambda c: c["model"].update(support=[interval(0, 1e999)] * 3)), "high must be in"),
+    "support endless": (edit_model(lambda c: c["model"].update(support=[interval(0, 1e999)] * 3)), "has Infinity"),
     "support extra": (edit_model(lambda c: c["model"].update(support=[interval(0, 1) | {"x": 1}] * 3)), "unknown 'x'"),
     "support circle": (
         edit_model(lambda c: c["model"].update(support=[interval(0, 1) | {"kind": "Circle"}] * 3)),

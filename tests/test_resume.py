@@ -147,7 +147,7 @@ def test_resuming_on_other_rows_or_another_flow_is_refused(tmp_path: Path) -> No
         make().fit(X[::-1], resume=tmp_path / "checkpoint", **OPTIONS)
     with pytest.raises(ValueError, match="dim=2; this one has 3"):
         Flow(3).fit(np.random.default_rng(0).normal(size=(9, 3)), resume=tmp_path / "checkpoint", **OPTIONS)
-    with pytest.raises(ValueError, match="dtype='float32'"):
+    with pytest.raises(ValueError, match="dtype=float32; this one has float64"):
         Flow(2, dtype="float64").fit(X, resume=tmp_path / "checkpoint", **OPTIONS)
 
 
