@@ -429,7 +429,7 @@ SAME = [
     (f"fit table.csv -o model --resume model {FIT}", "model", "model"),
     ("sample conditional -n 1 --context-table table.csv -o table.csv", "table.csv", "table.csv"),
     ("sample conditional -n 1 --context-table table.csv -o link.csv", "link.csv", "table.csv"),
-    ("convert model -o model --dtype float64", "model", "model"),
+    ("convert table.npy --from zuko -o table.npy", "table.npy", "table.npy"),
 ]
 
 

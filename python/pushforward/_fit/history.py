@@ -145,12 +145,13 @@ def to_json(history: History | None) -> dict[str, Any] | None:
     return {
         "stopped": history.stopped,
         "best_epoch": history.best_epoch,
-        **{name: _finite(getattr(history, name)) for name in _LOSSES},
-        "epochs": [{name: _finite(value) for name, value in vars(epoch).items()} for epoch in history],
+        **{name: finite(getattr(history, name)) for name in _LOSSES},
+        "epochs": [{name: finite(value) for name, value in vars(epoch).items()} for epoch in history],
     }
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """Return a number that JSON has, or None for one that it has not."""
     return value if math.isfinite(value) else None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pushforward._fit.history import History, is_number
+from pushforward._fit.history import History, finite, is_number
 from pushforward._fit.optimizer import Adam
 from pushforward._fit.schedule import Cooling
 from pushforward._typing import Array
@@ -108,7 +108,7 @@ class Progress:
         return {
             **{name: getattr(self, name) for name in names},
             "adam_steps": self.optimizer.steps,
-            "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+            "best_loss": finite(self.best_loss),
             "left_open": list(self.left_open),
         }
 
@@ -165,7 +165,7 @@ class Progress:
         """Raise FileFormatError if the counts and numbers contradict each other."""
         last = self.history.epochs[-1] if self.history else None
         cooling = (self.cooling_start, self.cooling_steps, self.cooling_rate)
-        best_loss = self.best_loss if math.isfinite(self.best_loss) else math.nan
+        best_loss = finite(self.best_loss)
         for name, is_so in (
             ("steps", self.steps == (last.steps if last else 0) + self.steps_done),
             ("steps_done", self.steps_done <= self.position),
@@ -176,8 +176,8 @@ class Progress:
             ("elapsed", last is None or self.elapsed >= last.seconds),
             ("cooling_start", self.cooling_start <= self.steps),
             ("cooling_steps", self.cooling_steps > 0 or cooling == (0, 0, 0.0)),
-            ("best_loss", self.best is not None or math.isnan(best_loss)),
-            ("best_loss", best_loss == self.history.best_loss or math.isnan(best_loss + self.history.best_loss)),
+            ("best_loss", self.best is not None or best_loss is None),
+            ("best_loss", best_loss == finite(self.history.best_loss)),
         ):
             _expect(is_so, name, getattr(self, name, self.optimizer.steps))
 

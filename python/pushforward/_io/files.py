@@ -161,6 +161,8 @@ def restore_checkpoint(content: dict[str, Any], tensors: dict[str, Array]) -> tu
     """Make the flow of a file, and return what a checkpoint keeps beside it by name: all as long as the parameters."""
     _check_finite(tensors)
     kept = {name: values for name, values in tensors.items() if name.startswith(CHECKPOINT)}
+    if ("checkpoint" in content) != bool(kept):
+        raise FileFormatError("half of a checkpoint is missing")
     state = restore(content, {name: values for name, values in tensors.items() if name not in kept})
     for name in list(kept):
         kept[name.removeprefix(CHECKPOINT)] = _take(kept, name, state.parameters.shape, state.dtype)

@@ -48,7 +48,8 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_output(args.output, args.file)
+    # A model may be converted where it is.
+    check_output(args.output, None if args.library is None else args.file)
     names = [name.removeprefix("--").replace("-", "_") for name in _SETTINGS]
     options = given(args, *names, "activation")
     if args.library is None:
