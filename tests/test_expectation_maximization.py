@@ -182,7 +182,6 @@ def test_rows_of_weight_0_are_not_there() -> None:
     assert density == pytest.approx(expected_density, rel=1e-10)
 
 
-@pytest.mark.parametrize("covariance", ["full", "diagonal"])
 def test_a_far_row_that_counts_for_little_does_not_make_every_covariance_round() -> None:
     """The share of the identity is chosen by rows that are left out, each with the share of the weights that it has."""
     z = rows()
@@ -192,6 +191,7 @@ def test_a_far_row_that_counts_for_little_does_not_make_every_covariance_round()
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
 def test_weighted_rows_count_as_repeated_ones(covariance: str) -> None:
     """Up to the prior, which counts against the effective number of rows: that of copies is their number."""
     z, w = rows(6000), np.random.default_rng(1).integers(1, 4, 6000)
