@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -12,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,12 @@ from pushforward import (
     nice,
     realnvp,
 )
+from pushforward._fit import checkpoint
+from pushforward._fit.likelihood import maximum_likelihood
+from pushforward._fit.options import Options
 from pushforward._io import files
+from pushforward._io.rows import Rows
+from pushforward._model.state import state_of
 
 # How often fits are cut off at random moments; PUSHFORWARD_FULL=1 makes a thousand of it.
 CUTS = 1000 if os.environ.get("PUSHFORWARD_FULL") else 12
@@ -297,6 +304,81 @@ def test_rows_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not calls
     make().fit(X, checkpoint=tmp_path / "checkpoint", **OPTIONS | {"checkpoint_every": 1})
     assert len(calls) == 2  # all rows, and those held out
+
+
+class Scaled:
+    """A core whose loss and gradient come with a factor at some calls."""
+
+    def __init__(self, core: Any, at: set[int], factor: float) -> None:
+        self.core, self.at, self.factor, self.calls = core, at, factor, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.core, name)
+
+    def loss_and_grad(self, x: np.ndarray, gradient: np.ndarray, **options: Any) -> tuple[float, float]:
+        self.calls += 1
+        loss, norm = self.core.loss_and_grad(x, gradient, **options)
+        factor = self.factor if self.calls in self.at else 1.0
+        gradient *= factor
+        return loss * factor, norm * factor
+
+
+EVERY: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "patience": {"patience": 1, "epochs": 40, "schedule": "constant"},
+    "unscored": {"validation": None},
+    "weights": {"weights": np.arange(len(X)) % 3},
+    "one batch": {"batch_size": 10**6},
+    "in time": {"max_time": 600, "epochs": None},
+    "failing": {},
+    "overflowing": {"clip_norm": None},
+    "absurd": {"optimizer": Adam(1e39), "clip_norm": None},
+    "absurd, unscored": {"optimizer": Adam(1e6), "clip_norm": None, "validation": None},
+}
+
+
+@pytest.mark.filterwarnings("ignore:the loss became non-finite")
+@pytest.mark.parametrize("name", EVERY)
+def test_every_checkpoint_that_a_fit_writes_can_be_resumed(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is refused as damaged is nothing that a fit comes to by itself."""
+    options = OPTIONS | EVERY[name] | {"checkpoint_every": 1}
+    written: list[Path] = []
+
+    def write(path: Any, found: Any) -> None:
+        written.append(tmp_path / f"{len(written)}")
+        checkpoint.write(written[-1], found)
+
+    x = X[:200] if name == "patience" else X
+    options |= {"weights": options["weights"][: len(x)]} if "weights" in options else {}
+    flow = make()
+    if name in ("failing", "overflowing"):
+        flow.initialize(x)
+        factor, at = (np.nan, {1, 9, 30, 33}) if name == "failing" else (1e25, {20})
+        state_of(flow).core = Scaled(state_of(flow).core, at, factor)
+    if name == "in time":  # which ends by itself only in ten minutes
+        options["callback"] = lambda _, epoch: epoch.epoch == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "pushforward._fit.loop.checkpoint", SimpleNamespace(Checkpoint=checkpoint.Checkpoint, write=write)
+        )
+        with contextlib.suppress(TrainingDivergedError):
+            flow.fit(x, checkpoint=tmp_path / "checkpoint", **options)
+    assert flow.history is not None
+    if name == "patience":
+        assert flow.history.stopped == "patience"
+        assert any(files.read(path)[0]["checkpoint"]["state"]["cooling_steps"] for path in written)
+    assert len(written) > 2 or "absurd" in name
+    if name == "overflowing":  # of Adam's second moments, in float32: nothing is written from there on
+        assert files.read(written[-1])[0]["checkpoint"]["state"]["steps"] == 19
+    names = {"validation", "epochs", "batch_size", "optimizer", "schedule", "max_time", "clip_norm", "patience", "seed"}
+    for path in written:
+        Flow.load(path).save(tmp_path / "model")
+        resumed = Options(resume=path, **{k: v for k, v in options.items() if k in names})
+        rows = Rows.of(x, None, options.get("weights", np.ones(len(x))).astype(float) if "weights" in options else None)
+        loop = maximum_likelihood(state_of(make(seed=None)), rows, resumed, (None, None))
+        assert loop.history.stopped in ("", flow.history.stopped)
 
 
 # -- damage ------------------------------------------------------------------------------------------------------

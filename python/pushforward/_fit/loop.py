@@ -323,6 +323,8 @@ class Loop:
 
     def _write_checkpoint(self) -> None:
         assert self._options.checkpoint is not None
+        if not (np.isfinite(self._parameters).all() and self.progress.is_finite):
+            return  # the fit is about to go back; the checkpoint before this one can be resumed
         self.progress.elapsed = self._elapsed()
         found = checkpoint.Checkpoint(self.state, self.progress, self.settings())
         checkpoint.write(self._options.checkpoint, found)

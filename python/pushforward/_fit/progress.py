@@ -96,6 +96,12 @@ class Progress:
         """The fall of the learning rate at the end, if it has begun."""
         return Cooling(self.cooling_start, self.cooling_steps, self.cooling_rate) if self.cooling_steps else None
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether no number is NaN or infinite."""
+        sums = math.isfinite(self.losses) and math.isfinite(self.norms)
+        return sums and all(np.isfinite(array).all() for array in self.arrays().values())
+
     def begin_epoch(self, rng: np.random.Generator) -> None:
         """Begin another epoch, with the random numbers as they stand."""
         self.rng_of_epoch = rng.bit_generator.state
