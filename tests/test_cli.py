@@ -522,6 +522,41 @@ def test_info(models: Path, say: Say) -> None:
     assert "\ntraining    none recorded\n" in out
 
 
+ESCAPE = "\x1b]0;gone\x07\x1b[2J\u202e"
+
+
+def test_names_cannot_control_the_terminal(models: Path, say: Say) -> None:
+    """A file may come from anywhere, and so may the names in it."""
+    flow = Flow.load("model")
+    flow.columns = (f"a{ESCAPE}", "b\nc", "\ud800")
+    x = values()
+    for support in (None, Positive()):
+        other = Flow(3, layers=[], support=support, seed=0).initialize(np.abs(x))
+        other.columns = flow.columns
+        other.save("strange")
+        status, out, err = say("info", "strange")
+        assert (status, err) == (0, "")
+        assert all(line.isprintable() for line in out.split("\n"))
+        assert r"a\x1b]0;gone\x07\x1b[2J\u202e, b\nc, \ud800" in out
+    flow.save("strange")
+    status, out, err = say("check", "strange", "table.npy", "--seed", "0")
+    assert status == 0
+    assert all(line.isprintable() for line in out.split("\n"))
+    assert len(out.split("\n")) == len(say("check", "model", "table.npy", "--seed", "0")[1].split("\n"))
+    np.save("two.npy", x[:, :2])
+    for words in ("score strange two.npy", f"score strange none{ESCAPE}.npy", f"sample model{ESCAPE} -n 1"):
+        status, out, err = say(*words.split(" "))
+        assert (status, out) == (2, "")
+        assert err.removesuffix("\n").isprintable()
+
+
+def test_letters_of_every_language_are_printed(models: Path, say: Say) -> None:
+    flow = Flow.load("model")
+    flow.columns = ("température °C", "質量", "скорость")
+    flow.save("named")
+    assert "température °C, 質量, скорость" in say("info", "named")[1]
+
+
 def test_places_and_version(say: Say, capsys: pytest.CaptureFixture[str]) -> None:
     package = Path(pushforward.__file__).parent
     assert say("--cmakedir") == (0, f"{package / 'cmake'}\n", "")
@@ -758,7 +793,7 @@ BAD_WORDS: list[tuple[str, str]] = [
     ("score conditional narrow.npy", "narrow.npy: 2 columns; the model needs 1 column: mass and then 2 columns: angle"),
     ("score conditional narrow.csv", "narrow.csv: no column 'angle'; they are 'speed', 'mass'"),
     ("score model table.csv -o scores.txt", "scores.txt: the name of a table must end in .csv, .parquet or .npy"),
-    ("score model table.csv -o missing/scores.csv", "missing/scores.csv: No such file or directory"),
+    ("score model table.csv -o missing/scores.csv", "missing/scores.csv: there is no folder"),
     ("sample model", "-n is needed: the number of rows to draw"),
     ("sample model -n=-1", "argument -n: '-1' is not an integer of at least 0"),
     ("sample model -n 5 --seed x", "argument --seed: 'x' is not an integer of at least 0"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import CASES, Case
-from fuzz.make_corpus import VALID, VALID_ENSEMBLES, hostile, hostile_ensembles
+from fuzz.make_corpus import VALID, VALID_ENSEMBLES, hostile, hostile_ensembles, hostile_mixtures
 from pages import DOCS, blocks
 from programs import cmake, compiler, find, run
 from pushforward import Ensemble, Flow
@@ -107,8 +107,9 @@ def test_valid_files(embed, tmp_path, scalar):
 
 @pytest.mark.parametrize("scalar", ["float", "double"])
 def test_damaged_files(embed, tmp_path, scalar):
-    VALID["mixed"].save(tmp_path / "valid")
-    damaged = hostile((tmp_path / "valid").read_bytes())
+    for name in ("mixed", "mixture"):
+        VALID[name].save(tmp_path / name)
+    damaged = hostile((tmp_path / "mixed").read_bytes()) | hostile_mixtures((tmp_path / "mixture").read_bytes())
     for name, (content, _) in damaged.items():
         (tmp_path / name).write_bytes(content)
     lines = run(embed, scalar, "load", *(tmp_path / name for name in damaged)).splitlines()
@@ -118,8 +119,10 @@ def test_damaged_files(embed, tmp_path, scalar):
 
 
 def test_python_refuses_the_same_files(tmp_path):
-    VALID["mixed"].save(tmp_path / "valid")
-    for name, (content, _) in hostile((tmp_path / "valid").read_bytes()).items():
+    for name in ("mixed", "mixture"):
+        VALID[name].save(tmp_path / name)
+    damaged = hostile((tmp_path / "mixed").read_bytes()) | hostile_mixtures((tmp_path / "mixture").read_bytes())
+    for name, (content, _) in damaged.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(FileFormatError, match=name):
             Flow.load(tmp_path / name)

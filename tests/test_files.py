@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import struct
@@ -15,9 +16,10 @@ import pytest
 from cases import CASES, Case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pushforward import Adam, ContextNetwork, FileFormatError, Flow, realnvp
+from pushforward import Adam, ContextNetwork, Ensemble, Epoch, FileFormatError, Flow, History, Mixture, realnvp
 from pushforward._io import files
 from pushforward._model import description
+from pushforward._model.state import state_of
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -228,12 +230,15 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "support number": (edit_model(lambda c: c["model"].update(support=[1, 2, 3])), "support.0. must be Real"),
     "support other": (edit_model(lambda c: c["model"].update(support=[{"kind": "ActNorm"}] * 3)), "must be Real"),
     "support ends": (edit_model(lambda c: c["model"].update(support=[interval(1, 0)] * 3)), "needs low < high"),
-    "support endless": (edit_model(lambda c: c["model"].update(support=[interval(0, 1e999)] * 3)), "high must be in"),
+    "support endless": (edit_model(lambda c: c["model"].update(support=[interval(0, 1e999)] * 3)), "has Infinity"),
     "support extra": (edit_model(lambda c: c["model"].update(support=[interval(0, 1) | {"x": 1}] * 3)), "unknown 'x'"),
     "support circle": (
         edit_model(lambda c: c["model"].update(support=[interval(0, 1) | {"kind": "Circle"}] * 3)),
         "out of its range",
     ),
+    "version": (edit_model(lambda c: c.pop("version")), "the version that wrote it"),
+    "version number": (edit_model(lambda c: c.update(version=1)), "the version that wrote it"),
+    "not a number": (edit_model(lambda c: c.update(more=float("nan"))), "has NaN for a number"),
     "names": (edit_model(lambda c: c.update(columns=["a"])), "column names"),
     "names numbers": (edit_model(lambda c: c.update(columns=[1, 2, 3])), "column names"),
     "data dtype": (edit_model(lambda c: c.update(data_dtype="object")), "data_dtype"),
@@ -403,6 +408,128 @@ MODEL_NAMES = ["dim", "context", "context_network", "dtype", "base", "support", 
 def test_any_description_is_valid_or_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     damaged = edit_model(lambda content: content["model"].update(change))(example(tmp_path).read_bytes())
     check_valid_or_refused(tmp_path / "described.safetensors", damaged)
+
+
+# -- histories ---------------------------------------------------------------------------------------------------
+
+
+def history(**changes: Any) -> Callable[[bytes], bytes]:
+    """Give a file a history with an epoch that is damaged, or other entries."""
+    entry = {"epoch": 1, "steps": 3, "seconds": 0.5, "train_loss": 2.0, "validation_loss": 1.5, "learning_rate": 1e-3,
+             "grad_norm": 1.0}  # fmt: skip
+    outer = {"stopped": "epochs", "best_epoch": 1, "initial_loss": None, "best_loss": 1.5}
+    training = outer | {"epochs": [entry | {k: v for k, v in changes.items() if k in entry or k == "more"}]}
+    training |= {name: value for name, value in changes.items() if name in outer}
+    return edit_model(lambda content: content.update(training=training))
+
+
+HISTORY_DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "infinite": (history(train_loss=float("inf")), "has Infinity for a number"),
+    "infinite in other words": (
+        lambda data: replace_text("2.0", "1e999")(history(train_loss=2.0)(data)),
+        "has 1e999 for a number",
+    ),
+    "NaN": (history(best_loss=float("nan")), "has NaN for a number"),
+    "huge": (history(train_loss=10**400), "train_loss=1000"),
+    "huge count": (history(steps=10**400), "counted wrong"),
+    "text": (history(seconds="1"), "seconds='1'"),
+    "true": (history(seconds=True), "seconds=True"),
+    "negative": (history(learning_rate=-1.0), "learning_rate=-1.0"),
+    "negative count": (history(steps=-100), "before the one before it"),
+    "epoch 0": (history(epoch=0), "counted wrong"),
+    "epoch 2": (history(epoch=2), "counted wrong"),
+    "more": (history(more=1), "epoch 1 of the history is damaged"),
+    "best epoch": (history(best_epoch=2), "best epoch is none"),
+    "best epoch -1": (history(best_epoch=-1), "best epoch is none"),
+    "best epoch null": (history(best_epoch=None), "best epoch is none"),
+    "best loss": (history(best_loss="1"), "initial or best loss is no number"),
+    "stopped": (history(stopped=3), "why the fit ended"),
+    "stopped with an escape": (history(stopped="\x1b]0;gone\x07"), "why the fit ended"),
+}
+
+
+@pytest.mark.parametrize("name", HISTORY_DAMAGES)
+def test_a_damaged_history_is_refused(name: str, tmp_path: Path) -> None:
+    check_refused(example(tmp_path), *HISTORY_DAMAGES[name])
+
+
+def test_the_history_that_is_damaged_is_a_history(tmp_path: Path) -> None:
+    path = example(tmp_path)
+    path.write_bytes(history()(path.read_bytes()))
+    assert str(Flow.load(path).history).startswith("1 epochs, 3 steps, 0.5 s, stopped by epochs; best epoch 1")
+
+
+def test_a_history_with_an_infinite_loss_is_saved(tmp_path: Path) -> None:
+    """An epoch whose density had no finite loss stays in the history of a fit that went back from it."""
+    flow = Flow(1, layers=[], seed=0)
+    epochs = [Epoch(1, 3, 0.5, 2.0, np.inf, 1e-3, 1.0), Epoch(2, 6, 1.0, np.nan, 1.5, 1e-3, np.nan)]
+    flow.history = History(epochs, best_epoch=2, stopped="epochs", initial_loss=-np.inf)
+    flow.save(tmp_path / "flow")
+    twin, again = Flow.load(tmp_path / "flow"), copy.deepcopy(flow)
+    for found in (twin.history, again.history):
+        assert found is not None
+        np.testing.assert_array_equal(found["validation_loss"], [np.nan, 1.5])
+        np.testing.assert_array_equal(found["train_loss"], [2.0, np.nan])
+    twin.save(tmp_path / "flow")
+
+
+# -- mixtures ----------------------------------------------------------------------------------------------------
+
+MIXTURES = [("full", 2), ("full", 1), ("diagonal", 3)]
+
+
+def mixture(covariance: str, dim: int, dtype: str = "float64", seed: int = 0) -> Flow:
+    return Flow(dim, layers=[], base=Mixture(3, covariance), dtype=dtype, seed=seed)
+
+
+@pytest.mark.parametrize(("covariance", "dim"), MIXTURES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_mixture_with_a_number_that_is_not_finite_is_refused(
+    tmp_path: Path, covariance: str, dim: int, value: float
+) -> None:
+    mixture(covariance, dim).save(tmp_path / "flow")
+    Ensemble([mixture(covariance, dim), mixture(covariance, dim, seed=1)]).save(tmp_path / "ensemble")
+    whole = {name: (tmp_path / name).read_bytes() for name in ("flow", "ensemble")}
+    for name in mixture(covariance, dim).named_parameters():
+        if not mixture(covariance, dim).named_parameters()[name].size:
+            continue
+        check_refused(tmp_path / "flow", set_float(name, value), f"'{name}' holds NaN or infinity")
+        (tmp_path / "ensemble").write_bytes(set_float(f"members.1.{name}", value)(whole["ensemble"]))
+        with pytest.raises(FileFormatError, match=f"'members.1.{name}' holds NaN or infinity"):
+            Ensemble.load(tmp_path / "ensemble")
+        (tmp_path / "flow").write_bytes(whole["flow"])
+
+
+@pytest.mark.parametrize(("covariance", "dim"), MIXTURES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_mixture_of_any_finite_numbers_is_a_density(tmp_path: Path, covariance: str, dim: int, dtype: str) -> None:
+    """Weights need not be normalised, and no diagonal of a covariance's factor is 0: both are logarithms."""
+    rng = np.random.default_rng(0)
+    greatest = float(np.finfo(dtype).max)
+    x = rng.normal(size=(50, dim))
+    flow = mixture(covariance, dim, dtype)
+    for extreme in (greatest, -greatest, 1e30, -1e30, 100.0, -100.0, 1e-40, 0.0):
+        for name in flow.named_parameters():
+            flow = mixture(covariance, dim, dtype)
+            flow.named_parameters()[name][...] = extreme
+            flow.named_parameters()[name].reshape(-1)[::2] *= rng.choice([-1, 0, 1])
+            flow.save(tmp_path / "flow")
+            twin = Flow.load(tmp_path / "flow")
+            assert twin.log_prob(x).tobytes() == flow.log_prob(x).tobytes()
+            assert not np.isnan(twin.log_prob(x)).any()
+            assert np.isfinite(twin.sample(20, seed=0)).all()
+            u = state_of(twin).base.cdf(x, twin.named_parameters())
+            assert ((u >= 0) & (u <= 1)).all()
+
+
+def test_weights_of_a_mixture_count_by_their_ratios_alone(tmp_path: Path) -> None:
+    flow = mixture("full", 2)
+    x = np.random.default_rng(1).normal(size=(50, 2))
+    flow.named_parameters()["base.log_weights"][...] = np.log([0.2, 0.3, 0.5])
+    expected = flow.log_prob(x)
+    flow.named_parameters()["base.log_weights"][...] += 7.0
+    flow.save(tmp_path / "flow")
+    np.testing.assert_allclose(Flow.load(tmp_path / "flow").log_prob(x), expected, rtol=1e-12)
 
 
 # -- files of every version stay readable ------------------------------------------------------------------------

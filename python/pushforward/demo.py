@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pushforward._check.diagnostics import gaussian_log_prob
 from pushforward._fit.history import NEEDS_MATPLOTLIB
+from pushforward._io.output import write_figure
 from pushforward._typing import Array
 from pushforward.flow import Flow
 
@@ -109,4 +110,4 @@ def _draw(data: Array, samples: Array, output: str) -> None:
                 ax.set_xticks(range(0, 1441, 480))
     bar = figure.colorbar(cells, ax=figure.axes, label=f"rows in a cell, of {len(data):,}", aspect=40, format="%g")
     bar.ax.set_ylim(1, None)
-    figure.savefig(output, format="png", dpi=150)
+    write_figure(output, figure, "png")

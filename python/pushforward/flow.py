@@ -371,8 +371,9 @@ class Flow:
         checkpoint_every : int
             Steps from one writing to the next, at least 1; a finished fit is written too.
         resume : str or path, optional
-            A checkpoint to go on from, with the same rows and options (`seed` is the checkpoint's own): without
-            `max_time`, the parameters end as those of the fit that was never cut off, to the last bit.
+            A checkpoint to go on from, with the same rows and options (`seed` is the checkpoint's own), and a flow that
+            is described in the same way: without `max_time`, the parameters end as those of the fit that was never cut
+            off, to the last bit. Every row is compared, by a hash.
 
         Returns
         -------
@@ -384,7 +385,7 @@ class Flow:
         TypeError, ValueError
             Before any work, if an array has the wrong shape or type, holds NaN or infinity or a value outside its
             support, is empty, or has a constant feature, or two that are equal, or if an option is out of its range;
-            or if the checkpoint to go on from is of another fit.
+            or if the checkpoint to go on from is of another fit or another flow.
         FileFormatError
             If that checkpoint is damaged.
         OSError
@@ -800,7 +801,8 @@ class Flow:
     def save(self, path: PathLike) -> None:
         """Write the flow to a file: safetensors, with the description as JSON in the metadata.
 
-        The file appears whole or not at all; one that was there is replaced at the end.
+        The file appears whole or not at all; one that was there is replaced at the end, and keeps its mode. A link is
+        followed, and a pipe or a device is written to as it is.
 
         Parameters
         ----------

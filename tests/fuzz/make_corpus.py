@@ -17,9 +17,12 @@ from pushforward import (
     ContextNetwork,
     Coupling,
     Ensemble,
+    Epoch,
     Flow,
+    History,
     Householder,
     Interval,
+    Mixture,
     Permutation,
     Positive,
     RationalQuadratic,
@@ -46,8 +49,15 @@ VALID = {
     "linear": Flow(3, layers=[LU(), Householder(2)], base=StudentT(4.0, learned=True), seed=0),
     "support": Flow(4, layers=[ActNorm()], support=[Real(), Positive(), Interval(-1, 2), Circle(0, 1)], seed=0),
     "context-network": Flow(2, layers=[coupling(Affine())], context=3, context_network=ContextNetwork(2, MLP((2,)))),
+    "mixture": Flow(3, layers=[], base=Mixture(2), support=[Real(), Circle(0, 1), Real()], dtype="float64", seed=0),
+    "mixture-diagonal": Flow(2, layers=[], base=Mixture(3, "diagonal", background=True), context=1, seed=0),
+    "history": Flow(1, layers=[], seed=0),
     "mixed": Flow(2, layers=[coupling(Affine(), (3,)), Permutation("reverse"), coupling(Additive())], seed=0),
 }
+
+VALID["history"].history = History(
+    [Epoch(1, 3, 0.5, 1.25, 1.5, 1e-3, 2.0), Epoch(2, 6, 1.0, 1.125, float("nan"), 1e-4, 0.5)], 1, "epochs", 1.75
+)
 
 VALID_ENSEMBLES = {
     "ensemble": Ensemble([VALID["mixed"], VALID["spline"], VALID["actnorm"]], [1, 2, 1]),
@@ -163,6 +173,39 @@ def hostile(data):
         "passes-short": (layer(kind="Autoregressive", passes=[0], units=[[1]], one_pass="inverse"), "unknown"),
         "columns-short": (content(columns=["a"]), "'columns'"),
         "training-text": (content(training="done"), "'training'"),
+        "checkpoint": (content(checkpoint={"state": {}, "settings": {}}), "a checkpoint of a fit"),
+    }
+
+
+def hostile_mixtures(data):
+    """Damage to the file of a mixture of two Gaussians in float64, by name: the bytes and a part of the message."""
+    header, tensors = split(data)
+
+    def base(**changes):
+        return edited(data, lambda _, content: content["model"]["base"].update(changes))
+
+    def number(name, value):
+        end = header[f"base.{name}"]["data_offsets"][1]
+        return joined(header, tensors[: end - 8] + struct.pack("<d", value) + tensors[end:])
+
+    def missing(name):
+        return edited(data, lambda header, _: header.update({"other": header.pop(f"base.{name}")}))
+
+    blocks = ("log_weights", "means", "log_diagonals", "shears")
+    return {
+        **{f"{name}-nan": (number(name, np.nan), f"'base.{name}' holds values that are not finite") for name in blocks},
+        **{f"{name}-infinite": (number(name, np.inf), "not finite") for name in blocks},
+        **{f"{name}-missing": (missing(name), f"'base.{name}' is missing") for name in blocks},
+        "components-none": (base(components=0), "'components'"),
+        "components-more": (base(components=3), "more parameters"),
+        "components-many": (base(components=257), "'components'"),
+        "components-huge": (base(components=2**40), "'components'"),
+        "components-real": (base(components=2.0), "'components'"),
+        "covariance-unknown": (base(covariance="tied"), "unknown covariance 'tied'"),
+        "covariance-diagonal": (base(covariance="diagonal"), "unexpected tensor 'base.shears'"),
+        "background-number": (base(background=1), "'background' is not a boolean"),
+        "background-alone": (base(components=1, background=True), "at least 2 components"),
+        "weights-unknown": (base(weights=[0.5, 0.5]), "unknown 'weights'"),
     }
 
 
@@ -221,6 +264,8 @@ def main(folder):
         model.save(folder / f"valid-{name}.safetensors")
     for name, (data, _) in hostile((folder / "valid-mixed.safetensors").read_bytes()).items():
         (folder / f"hostile-{name}.safetensors").write_bytes(data)
+    for name, (data, _) in hostile_mixtures((folder / "valid-mixture.safetensors").read_bytes()).items():
+        (folder / f"hostile-mixture-{name}.safetensors").write_bytes(data)
     for name, (data, _) in hostile_ensembles((folder / "valid-ensemble.safetensors").read_bytes()).items():
         (folder / f"hostile-ensemble-{name}.safetensors").write_bytes(data)
 

@@ -326,7 +326,7 @@ class ExpectationMaximization {
   //
   // Without a row x that has the share p of all, the covariance S becomes S / (1 - p) - p x x^T / (1 - p)^2, and x is x
   // / (1 - p) away from the mean. In the basis of S's eigenvectors everything but the term of x is diagonal, and that
-  // term is added by the formula of Sherman and Morrison.
+  // term is added by the formula of Sherman and Morrison. In the diagonal, p is that of the mean row.
   double best_share(const double* mean, const Matrix& covariance) const {
     const double p = 1 / effective_;
     if (p >= 1) return 1.0;
@@ -340,15 +340,17 @@ class ExpectationMaximization {
       for (Index j = 0; j < dim_; ++j) squares(i, j) = value(i * step, j) - mean[j];
     }
     squares = (squares * eigen.eigenvectors()).array().square().matrix();
+    // A row that counts for nothing, however far out, must not count here either.
+    const Eigen::ArrayXd shares = weights.array() * p, others = (1 - shares).square();
     double best = 1.0, best_density = -std::numeric_limits<double>::infinity();
     for (const double share : kShares) {
       const Eigen::VectorXd variances =
           (eigen.eigenvalues().array().max(0.0) * ((1 - share) / (1 - p)) + share * variance + settings_.ridge)
               .matrix();
       const Eigen::ArrayXd forms = (squares * variances.cwiseInverse()).array();  // x^T B^-1 x, with B without x's term
-      const Eigen::ArrayXd left = 1 - (1 - share) * p / ((1 - p) * (1 - p)) * forms;
+      const Eigen::ArrayXd left = 1 - (1 - share) * shares / others * forms;
       if (!(left > 0).all()) continue;
-      const Eigen::ArrayXd densities = -0.5 * (forms / left / ((1 - p) * (1 - p)) + left.log());
+      const Eigen::ArrayXd densities = -0.5 * (forms / left / others + left.log());
       const double density = weights.dot(densities.matrix()) / weights.sum() - 0.5 * variances.array().log().sum();
       if (density > best_density) {
         best_density = density;

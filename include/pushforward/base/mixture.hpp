@@ -278,6 +278,9 @@ std::unique_ptr<Base<Scalar>> make_mixture(const Json& description, const std::v
   const std::string covariance = json::string_member(description, "covariance");
   if (covariance != "full" && covariance != "diagonal")
     throw std::invalid_argument("unknown covariance " + json::quote(covariance));
+  // Which component is the background matters to fits alone.
+  if (description.contains("background") && json::boolean_member(description, "background") && components < 2)
+    throw std::invalid_argument("a mixture with a background needs at least 2 components");
   return std::make_unique<Mixture<Scalar>>(LatentFeatures(domains), components, covariance == "full");
 }
 

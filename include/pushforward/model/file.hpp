@@ -214,6 +214,8 @@ class ModelFile {
  public:
   // content: a file's, or that of one member of an ensemble's.
   ModelFile(const Json& content, Tensors tensors) : tensors_(std::move(tensors)) {
+    if (content.contains("checkpoint"))
+      throw std::invalid_argument("a checkpoint of a fit: load it in Python, and save the flow");
     model_ = json::member(content, "model");
     const Index dim = json::integer_member(model_, "dim", 1), context = json::integer_member(model_, "context", 0);
     is_double_ = names_double(model_, "dtype");

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -132,42 +133,66 @@ class History:
 
 
 _LOSSES = ("initial_loss", "best_loss")
+_COUNTS = ("epoch", "steps")
+_NUMBERS = ("seconds", "train_loss", "validation_loss", "learning_rate", "grad_norm")
+_NOT_NEGATIVE = ("seconds", "learning_rate", "grad_norm")
 
 
 def to_json(history: History | None) -> dict[str, Any] | None:
-    """Return a history in JSON's types; NaN, which JSON lacks, becomes null."""
+    """Return a history in JSON's types; NaN and infinity, which JSON lacks, become null."""
     if history is None:
         return None
-    epochs = [
-        {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in vars(epoch).items()}
-        for epoch in history
-    ]
-    losses = {name: getattr(history, name) for name in _LOSSES}
     return {
         "stopped": history.stopped,
         "best_epoch": history.best_epoch,
-        **{name: None if math.isnan(loss) else loss for name, loss in losses.items()},
-        "epochs": epochs,
+        **{name: finite(getattr(history, name)) for name in _LOSSES},
+        "epochs": [{name: finite(value) for name, value in vars(epoch).items()} for epoch in history],
     }
+
+
+def finite(value: float) -> float | None:
+    """Return a number that JSON has, or None for one that it has not."""
+    return value if math.isfinite(value) else None
 
 
 def from_json(value: dict[str, Any] | None) -> History | None:
     """Turn the result of `to_json` back; raise FileFormatError if it is none."""
     if value is None:
         return None
-    epochs, best, stopped = (value.get(name) for name in ("epochs", "best_epoch", "stopped"))
+    entries, best, stopped = (value.get(name) for name in ("epochs", "best_epoch", "stopped"))
+    if not isinstance(entries, list):
+        raise FileFormatError("the history has no epochs")
+    epochs: list[Epoch] = []
+    for number, entry in enumerate(entries, 1):
+        epochs.append(_epoch(entry, number, epochs[-1] if epochs else None))
     losses = [value.get(name) for name in _LOSSES]
-    names = set(Epoch.__dataclass_fields__)
-    if not isinstance(epochs, list) or not all(isinstance(e, dict) and set(e) == names for e in epochs):
-        raise FileFormatError("the history has no epochs, or damaged ones")
-    if not all(x is None or type(x) in (int, float) for epoch in epochs for x in epoch.values()):
-        raise FileFormatError("the history has an epoch with a value that is no number")
-    if not all(loss is None or type(loss) in (int, float) for loss in losses):
+    if not all(loss is None or is_number(loss) for loss in losses):
         raise FileFormatError("the history's initial or best loss is no number")
-    if not isinstance(stopped, str) or type(best) is not int or not 0 <= best <= len(epochs):
+    if not isinstance(stopped, str) or not stopped.isprintable():
+        raise FileFormatError("the history does not say why the fit ended")
+    if type(best) is not int or not 0 <= best <= len(epochs):
         raise FileFormatError("the history's best epoch is none of its epochs")
-    null_is_nan: list[dict[str, Any]] = [
-        {name: math.nan if x is None else x for name, x in epoch.items()} for epoch in epochs
-    ]
     initial, of_best = (math.nan if loss is None else float(loss) for loss in losses)
-    return History([Epoch(**epoch) for epoch in null_is_nan], best, stopped, initial, of_best)
+    return History(epochs, best, stopped, initial, of_best)
+
+
+def _epoch(entry: object, number: int, before: Epoch | None) -> Epoch:
+    """Return the epoch of a number, after the one before it."""
+    if not isinstance(entry, dict) or set(entry) != {*_COUNTS, *_NUMBERS}:
+        raise FileFormatError(f"epoch {number} of the history is damaged")
+    if entry["epoch"] != number or not all(type(entry[name]) is int and is_number(entry[name]) for name in _COUNTS):
+        raise FileFormatError(f"epoch {number} of the history is counted wrong")
+    for name in _NUMBERS:
+        found = entry[name]
+        if found is not None and not (is_number(found) and (found >= 0 or name not in _NOT_NEGATIVE)):
+            raise FileFormatError(f"epoch {number} of the history has {name}={found!r:.20}")
+    values: dict[str, Any] = {name: math.nan if found is None else found for name, found in entry.items()}
+    result = Epoch(**values)
+    if result.steps < (before.steps if before else 0) or (before and result.seconds < before.seconds):
+        raise FileFormatError(f"epoch {number} of the history is before the one before it")
+    return result
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a file is a number that a float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -56,6 +56,7 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
         The fit, with the flow that it is going to change.
     """
     check_density(rows, state.support)
+    left_open = () if state.open is None else state.open.parts
     found = None if options.resume is None else checkpoint.read(options.resume, state)
     if found is None:
         # A generator of our own kind, whose state a checkpoint can hold.
@@ -75,15 +76,10 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     objective = MaximumLikelihood(state, rows, train, held, options.batch_size)
     if found is None:
         progress = _progress(state, rng_of_split, rng, options)
-        progress.elapsed = time.perf_counter() - began
+        progress.elapsed, progress.left_open = time.perf_counter() - began, left_open
         return _finished(Loop(state, objective, options, progress), held)
     loop = Loop(state, objective, options, found.progress)
-    mine = loop.settings()
-    if mine != found.settings:
-        differ = [f"{k} was {found.settings.get(k)}, now {mine[k]}" for k in mine if mine[k] != found.settings.get(k)]
-        raise ValueError(f"resume= goes on with the same fit on the same rows; here {'; '.join(differ)}")
-    if loop.history.stopped == "interrupted":
-        loop.history.stopped = ""
+    loop.resume(found.settings)
     return _finished(loop, held)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,15 @@ from pushforward._fit.objective import Objective
 from pushforward._fit.options import Options
 from pushforward._fit.progress import Progress, generator
 from pushforward._fit.schedule import Schedule
+from pushforward._io import files
 from pushforward._model.state import State
 from pushforward._typing import Floats, Indices
 from pushforward._warn import warn
-from pushforward.errors import TrainingDivergedError
+from pushforward.errors import FileFormatError, TrainingDivergedError
 
 _MOST_FAILURES = 8
+_STOPPED = ("epochs", "max_time", "patience", "callback", "interrupted")
+"""Why a fit that left a checkpoint ended."""
 # Measured (docs/defaults.md): the moving average of the parameters reaches over so many epochs, and no more steps than
 # this.
 _AVERAGED_EPOCHS = 5
@@ -105,6 +108,40 @@ class Loop:
             "patience": options.patience,
             "clip_norm": options.clip_norm,
         }
+
+    def resume(self, settings: Mapping[str, Any]) -> None:
+        """Check that the progress is that of this fit, with the settings that a checkpoint has, and go on from it.
+
+        Another fit is a ValueError, progress that this fit cannot have made a FileFormatError.
+        """
+        mine = self.settings()
+        names = {**mine, **settings}
+        differ = [f"{k} was {settings.get(k)}, now {mine.get(k)}" for k in names if mine.get(k) != settings.get(k)]
+        if differ:
+            raise ValueError(f"resume= goes on with the same fit on the same rows; here {'; '.join(differ)}")
+        assert self._options.resume is not None
+        with files.reading(self._options.resume):
+            self._check_progress()
+        if self.history.stopped == "interrupted":
+            self.history.stopped = ""
+
+    def _check_progress(self) -> None:
+        progress, rate = self.progress, self._adam.learning_rate
+        steps, batch_size = self._objective.steps, self._options.batch_size
+        assert batch_size is not None
+        for name, is_so in (
+            ("epochs", len(self.history) <= self._epochs),
+            ("stopped", self.history.stopped in _STOPPED),
+            ("position", progress.position <= steps),
+            ("steps", progress.steps <= (len(self.history) + 1) * steps),
+            ("rows_done", progress.rows_done <= progress.steps_done * batch_size),
+            ("failures", progress.failures <= _MOST_FAILURES),
+            ("rate", progress.rate <= rate),
+            ("cooling_steps", progress.cooling_steps <= (self._options.patience or 0) * steps),
+            ("cooling_rate", progress.cooling_rate <= rate),
+        ):
+            if not is_so:
+                raise FileFormatError(f"the state is damaged: {name} is not possible in this fit")
 
     # -- what is scored and kept ---------------------------------------------------------------------------------
 
@@ -286,6 +323,8 @@ class Loop:
 
     def _write_checkpoint(self) -> None:
         assert self._options.checkpoint is not None
+        if not (np.isfinite(self._parameters).all() and self.progress.is_finite):
+            return  # the fit is about to go back; the checkpoint before this one can be resumed
         self.progress.elapsed = self._elapsed()
         found = checkpoint.Checkpoint(self.state, self.progress, self.settings())
         checkpoint.write(self._options.checkpoint, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -11,8 +12,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from pushforward._fit.held_out import mean_weight
-from pushforward._io.rows import Rows, Window, fingerprint
-from pushforward._io.scan import pieces
+from pushforward._io.rows import Rows, Window
+from pushforward._io.scan import fingerprint, pieces
 from pushforward._model.state import State
 from pushforward._typing import Floats
 
@@ -120,12 +121,15 @@ class MaximumLikelihood(Objective[Window]):
         return mean_loss(self._state, self._probed)
 
     def settings(self) -> dict[str, Any]:
-        """Return the sizes and checksums of the tables."""
+        """Return what tells the tables from others, and the size of a batch."""
+        return {**self._tables, "training_rows": len(self._train), "batch_size": self._batch_size}
+
+    @functools.cached_property
+    def _tables(self) -> dict[str, Any]:
+        """Sizes and hashes of the tables: read once, since a fit writes many checkpoints."""
         return {
             "rows": fingerprint(self._rows),
-            "training_rows": len(self._train),
             "validation": None if self._held is None else fingerprint(self._held),
-            "batch_size": self._batch_size,
         }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pushforward._fit.history import History
+from pushforward._fit.history import History, finite, is_number
 from pushforward._fit.optimizer import Adam
 from pushforward._fit.schedule import Cooling
 from pushforward._typing import Array
@@ -17,6 +17,8 @@ from pushforward.errors import FileFormatError
 
 _COUNTS = ("position", "steps", "failures", "rows_done", "steps_done", "averaged", "cooling_start", "cooling_steps")
 _NUMBERS = ("losses", "norms", "rate", "elapsed", "cooling_rate")
+_MOST = 2**53
+"""Counts up to this are exact in every type that they meet."""
 _RANDOM_STATES = ("rng_of_split", "rng_of_epoch")
 
 
@@ -62,6 +64,8 @@ class Progress:
     cooling_start, cooling_steps, cooling_rate : int, int, float
         When the learning rate began to fall because the fit no longer got better, over how many steps, and from what
         rate; 0 before.
+    left_open : tuple of str
+        What of the flow the fit chose: nothing, "layers", or "layers" and "base".
     """
 
     rng_of_split: Mapping[str, Any]
@@ -85,11 +89,18 @@ class Progress:
     cooling_start: int = 0
     cooling_steps: int = 0
     cooling_rate: float = 0.0
+    left_open: tuple[str, ...] = ()
 
     @property
     def cooling(self) -> Cooling | None:
         """The fall of the learning rate at the end, if it has begun."""
         return Cooling(self.cooling_start, self.cooling_steps, self.cooling_rate) if self.cooling_steps else None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no number is NaN or infinite."""
+        sums = math.isfinite(self.losses) and math.isfinite(self.norms)
+        return sums and all(np.isfinite(array).all() for array in self.arrays().values())
 
     def begin_epoch(self, rng: np.random.Generator) -> None:
         """Begin another epoch, with the random numbers as they stand."""
@@ -103,7 +114,8 @@ class Progress:
         return {
             **{name: getattr(self, name) for name in names},
             "adam_steps": self.optimizer.steps,
-            "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+            "best_loss": finite(self.best_loss),
+            "left_open": list(self.left_open),
         }
 
     def arrays(self) -> dict[str, Array]:
@@ -123,24 +135,26 @@ class Progress:
 
         The optimiser has its moments, and default settings.
         """
-        best_loss = state.get("best_loss")
-        counts, numbers = ([state.get(name) for name in names] for names in ((*_COUNTS, "adam_steps"), _NUMBERS))
-        if (
-            not all(type(value) is int and value >= 0 for value in counts)
-            or not all(type(value) in (int, float) for value in numbers)
-            or not (best_loss is None or type(best_loss) in (int, float))
-            or not {"good", "average"} <= set(arrays)
-            or ("mean" in arrays) != ("square" in arrays)
-        ):
-            raise FileFormatError("the state is damaged")
+        names = {*_RANDOM_STATES, *_COUNTS, *_NUMBERS, "adam_steps", "best_loss", "left_open"}
+        missing = sorted(names - set(state))
+        if missing:
+            raise FileFormatError(f"the state has no {missing[0]!r}: it is damaged, or of an earlier version")
+        for name in (*_COUNTS, "adam_steps"):
+            _expect(type(state[name]) is int and 0 <= state[name] <= _MOST, name, state[name])
+        for name in _NUMBERS:
+            _expect(is_number(state[name]) and (state[name] >= 0 or name == "losses"), name, state[name])
+        best_loss, left_open = state["best_loss"], state["left_open"]
+        _expect(best_loss is None or is_number(best_loss), "best_loss", best_loss)
+        _expect(left_open in ([], ["layers"], ["layers", "base"]), "left_open", left_open)
         for name in _RANDOM_STATES:
-            check_random_state(state.get(name))
+            check_random_state(state[name])
+        _check_arrays(arrays)
         optimizer = Adam()
         if "mean" in arrays:
             optimizer.mean, optimizer.square = arrays["mean"].copy(), arrays["square"].copy()
         optimizer.steps = state["adam_steps"]
         fields: dict[str, Any] = {name: state[name] for name in (*_RANDOM_STATES, *_COUNTS)}
-        return cls(
+        result = cls(
             **fields | {name: float(state[name]) for name in _NUMBERS},
             good=arrays["good"].copy(),
             average=arrays["average"].copy(),
@@ -148,7 +162,46 @@ class Progress:
             history=history,
             best=arrays.get("best"),
             best_loss=math.inf if best_loss is None else float(best_loss),
+            left_open=tuple(left_open),
         )
+        result._check()
+        return result
+
+    def _check(self) -> None:
+        """Raise FileFormatError if the counts and numbers contradict each other."""
+        last = self.history.epochs[-1] if self.history else None
+        cooling = (self.cooling_start, self.cooling_steps, self.cooling_rate)
+        best_loss = finite(self.best_loss)
+        for name, is_so in (
+            ("steps", self.steps == (last.steps if last else 0) + self.steps_done),
+            ("steps_done", self.steps_done <= self.position),
+            ("rows_done", self.rows_done >= self.steps_done),
+            ("rows_done", self.steps_done > 0 or (self.rows_done, self.losses, self.norms) == (0, 0.0, 0.0)),
+            ("averaged", self.averaged <= self.steps),
+            ("adam_steps", self.optimizer.steps <= (self.steps if self.optimizer.mean is not None else 0)),
+            ("elapsed", last is None or self.elapsed >= last.seconds),
+            ("cooling_start", self.cooling_start <= self.steps),
+            ("cooling_steps", self.cooling_steps > 0 or cooling == (0, 0, 0.0)),
+            ("best_loss", self.best is not None or best_loss is None),
+            ("best_loss", best_loss == finite(self.history.best_loss)),
+        ):
+            _expect(is_so, name, getattr(self, name, self.optimizer.steps))
+
+
+def _expect(is_so: bool, name: str, value: object) -> None:
+    if not is_so:
+        raise FileFormatError(f"the state is damaged: {name} is {value!r:.40}")
+
+
+def _check_arrays(arrays: Mapping[str, Array]) -> None:
+    """Raise FileFormatError if there are other arrays than those of a fit."""
+    expected = {"good", "average", *(set(arrays) & {"best"})}
+    if {"mean", "square"} & set(arrays):
+        expected |= {"mean", "square"}
+    for name in sorted(expected ^ set(arrays)):
+        raise FileFormatError(f"tensor {name!r} of the checkpoint is {'missing' if name in expected else 'unexpected'}")
+    if "square" in arrays and not (arrays["square"] >= 0).all():
+        raise FileFormatError("tensor 'square' of the checkpoint is negative")
 
 
 def check_random_state(state: Any) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
-import secrets
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pushforward._dispatch import core
+from pushforward._io import output
 from pushforward._model import description
 from pushforward._model.state import State
 from pushforward._typing import Array, Doubles, PathLike
@@ -27,6 +27,9 @@ FORMAT: int = core.file_format
 """Version of the format; a file's is at most this."""
 
 _KEY = "pushforward"
+CHECKPOINT = "checkpoint."
+"""How the names of tensors begin that a checkpoint has beside those of the flow."""
+
 _DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 
 
@@ -39,22 +42,7 @@ def write(path: PathLike, content: dict[str, Any], tensors: dict[str, Array]) ->
 
     text = json.dumps(content, allow_nan=False)
     data = save({name: np.ascontiguousarray(values) for name, values in tensors.items()}, {_KEY: text})
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-    # The system applies the umask to this mode; tempfile's own is for secrets.
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileNotFoundError):
-            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))  # that of the file which is replaced
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    output.write(path, data)
 
 
 def read(path: PathLike) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -80,8 +68,14 @@ def _json(text: str | bytes, what: str) -> dict[str, Any]:
             raise FileFormatError(f"{what} names something twice")
         return result
 
+    def finite(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value):
+            raise FileFormatError(f"{what} has {number[:20]} for a number")
+        return value
+
     try:
-        value = json.loads(text, object_pairs_hook=unique)
+        value = json.loads(text, object_pairs_hook=unique, parse_float=finite, parse_constant=finite)
     except FileFormatError:
         raise
     except (ValueError, RecursionError):
@@ -107,6 +101,8 @@ def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
     version = content.get("format")
     if type(version) is not int or version < 1:
         raise FileFormatError(f"the format version is {version!r}")
+    if not isinstance(content.get("version"), str):
+        raise FileFormatError("the version that wrote it is missing")
     if version > FORMAT:
         raise FileFormatError(
             f"written in format {version}; this version of pushforward reads up to {FORMAT}: update it"
@@ -155,13 +151,22 @@ def load(path: PathLike) -> tuple[State, dict[str, Any] | None]:
     with reading(path):
         if _is_ensemble(content):
             raise FileFormatError("it holds an ensemble, which Ensemble.load reads")
-        best = tensors.get("checkpoint.best")
-        tensors = {name: values for name, values in tensors.items() if not name.startswith("checkpoint.")}
-        _check_finite(tensors)
-        state = restore(content, tensors)
-        if best is not None:
-            state.parameters[...] = _take({"best": best}, "best", state.parameters.shape, state.dtype)
+        state, kept = restore_checkpoint(content, tensors)
+        if "best" in kept:
+            state.parameters[...] = kept["best"]
         return state, training_of(content)
+
+
+def restore_checkpoint(content: dict[str, Any], tensors: dict[str, Array]) -> tuple[State, dict[str, Array]]:
+    """Make the flow of a file, and return what a checkpoint keeps beside it by name: all as long as the parameters."""
+    _check_finite(tensors)
+    kept = {name: values for name, values in tensors.items() if name.startswith(CHECKPOINT)}
+    if ("checkpoint" in content) != bool(kept):
+        raise FileFormatError("half of a checkpoint is missing")
+    state = restore(content, {name: values for name, values in tensors.items() if name not in kept})
+    for name in list(kept):
+        kept[name.removeprefix(CHECKPOINT)] = _take(kept, name, state.parameters.shape, state.dtype)
+    return state, kept
 
 
 def _check_finite(tensors: dict[str, Array]) -> None:

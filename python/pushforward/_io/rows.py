@@ -12,7 +12,6 @@ time, in runs, and its pages are given back.
 from __future__ import annotations
 
 import mmap
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -220,13 +219,3 @@ def pieces_of(array: Array) -> Iterator[slice]:
     """Cut an array's rows into pieces of a window's size."""
     rows = max(_WINDOW_BYTES // max(array.itemsize * array.shape[1], 1), 1)
     return (slice(first, first + rows) for first in range(0, len(array), rows))
-
-
-def fingerprint(rows: Rows) -> list[int]:
-    """Tell a table from others: its number of rows, and a checksum of up to a thousand of them."""
-    step = max(1, len(rows.x) // 1000)
-    checksum = 0
-    for array in (rows.x, rows.context, rows.weights):
-        if array is not None:
-            checksum = zlib.crc32(np.ascontiguousarray(array[::step]).tobytes(), checksum)
-    return [len(rows.x), checksum]

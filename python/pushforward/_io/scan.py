@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
@@ -22,6 +23,21 @@ def pieces(rows: Rows) -> Iterator[tuple[Array, Array | None, Doubles | None, In
     for window in rows.windows():
         for first in range(0, len(window.index), size):
             yield window.x, window.context, window.weights, window.index[first : first + size]
+
+
+def fingerprint(rows: Rows) -> str:
+    """Say what no other rows have in common with these: how many there are, and a hash of all of them."""
+    hashes = [hashlib.blake2b() for _ in range(3)]
+    for x, context, _, index in pieces(rows):
+        for values, part in zip(hashes, (x, context), strict=False):
+            if part is not None:
+                values.update(part[index].data)
+    if rows.weights is not None:  # of all rows: those without weight tell where the others are
+        hashes[2].update(np.ascontiguousarray(rows.weights).data)
+    parts = [part for part in (rows.x, rows.context, rows.weights) if part is not None]
+    kinds = [(part.dtype.str, part.shape) for part in parts]
+    total = hashlib.blake2b(repr((kinds, [values.hexdigest() for values in hashes])).encode(), digest_size=8)
+    return f"{len(rows)} rows with the hash {total.hexdigest()}"
 
 
 def check_values(rows: Rows, name: str, support: Sequence[Support]) -> tuple[Doubles, Doubles]:

@@ -11,14 +11,17 @@ import contextlib
 import csv
 import difflib
 import importlib.util
+import io
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import BinaryIO, Literal, NoReturn, TextIO, TypeAlias
 
 import numpy as np
 
+from pushforward._io import output
 from pushforward._typing import Array
 
 _ENCODING = "utf-8"
@@ -283,28 +286,35 @@ def open_table(path: str) -> Iterator[Table]:
 
 
 def write(path: str, columns: Sequence[str], blocks: Iterable[Array]) -> None:
-    """Write blocks of rows to a .npy or .parquet file, or as CSV with enough digits to restore every value."""
+    """Write blocks of rows to a .npy or .parquet file, or as CSV with enough digits to restore every value.
+
+    A file appears, or is replaced, at the end.
+    """
     kind = file_format(path)
-    if kind == "parquet":
-        _write_parquet(path, columns, blocks)
+    if path == "-":
+        _write_csv(sys.stdout, columns, blocks)
         return
-    if kind == "npy":
-        rows = np.concatenate(list(blocks))
-        with open(path, "wb") as file:  # np.save would add .npy to a name that ends in .NPY
-            np.save(file, rows)
-        return
-    with contextlib.ExitStack() as stack:
-        stream: TextIO = sys.stdout
-        if path != "-":
-            stream = stack.enter_context(open(path, "w", encoding=_ENCODING, newline=""))
-        csv.writer(stream, lineterminator="\n").writerow(columns)
-        for block in blocks:
-            digits = "%.9g" if block.dtype == np.float32 else "%r"
-            row = ",".join([digits] * len(columns)) + "\n"
-            stream.writelines([row % tuple(values) for values in block.reshape(-1, len(columns)).tolist()])
+    with output.replacing(path) as file:
+        if kind == "parquet":
+            _write_parquet(file, columns, blocks)
+        elif kind == "npy":
+            # Not the file itself: NumPy asks a file for its position, which a pipe has not.
+            np.save(SimpleNamespace(write=file.write), np.concatenate(list(blocks)))
+        else:
+            stream = io.TextIOWrapper(file, encoding=_ENCODING, newline="", write_through=True)
+            _write_csv(stream, columns, blocks)
+            stream.detach()
 
 
-def _write_parquet(path: str, columns: Sequence[str], blocks: Iterable[Array]) -> None:
+def _write_csv(stream: TextIO, columns: Sequence[str], blocks: Iterable[Array]) -> None:
+    csv.writer(stream, lineterminator="\n").writerow(columns)
+    for block in blocks:
+        digits = "%.9g" if block.dtype == np.float32 else "%r"
+        row = ",".join([digits] * len(columns)) + "\n"
+        stream.writelines([row % tuple(values) for values in block.reshape(-1, len(columns)).tolist()])
+
+
+def _write_parquet(file: BinaryIO, columns: Sequence[str], blocks: Iterable[Array]) -> None:
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
@@ -314,6 +324,5 @@ def _write_parquet(path: str, columns: Sequence[str], blocks: Iterable[Array]) -
             rows = block.reshape(-1, len(columns))
             part = pyarrow.table([pyarrow.array(column) for column in rows.T], names=list(columns))
             if writer is None:
-                file = stack.enter_context(open(path, "wb"))
                 writer = stack.enter_context(ParquetWriter(file, part.schema))
             writer.write_table(part)

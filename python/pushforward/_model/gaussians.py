@@ -9,8 +9,8 @@ import numpy as np
 from pushforward._model import special
 from pushforward._typing import Doubles, Floats
 
-_MOST_LOG = 60.0
-"""The core holds `log_diagonals` within this, so that every product is finite."""
+_MOST_LOG, _MOST_SHEAR, _FAR = 60.0, 1e30, 1e60
+"""The core holds `log_diagonals`, shears and distances within these, so that every product is finite."""
 
 
 class Gaussians:
@@ -27,8 +27,10 @@ class Gaussians:
 
     def __init__(self, parameters: Mapping[str, Floats]) -> None:
         logits = parameters["base.log_weights"].astype(np.float64)
-        self.log_weights: Doubles = logits - np.logaddexp.reduce(logits)
-        self.means: Doubles = parameters["base.means"].astype(np.float64)
+        with np.errstate(over="ignore"):  # a weight that is 0
+            logits = logits - logits.max()
+        self.log_weights: Doubles = logits - np.log(np.exp(logits).sum())
+        self.means: Doubles = np.clip(parameters["base.means"].astype(np.float64), -_FAR, _FAR)
         components, dim = self.means.shape
         self.log_diagonals: Doubles = np.clip(
             parameters["base.log_diagonals"].astype(np.float64), -_MOST_LOG, _MOST_LOG
@@ -38,7 +40,7 @@ class Gaussians:
         shears = parameters.get("base.shears")
         if shears is not None:
             below = np.tril_indices(dim, -1)
-            self.unit[:, below[0], below[1]] = shears
+            self.unit[:, below[0], below[1]] = np.clip(shears.astype(np.float64), -_MOST_SHEAR, _MOST_SHEAR)
 
     def cdf(self, z: Doubles) -> Doubles:
         """Return the distribution function of each feature given those before it, (n, dim)."""

@@ -39,6 +39,11 @@ class Open:
     base: bool
     rng: np.random.Generator
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of what is to be chosen."""
+        return ("layers", "base") if self.base else ("layers",)
+
 
 class State:
     """A flow's description, its compiled core, its data side and its names.

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from pushforward import __version__
 from pushforward.cli import check, convert, demo, fit, info, plot, sample, score
-from pushforward.cli.command import end
+from pushforward.cli.command import end, shown
 
 _COMMANDS = {
     command.name: command
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print("pushforward: warning:", message, file=sys.stderr)
+    print("pushforward: warning:", shown(message), file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pushforward.cli import columns, values
-from pushforward.cli.command import TABLE, Command
+from pushforward.cli.command import TABLE, Command, shown
 from pushforward.flow import Flow
 
 
@@ -21,7 +21,7 @@ def _run(args: argparse.Namespace) -> int:
     rows = columns.read(flow, args.table, args.weights)
     with columns.told_with(args.table):
         report = flow.check(rows.x, rows.context, rows.weights, seed=args.seed)
-    print(report)
+    print(*map(shown, str(report).split("\n")), sep="\n")
     return 0
 
 

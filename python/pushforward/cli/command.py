@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pushforward._io import output
 
 TABLE = """\
 A table is a .csv file whose first line names the columns, a .parquet file (with
@@ -40,8 +43,13 @@ class Command:
 
 def end(message: str, status: int) -> int:
     """Print the last message, one line on standard error, and return the exit status."""
-    print("pushforward:", " ".join(message.split()), file=sys.stderr)
+    print("pushforward:", shown(" ".join(message.split())), file=sys.stderr)
     return status
+
+
+def shown(text: object) -> str:
+    """Return text as a terminal may show it: a name in a file could hold characters that control the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
 def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -49,12 +57,37 @@ def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 
-def check_writable(path: str) -> None:
-    """Raise, before any work, if the result could not be written."""
-    folder = Path(path).absolute().parent
-    if Path(path).is_dir():
-        raise ValueError(f"{path}: a folder; a file is expected")
+def check_output(path: str, *inputs: str | None, option: str = "-o") -> None:
+    """Raise, before any work, if the result could not be written, or would replace a file that is read.
+
+    A dash is standard output as `path`, and standard input as one of `inputs`.
+    """
+    if path != "-":
+        _check_writable(path)
+    for other in inputs:
+        if other is not None and _are_one(path, other):
+            shown, source = ("standard output" if path == "-" else path), ("standard input" if other == "-" else other)
+            raise ValueError(f"{option}: {shown} is the same file as {source}, which would be lost; give another name")
+
+
+def _check_writable(path: str) -> None:
+    found = output.found(path)
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        return  # a pipe or a device is written to where it is
+    folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
         raise ValueError(f"{path}: there is no folder {folder}")
     if not os.access(folder, os.W_OK):
         raise ValueError(f"{path}: the folder {folder} cannot be written to")
+
+
+def _are_one(path: str, other: str) -> bool:
+    """Whether an output and an input are one file, by whatever name. A pipe or a terminal may be both."""
+    if "-" not in (path, other) and os.path.realpath(path) == os.path.realpath(other):
+        return not os.path.exists(path) or os.path.isfile(path)
+    try:
+        first = os.fstat(1) if path == "-" else os.stat(path)
+        second = os.fstat(0) if other == "-" else os.stat(other)
+    except OSError:
+        return False
+    return stat.S_ISREG(first.st_mode) and os.path.samestat(first, second)

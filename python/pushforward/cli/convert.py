@@ -13,7 +13,7 @@ from pushforward._io import files
 from pushforward._model.description import PRECISIONS
 from pushforward._typing import Array
 from pushforward.cli import columns, values
-from pushforward.cli.command import Command, check_writable, end, given
+from pushforward.cli.command import Command, check_output, end, given
 from pushforward.convert import from_nflows, from_zuko
 from pushforward.errors import FileFormatError
 from pushforward.flow import Flow
@@ -48,7 +48,8 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_writable(args.output)
+    # A model may be converted where it is.
+    check_output(args.output, None if args.library is None else args.file)
     names = [name.removeprefix("--").replace("-", "_") for name in _SETTINGS]
     options = given(args, *names, "activation")
     if args.library is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pushforward.cli.command import Command, check_writable
+from pushforward.cli.command import Command, check_output
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from pushforward import demo
 
-    check_writable(args.output)
+    check_output(args.output)
     demo.run(args.output)
     return 0
 

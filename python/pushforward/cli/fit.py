@@ -10,7 +10,7 @@ from pushforward._fit import options
 from pushforward._fit.held_out import training_rows
 from pushforward._fit.history import NEEDS_MATPLOTLIB
 from pushforward._fit.optimizer import Adam
-from pushforward._io import tables
+from pushforward._io import output, tables
 from pushforward._model import supports
 from pushforward._model.description import PRECISIONS
 from pushforward._model.networks import ContextNetwork
@@ -18,7 +18,7 @@ from pushforward._model.presets import PRESETS
 from pushforward._model.supports import Real, Support
 from pushforward._typing import Array
 from pushforward.cli import columns, values
-from pushforward.cli.command import TABLE, Command, check_writable, end, given
+from pushforward.cli.command import TABLE, Command, check_output, end, given
 from pushforward.errors import TrainingDivergedError
 from pushforward.flow import Flow
 
@@ -115,9 +115,7 @@ def _flag(name: str) -> str:
 def _run(args: argparse.Namespace) -> int:
     if args.plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise ImportError(NEEDS_MATPLOTLIB)
-    for path in (args.output, args.plot):
-        if path is not None:
-            check_writable(path)
+    _check_outputs(args)
     with tables.open_table(args.table) as table:
         context = [table.find(name) for name in args.context]
         weights = [] if args.weights is None else [table.find(args.weights)]
@@ -160,6 +158,18 @@ def _run(args: argparse.Namespace) -> int:
     _save(flow, args)
     said = columns.named(None, len(modelled))
     return end(f"fitted {len(x)} rows of {said}: {flow.history}; saved to {args.output}", 0)
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Raise if one of the files that are written is also read, or written for another purpose."""
+    kept, resumed = (getattr(args, name, None) for name in ("checkpoint", "resume"))
+    validation = getattr(args, "validation", None)
+    read = [args.table, validation if isinstance(validation, str) else None]
+    check_output(args.output, *read, kept, resumed)
+    if kept is not None:  # a fit that is resumed goes on in its own checkpoint
+        check_output(kept, *read, option="--checkpoint")
+    if args.plot is not None:
+        check_output(args.plot, *read, args.output, kept, resumed, option="--plot")
 
 
 def _check_choice(table: tables.Table, modelled: list[str], context: list[str], weights: list[str]) -> None:
@@ -240,7 +250,7 @@ def _save(flow: Flow, args: argparse.Namespace) -> None:
     if args.plot is not None:
         from pushforward import plot
 
-        plot.history(flow).savefig(args.plot, format="png", dpi=150)
+        output.write_figure(args.plot, plot.history(flow), "png")
 
 
 COMMAND = Command(

@@ -7,7 +7,7 @@ import argparse
 from pushforward._io import files
 from pushforward._model.state import state_of
 from pushforward.cli import columns
-from pushforward.cli.command import Command
+from pushforward.cli.command import Command, shown
 from pushforward.flow import Flow
 
 
@@ -21,7 +21,7 @@ def _run(args: argparse.Namespace) -> int:
     count = flow.parameters.size
     named = zip(state_of(flow).names, flow.support, strict=True)
     bounded = [f"{name} {support}" for name, support in named if support.is_bounded]
-    print(args.model)
+    print(shown(args.model))
     for label, value in (
         ("format", f"{content['format']}, written by pushforward {content['version']}"),
         ("features", columns.named(*columns.features(flow))),
@@ -34,7 +34,7 @@ def _run(args: argparse.Namespace) -> int:
         ("layers", f"{len(flow.layers)}, from the base to the data"),
         *((f"{i:>4}", layer) for i, layer in enumerate(flow.layers, 1)),
     ):
-        print(f"{label:<11} {value}")
+        print(f"{label:<11} {shown(value)}")
     return 0
 
 

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pushforward._io import tables
+from pushforward._io import output, tables
 from pushforward._typing import Array
 from pushforward.cli import columns, values
-from pushforward.cli.command import TABLE, Command, check_writable, given
+from pushforward.cli.command import TABLE, Command, check_output, given
 from pushforward.flow import Flow
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from pushforward import plot
 
-    _check_picture(args.output)
+    kind = _kind_of_picture(args.output)
+    check_output(args.output, args.model, getattr(args, "table", None))
     flow = Flow.load(args.model)
     if args.kind == "history":
         with columns.told_with(args.model):
@@ -74,17 +75,18 @@ def _run(args: argparse.Namespace) -> int:
                 figure = plot.coverage(flow, rows.x, seed=args.seed, **held_out)
             else:
                 figure = plot.calibration(flow, rows.x, **held_out)
-    figure.savefig(args.output, dpi=150)
+    output.write_figure(args.output, figure, kind)
     return 0
 
 
-def _check_picture(path: str) -> None:
+def _kind_of_picture(path: str) -> str:
     from matplotlib.figure import Figure
 
     known = Figure().canvas.get_supported_filetypes()
-    if Path(path).suffix.lower().removeprefix(".") not in known:
+    kind = Path(path).suffix.lower().removeprefix(".")
+    if kind not in known:
         raise ValueError(f"{path}: the name of a picture must end in .png, .pdf, .svg or another of Matplotlib's kinds")
-    check_writable(path)
+    return kind
 
 
 def _density(args: argparse.Namespace, flow: Flow) -> Figure:

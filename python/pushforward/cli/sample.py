@@ -11,7 +11,7 @@ from pushforward._io import tables
 from pushforward._model.state import sample_key, state_of
 from pushforward._typing import Array
 from pushforward.cli import columns, values
-from pushforward.cli.command import TABLE, Command
+from pushforward.cli.command import TABLE, Command, check_output
 from pushforward.flow import Flow
 
 # Samples are drawn and written this many rows at a time: a pipe gets its first rows at once.
@@ -37,6 +37,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     tables.file_format(args.output)
+    check_output(args.output, args.model, args.context_table)
     flow = Flow.load(args.model)
     n, context = args.n, _condition(args, flow)
     if context is not None and context.ndim == 2:

@@ -6,7 +6,7 @@ import argparse
 
 from pushforward._io import tables
 from pushforward.cli import columns
-from pushforward.cli.command import TABLE, Command
+from pushforward.cli.command import TABLE, Command, check_output
 from pushforward.flow import Flow
 
 
@@ -18,6 +18,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     tables.file_format(args.output)
+    check_output(args.output, args.model, args.table)
     flow = Flow.load(args.model)
     rows = columns.read(flow, args.table, finite=False)
     log_prob = flow.log_prob(rows.x, rows.context)
