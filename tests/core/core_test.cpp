@@ -686,6 +686,80 @@ void ensembles() {
   expect(wrong([&] { ensemble.log_prob(x.data(), -1, density.data()); }), where, "rows -1 are not refused");
 }
 
+// Whether the thread that asks keeps subnormal numbers.
+bool keeps_subnormals() {
+  volatile float least = std::numeric_limits<float>::min();
+  volatile float half = least / 2;
+  return half > 0;
+}
+
+// A call computes without subnormal numbers, reads and writes them, does so in any mode of the caller and on any number
+// of threads, and leaves the mode as it was.
+template <class Scalar>
+void subnormals() {
+  const std::string where = std::is_same_v<Scalar, float> ? "subnormals, float" : "subnormals, double";
+  constexpr Scalar kLeast = std::numeric_limits<Scalar>::min();
+  constexpr Index kRows = 5 * kTileRows + 3;
+  const auto is_subnormal = [](Scalar value) { return std::fpclassify(value) == FP_SUBNORMAL; };
+
+  // Parameters whose products are subnormal.
+  Trial<Scalar> trial(kCases[8], 3, 1, kRows);
+  std::fill_n(trial.flow.parameters(), trial.flow.parameter_count(), std::sqrt(kLeast) / 4);
+  const auto x = trial.forward(1);
+  const auto density = trial.log_prob(x.values, 1);
+  const auto loss = trial.loss_and_grad(x.values, 1);
+  expect(std::none_of(loss.second.begin(), loss.second.end(), is_subnormal), where, "a gradient holds some");
+
+  // Positive values that are subnormal have their density, and are drawn.
+  const Json description{{"dim", 1},
+                         {"context", 0},
+                         {"base", {{"kind", "Normal"}}},
+                         {"support", Json::array({{{"kind", "Positive"}}})},
+                         {"layers", Json::array({kActNorm})}};
+  Flow<Scalar> small(description);
+  const double center = std::log(static_cast<double>(kLeast) / 100);
+  small.stack().set_standardization({center}, {1.0});
+  const Values<Scalar> points(static_cast<std::size_t>(kRows), kLeast / 64);
+
+  for (const Subnormals mode : {Subnormals::kept, Subnormals::zero})
+    for (const int threads : {1, 3}) {
+      Values<double> densities(points.size());
+      Values<Scalar> drawn(points.size());
+      bool same = false, left = false;
+      {
+        const SubnormalMode caller(mode);
+        const auto again = trial.loss_and_grad(x.values, threads);
+        same = same_bits(density, trial.log_prob(x.values, threads)) && again.first == loss.first &&
+               same_bits(again.second, loss.second) && same_bits(x.values, trial.forward(threads).values);
+        small.log_prob(points.data(), kRows, densities.data(), nullptr, threads);
+        small.sample({1}, kRows, drawn.data(), nullptr, nullptr, threads);
+        left = keeps_subnormals() == (mode == Subnormals::kept);
+      }
+      expect(same, where, "results depend on the mode of the caller");
+      expect(left && keeps_subnormals(), where, "a call changes the mode of its caller");
+      const double y = std::log(static_cast<double>(points[0])), z = y - center;
+      for (const double value : densities)
+        expect(std::abs(value - (-0.5 * z * z - 0.5 * std::log(2 * kPi) - y)) < 1e-4, where,
+               "a row has another density");
+    }
+
+  // Every thread of a loop keeps them, also one that was started by a thread that does not.
+  for (const int threads : {1, 2, 12}) {
+    const SubnormalMode caller(Subnormals::zero);
+    std::atomic<int> kept{0};
+    parallel_for(200, threads, [&](Index, int) { kept += keeps_subnormals(); });
+    expect(kept == 200, where, "a thread works in another mode");
+    try {
+      parallel_for(200, threads, [&](Index item, int) {
+        const SubnormalMode mode(Subnormals::kept);
+        if (item == 3) throw std::runtime_error("item");
+      });
+    } catch (const std::runtime_error&) {
+    }
+    expect(!keeps_subnormals(), where, "an exception changes the mode of the caller");
+  }
+}
+
 void wrong_calls() {
   const Trial<float> without(kCases[1], 2, 0, 1), with(kCases[1], 2, 1, 1);
   float x[2] = {};
@@ -726,6 +800,8 @@ int main() {
   adam();
   threads_share_items();
   exceptions();
+  subnormals<float>();
+  subnormals<double>();
   wrong_calls();
   return report();
 }

@@ -31,6 +31,7 @@
 #endif
 
 #include "pushforward/threads/processors.hpp"
+#include "pushforward/tile/subnormals.hpp"
 #include "pushforward/tile/tile.hpp"
 
 namespace pushforward {
@@ -53,6 +54,7 @@ class ThreadPool {
   void run(Index count, int threads, Body& body) {
     threads = std::min(threads, kMostHelpers + 1);
     Job* job = start_helpers(threads - 1) > 0 ? free_job() : nullptr;
+    const SubnormalMode mode(Subnormals::kept);
     if (!job) {
       for (Index item = 0; item < count; ++item) body(item, 0);
       return;
@@ -198,6 +200,7 @@ class ThreadPool {
   }
 
   [[noreturn]] void help(int number) {
+    const SubnormalMode mode(Subnormals::kept);  // a thread begins in the mode of the one that starts it
     auto deadline = Clock::now() + kSpin;
     for (;;) {
       const std::uint64_t seen = calls_.load();
