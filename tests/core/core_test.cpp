@@ -414,6 +414,77 @@ void exceptions() {
     }
 }
 
+// Ends the calls of its thread, at the look of that number.
+class Limit final : public Watch {
+ public:
+  explicit Limit(int looks) : looks_(looks) {}
+  int left() const { return looks_; }
+
+ private:
+  void look() override {
+    if (--looks_ == 0) throw std::runtime_error("enough");
+  }
+  int looks_;
+};
+
+// Makes a call at each look, in the middle of another.
+class Caller final : public Watch {
+ public:
+  explicit Caller(std::function<void()> call) : call_(std::move(call)) {}
+
+ private:
+  void look() override {
+    const ArenaAside aside;
+    call_();
+  }
+  std::function<void()> call_;
+};
+
+// A watch sees the calls of its own thread, in whatever kind of loop, ends them with its exception, and leaves nothing
+// behind. Calls that it makes itself leave the call that it watches alone, and are not watched.
+void watches() {
+  const Trial<float> trial(kCases[8], 3, 1, 5000), other(kCases[5], 2, 0, 300);
+  const auto x = trial.forward(1), other_x = other.forward(1);
+  const auto density = trial.log_prob(x.values, 1);
+  const auto loss = trial.loss_and_grad(x.values, 1), other_loss = other.loss_and_grad(other_x.values, 1);
+  for (const int threads : {1, 3}) {
+    const std::function<void()> calls[] = {[&] { (void)trial.log_prob(x.values, threads); },
+                                           [&] { (void)trial.forward(threads); },
+                                           [&] { (void)trial.loss_and_grad(x.values, threads); }};
+    for (const auto& call : calls)
+      for (const int looks : {1, 2, 5}) {
+        std::string caught;
+        {
+          const Limit limit(looks);
+          try {
+            // Where helpers do all the work of a call, the next one has a look.
+            for (int turn = 0; turn < 100; ++turn) call();
+          } catch (const std::runtime_error& error) {
+            caught = error.what();
+          }
+        }
+        expect(caught == "enough", "watch", "a call went on");
+        call();
+      }
+    {
+      const Limit limit(3);
+      std::thread([&] { (void)trial.log_prob(x.values, threads); }).join();
+      expect(limit.left() == 3, "watch", "a call of another thread is watched");
+    }
+    bool same = true;
+    {
+      const Caller caller([&] {
+        const auto again = other.loss_and_grad(other_x.values, threads);
+        same &= again.first == other_loss.first && same_bits(again.second, other_loss.second);
+      });
+      const auto again = trial.loss_and_grad(x.values, threads);
+      same &= again.first == loss.first && same_bits(again.second, loss.second);
+      same &= same_bits(density, trial.log_prob(x.values, threads));
+    }
+    expect(same, "watch", "a call within another disturbs it");
+  }
+}
+
 template <class Scalar>
 void run(const Case& tried, Index dim, Index context) {
   for (const Index rows : {0, 1, 65}) {
@@ -727,9 +798,9 @@ void subnormals() {
   constexpr Index kRows = 5 * kTileRows + 3;
   const auto is_subnormal = [](Scalar value) { return std::fpclassify(value) == FP_SUBNORMAL; };
 
-  // Parameters whose products are subnormal.
+  // Parameters that are subnormal, and make gradients that are.
   Trial<Scalar> trial(kCases[8], 3, 1, kRows);
-  std::fill_n(trial.flow.parameters(), trial.flow.parameter_count(), std::sqrt(kLeast) / 4);
+  std::fill_n(trial.flow.parameters(), trial.flow.parameter_count(), kLeast / 100);
   const auto x = trial.forward(1);
   const auto density = trial.log_prob(x.values, 1);
   const auto loss = trial.loss_and_grad(x.values, 1);
@@ -922,6 +993,7 @@ int main(int count, char** words) {
   adam();
   threads_share_items();
   exceptions();
+  watches();
   subnormals<float>();
   subnormals<double>();
   wrong_calls();

@@ -1,6 +1,8 @@
 // The adjoint of a pass: each tile is taken through the flow and straight back, while what its layers keep is in cache.
 #pragma once
 
+#include <atomic>
+
 #include "pushforward/engine/pass.hpp"
 
 namespace pushforward::engine {
@@ -195,11 +197,20 @@ double vjp(const Stack<Scalar>& stack, Direction direction, const Table& input, 
   const auto sum_of = [&](Index item) { return item == 0 ? gradients.parameters : memory.sum(item - 1); };
   if (tiles == 0) std::fill_n(gradients.parameters, count, Scalar(0));
   double values[kMostGradientSlots] = {};
+  std::atomic<bool> ended{false};  // by a watch; a slot of many rows does not make it wait
   parallel_for(plan.items(), threads, [&](Index item, int thread) {
     Workspace<Scalar> work = memory.workspace(thread);
     const Index first = plan.first_tile(item);
-    for (Index index = first; index < plan.end_tile(item); index += plan.stride())
+    for (Index index = first; index < plan.end_tile(item); index += plan.stride()) {
+      if (ended.load(std::memory_order_relaxed)) return;
+      try {
+        Watch::look_now();
+      } catch (...) {
+        ended.store(true, std::memory_order_relaxed);
+        throw;
+      }
       values[index % plan.slots()] += adjoint.tile(index, {sum_of(item), index == first}, work);
+    }
   });
   if (plan.items() > 1 || gradients.norm) {
     const double norm = add_sums(plan, count, gradients.parameters, sum_of, memory.norms(), threads);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "pushforward/threads/processors.hpp"
+#include "pushforward/threads/watch.hpp"
 #include "pushforward/tile/subnormals.hpp"
 #include "pushforward/tile/tile.hpp"
 
@@ -35,7 +36,10 @@ void parallel_for(Index count, int threads, Body&& body) {
   const int team = static_cast<int>(std::min<Index>(threads, count));
   if (team <= 1) {
     const SubnormalMode mode(Subnormals::kept);
-    for (Index item = 0; item < count; ++item) body(item, 0);
+    for (Index item = 0; item < count; ++item) {
+      Watch::look_now();
+      body(item, 0);
+    }
     return;
   }
 #ifdef PUSHFORWARD_THREADS_OPENMP
@@ -51,6 +55,7 @@ void parallel_for(Index count, int threads, Body&& body) {
       leave = failed;
       if (leave) continue;
       try {
+        Watch::look_now();
         body(item, omp_get_thread_num());
       } catch (...) {
 #pragma omp critical(pushforward_error)

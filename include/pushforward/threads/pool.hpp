@@ -31,6 +31,7 @@
 #endif
 
 #include "pushforward/threads/processors.hpp"
+#include "pushforward/threads/watch.hpp"
 #include "pushforward/tile/subnormals.hpp"
 #include "pushforward/tile/tile.hpp"
 
@@ -56,7 +57,10 @@ class ThreadPool {
     Job* job = start_helpers(threads - 1) > 0 ? free_job() : nullptr;
     const SubnormalMode mode(Subnormals::kept);
     if (!job) {
-      for (Index item = 0; item < count; ++item) body(item, 0);
+      for (Index item = 0; item < count; ++item) {
+        Watch::look_now();
+        body(item, 0);
+      }
       return;
     }
     job->body = &body;
@@ -178,8 +182,10 @@ class ThreadPool {
 
   static void work(Job& job, int number) {
     try {
-      for (Index item; (item = job.next_item.fetch_add(1, std::memory_order_relaxed)) < job.count;)
+      for (Index item; (item = job.next_item.fetch_add(1, std::memory_order_relaxed)) < job.count;) {
+        Watch::look_now();
         job.call(job.body, item, number);
+      }
     } catch (...) {
       if (!job.failed.exchange(true, std::memory_order_relaxed)) job.error = std::current_exception();
       job.next_item.store(job.count, std::memory_order_relaxed);
