@@ -12,7 +12,7 @@ from cases import CASES, Case
 from fuzz.make_corpus import VALID, VALID_ENSEMBLES, hostile, hostile_ensembles, hostile_mixtures
 from pages import DOCS, blocks
 from programs import cmake, compiler, find, run
-from pushforward import Ensemble, Flow
+from pushforward import Circle, Ensemble, Flow, Interval, Positive, Real
 from pushforward.errors import FileFormatError
 
 ROOT = Path(__file__).parents[1]
@@ -58,8 +58,8 @@ def results(embed: Path, folder: Path, case: Case, flow: Flow, scalar: str) -> d
         case.condition(65).astype(dtype).tofile(folder / "context")
     context = folder / "context" if case.context else "-"
     run(embed, scalar, "run", folder / "model.safetensors", folder / "x", folder / "z", context, folder)
-    points = {name: np.fromfile(folder / name, dtype) for name in ("inverse", "forward", "gradient")}
-    sums = ("log_prob", "inverse_log_det", "forward_log_det", "loss")
+    points = {name: np.fromfile(folder / name, dtype) for name in ("inverse", "forward", "gradient", "grad")}
+    sums = ("log_prob", "log_prob_beside_grad", "inverse_log_det", "forward_log_det", "loss")
     return points | {name: np.fromfile(folder / name, np.float64) for name in sums}
 
 
@@ -74,6 +74,7 @@ def expect_python(embed: Path, folder: Path, case: Case, flow: Flow, twin: Flow,
     condition = None if case.context == 0 else case.condition(65).astype(dtype)
     x, z = data(case).astype(dtype), case.latent(65).astype(dtype)
     expected = {"log_prob": twin.log_prob(x, condition)}
+    expected["log_prob_beside_grad"], expected["grad"] = twin.log_prob_and_grad(x, condition)
     expected["inverse"], expected["inverse_log_det"] = twin.inverse(x, condition)
     expected["forward"], expected["forward_log_det"] = twin.forward(z, condition)
     expected["loss"], expected["gradient"] = twin.loss_and_grad(x, condition)
@@ -88,6 +89,18 @@ def expect_python(embed: Path, folder: Path, case: Case, flow: Flow, twin: Flow,
 def test_numbers(embed, tmp_path, case, dtype):
     flow = case.flow(dtype)
     expect_python(embed, tmp_path, case, flow, flow, TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("scalar", ["float", "double"])
+def test_names_and_supports(embed, tmp_path, scalar):
+    support = [Positive(), Interval(-1, 3), Circle(0, 1), Real()]
+    flow = Flow(4, layers=[], support=support, context=1)
+    flow.save(tmp_path / "model")
+    lines = ["Positive 0 inf", "Interval -1 3", "Circle 0 1", "Real -inf inf"]
+    assert run(embed, scalar, "describe", tmp_path / "model").splitlines() == ["|", *lines]
+    flow.columns, flow.context_columns = ("mass", "part", "angle", "height"), ("time",)
+    flow.save(tmp_path / "model")
+    assert run(embed, scalar, "describe", tmp_path / "model").splitlines() == ["mass part angle height | time", *lines]
 
 
 def test_other_precision(embed, tmp_path):
@@ -148,6 +161,12 @@ def test_ensembles(embed, tmp_path, dtype, context):
     density = np.fromfile(tmp_path / "log_prob")
     tolerance = TOLERANCES[dtype]
     np.testing.assert_allclose(density, ensemble.log_prob(x, condition), atol=tolerance * np.abs(density).max())
+    slopes = [flow.log_prob_and_grad(x, condition) for flow in ensemble.flows]
+    joint = np.log(np.maximum(ensemble.weights, 1e-300))[:, None] + [density for density, _ in slopes]
+    share = np.exp(joint - np.logaddexp.reduce(joint))
+    gradient = np.einsum("mn,mni->ni", share, [slope for _, slope in slopes])
+    found = np.fromfile(tmp_path / "grad", dtype).reshape(-1, 3)
+    np.testing.assert_allclose(found, gradient, rtol=0, atol=tolerance * max(1.0, np.abs(gradient).max()))
     samples = np.fromfile(tmp_path / "samples", dtype).reshape(-1, 3)
     # The seed whose key is 7: rows 5, 6, ... of that key are those of a longer call.
     shifted = None if condition is None else np.concatenate([np.zeros((5, 3)), condition])

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import platform
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from pushforward import MLP, Additive, Affine, Coupling, Flow, Interval, RationalQuadratic, Real, Uniform
+from pushforward import (
+    MLP,
+    Adam,
+    Additive,
+    Affine,
+    Coupling,
+    Flow,
+    Interval,
+    Normal,
+    Positive,
+    RationalQuadratic,
+    Real,
+    Uniform,
+    build_info,
+    realnvp,
+)
 from pushforward._model.supports import Circle, Support
 from pushforward._model.transforms import Transform
+from scipy import stats
 
 PAIRS = 1_000_000 if os.environ.get("PUSHFORWARD_FULL") else 20_000
 
@@ -116,3 +136,93 @@ def test_points_exactly_at_knots(name: str, dtype: str) -> None:
     low, high = np.minimum(*sides), np.maximum(*sides)
     margin = 0.1 * (1 + np.abs(gradient))
     assert ((gradient >= low - margin) & (gradient <= high + margin)).all()
+
+
+# -- subnormal numbers -------------------------------------------------------------------------------------------
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """The least processor time of a call among several, which a busy machine disturbs little."""
+    times = []
+    for _ in range(5):
+        started = time.process_time()
+        call()
+        times.append(time.process_time() - started)
+    return min(times)
+
+
+# They would cost a factor of 20 to 125.
+SLOW = 5
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_subnormal_parameters_cost_no_time(dtype: str, threads: int) -> None:
+    flow = Flow(4, layers=realnvp(4, depth=4, hidden=(64, 64)), dtype=dtype, seed=0, num_threads=threads)
+    x = np.random.default_rng(0).normal(size=(5000, 4))
+    for call in (lambda: flow.log_prob(x), lambda: flow.sample(5000, seed=0), lambda: flow.loss_and_grad(x)):
+        flow.parameters[...] = 0.01
+        usual = seconds(call)
+        flow.parameters[...] = np.finfo(dtype).tiny / 100
+        assert seconds(call) < SLOW * usual
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nothing_inside_a_call_is_subnormal(dtype: str, threads: int) -> None:
+    """On every processor, also where such numbers cost no time."""
+    if build_info()["simd_level"] == "base" and platform.machine() not in ("aarch64", "arm64"):
+        pytest.skip("subnormal numbers are kept on this processor")
+    tiny = np.finfo(dtype).tiny
+    flow = Flow(3, layers=realnvp(3, depth=3, hidden=(8,)), dtype=dtype, seed=0, num_threads=threads)
+    x = np.random.default_rng(0).normal(size=(500, 3)).astype(dtype)
+    weights = np.full(500, 1e-3 * tiny)
+    weights[0] = 1.0
+    for scale in (1.0, np.sqrt(tiny), tiny / 100):
+        flow.parameters[...] = scale * np.random.default_rng(1).uniform(-1, 1, flow.parameters.size)
+        gradient = flow.loss_and_grad(x, weights=weights)[1]
+        assert not ((gradient != 0) & (np.abs(gradient) < tiny)).any()
+    assert not flow.forward(np.zeros_like(x))[0].any()  # moved by less than the least normal number
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_of_all_sizes_cost_no_time(dtype: str) -> None:
+    flow = Flow(4, layers=realnvp(4, depth=4, hidden=(64, 64)), dtype=dtype, seed=0, num_threads=1)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5000, 4))
+    least = np.finfo(dtype).tiny
+    for weights in (10 ** rng.uniform(-66, 4, size=5000), least * 10 ** rng.uniform(-3, 3, size=5000)):
+        weights[0] = 1.0
+        weighted = seconds(functools.partial(flow.loss_and_grad, x, weights=weights))
+        assert weighted < SLOW * seconds(functools.partial(flow.loss_and_grad, x))
+
+
+def test_steps_of_tiny_gradients_cost_no_time() -> None:
+    """The moments of parameters that no longer get a gradient die away, through all sizes."""
+    parameters, adam = np.ones(100_000, np.float32), Adam(betas=(0.5, 0.5))
+    usual = seconds(lambda: adam.step(parameters, np.ones_like(parameters)))
+    for _ in range(200):
+        adam.step(parameters, np.zeros_like(parameters))
+    assert seconds(lambda: adam.step(parameters, np.zeros_like(parameters))) < SLOW * usual
+    assert seconds(lambda: adam.step(parameters, np.full_like(parameters, 1e-39))) < SLOW * usual
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_subnormal_values_of_a_table_are_read(dtype: str) -> None:
+    """Only the arithmetic between reading and writing does without them."""
+    tiny = np.finfo(dtype).tiny
+    x = (tiny * np.exp(np.random.default_rng(0).normal(-10, 1, size=(2000, 1)))).astype(dtype)
+    flow = Flow(1, layers=[], base=Normal(), support=Positive(), dtype="float64", seed=0).initialize(x)
+    z, log_det = flow.inverse(x)
+    assert np.abs(z).max() < 6
+    y = np.log(x.astype(np.float64))
+    np.testing.assert_allclose(z, (y - y.mean()) / y.std(), atol=0.05)
+    np.testing.assert_allclose(flow.log_prob(x), stats.norm.logpdf(z[:, 0]) + log_det, rtol=1e-6)
+
+
+def test_subnormal_values_of_a_table_are_written() -> None:
+    x = (1e-40 * np.random.default_rng(0).normal(size=(2000, 1))).astype(np.float32)
+    flow = Flow(1, layers=realnvp(1, depth=1, hidden=(4,)), dtype="float64", seed=0).initialize(x)
+    z = flow.inverse(x)[0]
+    assert 0.9 < z.std() < 1.1
+    np.testing.assert_allclose(flow.forward(z)[0], x, rtol=0, atol=2e-45)  # their spacing is 1.4e-45

@@ -208,3 +208,63 @@ def test_a_fit_does_not_depend_on_how_the_table_is_walked(
     flow.fit(given_x, context=given_c, weights=weights, epochs=30, seed=0)
     entropy = 2 * stats.norm.entropy()  # given the context, and of shears of two standard normals
     assert -np.average(flow.log_prob(x, c), weights=weights) == pytest.approx(entropy, abs=0.04)
+
+
+# -- results in the table's own memory ---------------------------------------------------------------------------
+
+SHIFTS = [-70, -1, 0, 1, 70]
+
+
+@pytest.mark.parametrize("window", [1000, 1 << 24], ids=["many windows", "one window"])
+@pytest.mark.parametrize("shift", SHIFTS)
+@pytest.mark.parametrize("call", ["forward", "inverse"])
+def test_results_may_overlap_the_rows(monkeypatch: pytest.MonkeyPatch, window: int, shift: int, call: str) -> None:
+    """The results are those in memory of their own, wherever in the table they are written, at any size."""
+    monkeypatch.setattr(rows, "_WINDOW_BYTES", window)
+    flow = Flow(2, layers=realnvp(2, depth=2, hidden=(8,)), context=1, seed=0, num_threads=1)
+    memory = np.random.default_rng(0).normal(size=(600, 3))
+    first, to = max(0, -shift), max(0, shift)
+    n = len(memory) - abs(shift)
+    # Context and rows are columns of one buffer, and so are the results.
+    x, c = memory[first : first + n, :2], memory[first : first + n, 2:]
+    points, log_det = getattr(flow, call)(x.copy(), c.copy())
+    out = (memory[to : to + n, 1:], memory[to : to + n, 0])
+    assert getattr(flow, call)(x, c, out=out)[0] is out[0]
+    np.testing.assert_array_equal(out[0], points)
+    np.testing.assert_array_equal(out[1], log_det)
+
+
+@pytest.mark.parametrize("window", [1000, 1 << 24], ids=["many windows", "one window"])
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_densities_may_overlap_the_context(monkeypatch: pytest.MonkeyPatch, window: int, shift: int) -> None:
+    monkeypatch.setattr(rows, "_WINDOW_BYTES", window)
+    flow = Flow(2, layers=realnvp(2, depth=2, hidden=(8,)), context=1, seed=0, num_threads=1)
+    rng = np.random.default_rng(0)
+    x, memory = rng.normal(size=(500, 2)), rng.normal(size=640)
+    context = memory[70:570, None]
+    expected = flow.log_prob(x, context.copy())
+    out = memory[70 + shift : 570 + shift]
+    np.testing.assert_array_equal(flow.log_prob(x, context, out=out), expected)
+    one = memory[100:101]  # the same condition for all rows, in the middle of the results
+    expected = flow.log_prob(x, one.copy())
+    np.testing.assert_array_equal(flow.log_prob(x, one, out=out), expected)
+
+
+def test_rows_in_their_own_place_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map larger than memory may be carried over in place."""
+    monkeypatch.setattr(rows, "_WINDOW_BYTES", 1000)
+    flow = Flow(2, layers=realnvp(2, depth=2, hidden=(8,)), seed=0, num_threads=1)
+    x = np.random.default_rng(0).normal(size=(500, 2))
+    expected = flow.inverse(x)[0]
+    copies = []
+    monkeypatch.setattr(rows.np, "array", lambda *_: copies.append(1))
+    flow.inverse(x, out=(x, np.empty(500)))
+    assert not copies
+    np.testing.assert_array_equal(x, expected)
+
+
+def test_results_that_share_memory_are_refused() -> None:
+    flow, x, memory = Flow(2, layers=[]), np.ones((5, 2)), np.empty((5, 3))
+    with pytest.raises(ValueError, match="out has arrays that share memory; each result needs its own"):
+        flow.inverse(x, out=(memory[:, :2], memory[:, 1]))
+    flow.inverse(x, out=(memory[:, :2], memory[:, 2]))  # side by side

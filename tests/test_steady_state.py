@@ -25,6 +25,7 @@ from pushforward import (
     Coupling,
     Flow,
     Interval,
+    Mixture,
     Positive,
     RationalQuadratic,
     Real,
@@ -64,6 +65,7 @@ ALLOCATING = {
     "autoregressive": lambda: Flow(4, layers=[Autoregressive(RationalQuadratic(bins=4), MLP((16,))), LU()]),
     "inverse autoregressive": lambda: Flow(4, layers=[Autoregressive(Affine(), ResNet(12), one_pass="forward")]),
     "Student t": lambda: Flow(3, layers=[Coupling(Affine(), MLP((9,)))], base=StudentT(5.0, learned=True)),
+    "mixture": lambda: Flow(3, layers=[Coupling(Affine(), MLP((9,)))], base=Mixture(4)),
     "bounded": lambda: Flow(4, layers=[Coupling(RationalQuadratic(bins=4), MLP((8,)))] * 2, support=BOUNDED),
     "context": lambda: Flow(3, layers=neural_spline(3, depth=2, hidden=8, bins=4), context=2),
     "context network": lambda: Flow(
@@ -92,6 +94,7 @@ def test_nothing_is_allocated_and_one_thread_takes_no_lock(steady_state: Path, t
         files.append(tmp_path / f"{name}.safetensors")
         flow.save(files[-1])
     run(steady_state, "allocations", *files)
+    run(steady_state, "first-allocations", *files)
 
 
 def test_python_allocates_the_result_alone() -> None:

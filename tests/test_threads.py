@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import copy
+import functools
 import os
 import signal
 import subprocess
@@ -164,6 +165,108 @@ def test_an_interrupt_from_the_keyboard_ends_a_fit_at_its_best() -> None:
     assert flow.history.stopped == "interrupted"
     if flow.history.epochs:
         assert -flow.log_prob(held).mean() == pytest.approx(flow.history["validation_loss"].min(), rel=1e-12)
+
+
+LONG = 8  # seconds of a call that is to be cut short
+
+
+def long_call(call: str, num_threads: int) -> tuple[Flow, Callable[[], tuple]]:
+    """Return a flow and a call of it that would take so long."""
+    flow, n = Flow(3, layers=realnvp(3, depth=8, hidden=(256, 256)), context=1, seed=0, num_threads=num_threads), 2000
+    started = time.perf_counter()
+    CALLS[call](flow, rows_of(n), rows_of(n, 1))
+    n = int(n * LONG / (time.perf_counter() - started))
+    return flow, functools.partial(CALLS[call], flow, rows_of(n), rows_of(n, 1))
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("call", CALLS)
+def test_an_interrupt_from_the_keyboard_ends_any_call(call: str, num_threads: int) -> None:
+    """Soon, and the next call is as it was."""
+    flow, too_long = long_call(call, num_threads)
+    parameters = flow.parameters.copy()
+    few = rows_of(300), rows_of(300, 1)
+    expected = [array.tobytes() for array in CALLS[call](flow, *few)]
+    timer = threading.Timer(0.1, _thread.interrupt_main)
+    started = time.perf_counter()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        too_long()
+    assert time.perf_counter() - started < LONG / 3
+    timer.join()
+    np.testing.assert_array_equal(flow.parameters, parameters)
+    assert [array.tobytes() for array in CALLS[call](flow, *few)] == expected
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
+def test_an_interrupt_is_for_the_main_thread_alone() -> None:
+    """The calls of other threads go on, and a call of the main thread is ended while they make theirs."""
+    flow, x, stop = flow_of(), rows_of(100_000), threading.Event()
+    flow.num_threads = 2
+    expected = flow.log_prob(x).tobytes()
+
+    def work() -> bool:
+        same = True
+        while not stop.is_set():
+            same &= flow.log_prob(x).tobytes() == expected
+        return same
+
+    with ThreadPoolExecutor(8) as pool:
+        others = [pool.submit(work) for _ in range(8)]
+        _, too_long = long_call("log_prob", 2)
+        timer = threading.Timer(0.1, _thread.interrupt_main)
+        started = time.perf_counter()
+        timer.start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                too_long()
+            assert time.perf_counter() - started < LONG
+        finally:
+            stop.set()
+        assert all(other.result() for other in others)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
+def test_a_signal_handler_may_call_the_flow() -> None:
+    """It does so in the middle of another call, on the same thread and on other rows."""
+    flow, x, other = flow_of(), rows_of(1_000_000), rows_of(3000, seed=5)
+    flow.num_threads = 2
+    expected, expected_by_handler = flow.log_prob(x), flow.log_prob_and_grad(other)[1]
+    seen = []
+
+    def handle(*_: object) -> None:
+        seen.append(flow.log_prob_and_grad(other)[1])
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.1)
+    try:
+        found = flow.log_prob(x)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert seen
+    np.testing.assert_array_equal(found, expected)
+    for gradient in seen:
+        np.testing.assert_array_equal(gradient, expected_by_handler)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
+def test_what_a_signal_handler_raises_ends_the_call() -> None:
+    flow, too_long = long_call("log_prob", 2)
+
+    def handle(*_: object) -> None:
+        raise TimeoutError("enough")
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(TimeoutError, match="enough"):
+            too_long()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert np.isfinite(flow.log_prob(rows_of(5), rows_of(5, 1))).all()
 
 
 # -- numbers of threads ------------------------------------------------------------------------------------------

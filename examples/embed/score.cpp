@@ -21,7 +21,7 @@ int main(int argc, char** argv) try {
 
   const auto rows = static_cast<pushforward::Index>(x.size()) / flow.dim();
   std::vector<double> log_prob(static_cast<std::size_t>(rows));
-  flow.log_prob(x.data(), rows, log_prob.data());
+  flow.log_prob(x, log_prob);
   for (const double value : log_prob) std::printf("%.9g\n", value);
 } catch (const std::exception& error) {
   std::fprintf(stderr, "%s\n", error.what());

@@ -102,6 +102,7 @@ void adam_step(const AdamSettings& settings, Index step, Index count, Scalar* pa
     std::copy_n(rest[0], end - i, average.values + i);
   };
   parallel_pieces(count, kParameterPiece, threads, [&](Index, Index first, Index size) {
+    const SubnormalMode mode(Subnormals::zero);
     update_piece(first, first + size);
     if (average.values) average_piece(first, first + size);
   });

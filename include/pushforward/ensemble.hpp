@@ -36,33 +36,88 @@ class Ensemble {
   }
 
   // log p(x), in nats; -infinity outside the support, NaN for a row that is not finite.
-  void log_prob(const Scalar* x, Index rows, double* log_prob, const Scalar* context = nullptr,
+  void log_prob(Span<const Scalar> x, Span<double> log_prob, Span<const Scalar> context = {},
                 int threads = default_threads()) const {
-    expect_rows(rows);
-    std::vector<double> part(static_cast<std::size_t>(rows));
-    std::fill_n(log_prob, rows, -std::numeric_limits<double>::infinity());
+    spans::expect_size(log_prob, spans::rows_of(x, dim(), "x"), "log_prob");
+    spans::expect_apart(log_prob, x, context);
+    std::vector<double> part(log_prob.size());
+    std::fill_n(log_prob.data(), log_prob.size(), kNone);
     for (const std::size_t m : active_) {
-      flows_[m].log_prob(x, rows, part.data(), context, threads);
+      flows_[m].log_prob(x, part, context, threads);
       const double log_weight = std::log(weights_[m]);
-      for (std::size_t i = 0; i < part.size(); ++i) log_prob[i] = log_sum(log_prob[i], part[i] + log_weight);
+      for (std::size_t i = 0; i < part.size(); ++i)
+        log_prob.data()[i] = log_sum(log_prob.data()[i], part[i] + log_weight);
     }
   }
 
-  // Points drawn from the density, and log p of each; log_prob may be null. A key and the number of a row determine the
-  // row. The rows before the first are counted, which takes nanoseconds for each.
-  void sample(const Draws& draws, Index rows, Scalar* x, double* log_prob = nullptr, const Scalar* context = nullptr,
+  // log p(x), and its derivatives by x, (rows, dim()): those of the members by their shares of the density.
+  void log_prob_and_grad(Span<const Scalar> x, Span<double> log_prob, Span<Scalar> gradient,
+                         Span<const Scalar> context = {}, int threads = default_threads()) const {
+    spans::expect_size(log_prob, spans::rows_of(x, dim(), "x"), "log_prob");
+    spans::expect_size(gradient, static_cast<Index>(x.size()), "gradient");
+    spans::expect_apart(log_prob, x, context, gradient);
+    spans::expect_apart(gradient, x, context);
+    const auto width = static_cast<std::size_t>(dim());
+    std::vector<double> part(log_prob.size());
+    std::vector<Scalar> slope(gradient.size());
+    std::fill_n(log_prob.data(), log_prob.size(), kNone);
+    std::fill_n(gradient.data(), gradient.size(), Scalar(0));
+    for (const std::size_t m : active_) {
+      flows_[m].log_prob_and_grad(x, part, slope, context, threads);
+      const double log_weight = std::log(weights_[m]);
+      for (std::size_t i = 0; i < part.size(); ++i) {
+        double& total = log_prob.data()[i];
+        const double before = total, added = part[i] + log_weight;
+        total = log_sum(before, added);
+        const double share_before = std::exp(before - total), share = std::exp(added - total);
+        for (std::size_t j = i * width; j < (i + 1) * width; ++j)
+          gradient.data()[j] = static_cast<Scalar>(share_before * static_cast<double>(gradient.data()[j]) +
+                                                   share * static_cast<double>(slope[j]));
+      }
+    }
+  }
+
+  // Points drawn from the density, and log p of each unless its view is empty. A key and the number of a row determine
+  // the row. The rows before the first are counted, which takes nanoseconds for each.
+  void sample(const Draws& draws, Span<Scalar> x, Span<double> log_prob = {}, Span<const Scalar> context = {},
               int threads = default_threads()) const {
-    expect_rows(rows);
-    expect_rows(draws.first_row);
+    const Index rows = spans::rows_of(x, dim(), "x");
+    if (draws.first_row < 0) throw std::invalid_argument("rows to draw are numbered from 0");
+    if (!log_prob.empty()) spans::expect_size(log_prob, rows, "log_prob");
+    spans::expect_apart(x, log_prob, context);
+    spans::expect_apart(log_prob, context);
+    const bool one = static_cast<Index>(context.size()) == this->context();  // for all rows
+    if (!one) spans::expect_size(context, rows * this->context(), "context");
     const std::vector<Index> before = counts_before(draws);
     const std::vector<std::size_t> chosen = members_of(draws, rows);
     for (const std::size_t m : active_)
-      sample_member(m, {key_of(draws.key, m), before[m]}, chosen, x, context, threads);
-    if (log_prob != nullptr) this->log_prob(x, rows, log_prob, context, threads);
+      sample_member(m, {key_of(draws.key, m), before[m]}, chosen, x, context, one, threads);
+    if (!log_prob.empty()) this->log_prob(x, log_prob, context, threads);
+  }
+
+  // The same calls on pointers and a number of rows. The context has a row for each; it is null for flows without.
+  void log_prob(const Scalar* x, Index rows, double* log_prob, const Scalar* context = nullptr,
+                int threads = default_threads()) const {
+    this->log_prob(spans::view(x, rows, dim()), spans::view(log_prob, rows, 1),
+                   spans::context_view(context, rows, this->context()), threads);
+  }
+  void log_prob_and_grad(const Scalar* x, Index rows, double* log_prob, Scalar* gradient,
+                         const Scalar* context = nullptr, int threads = default_threads()) const {
+    log_prob_and_grad(spans::view(x, rows, dim()), spans::view(log_prob, rows, 1), spans::view(gradient, rows, dim()),
+                      spans::context_view(context, rows, this->context()), threads);
+  }
+  // log_prob may be null.
+  void sample(const Draws& draws, Index rows, Scalar* x, double* log_prob = nullptr, const Scalar* context = nullptr,
+              int threads = default_threads()) const {
+    sample(draws, spans::view(x, rows, dim()), spans::maybe_view(log_prob, rows, 1),
+           spans::context_view(context, rows, this->context()), threads);
   }
 
   Index dim() const { return flows_.front().dim(); }
   Index context() const { return flows_.front().context(); }
+  const std::vector<std::string>& columns() const { return flows_.front().columns(); }
+  const std::vector<std::string>& context_columns() const { return flows_.front().context_columns(); }
+  const std::vector<FeatureSupport>& support() const { return flows_.front().support(); }
   std::size_t size() const { return flows_.size(); }
   const std::vector<double>& weights() const { return weights_; }
   const Flow<Scalar>& flow(std::size_t m) const { return flows_[m]; }
@@ -120,14 +175,12 @@ class Ensemble {
     return Json(json::member(model, "dim").get<std::size_t>(), Json{{"kind", "Real"}});
   }
 
-  static void expect_rows(Index rows) {
-    if (rows < 0) throw std::invalid_argument("a call needs rows >= 0");
-  }
+  static constexpr double kNone = -std::numeric_limits<double>::infinity();  // the log density of nothing
 
   // log(exp(a) + exp(b)); NaN if one of them is.
   static double log_sum(double a, double b) {
     const double high = a > b ? a : b, low = a > b ? b : a;
-    return low == -std::numeric_limits<double>::infinity() ? high : high + std::log1p(std::exp(low - high));
+    return low == kNone ? high : high + std::log1p(std::exp(low - high));
   }
 
   // Each member draws by a key of its own; the first by that of the ensemble.
@@ -160,20 +213,21 @@ class Ensemble {
   }
 
   // Draws the rows that come from one member, one after the other, and writes them to their places.
-  void sample_member(std::size_t m, const Draws& draws, const std::vector<std::size_t>& chosen, Scalar* x,
-                     const Scalar* context, int threads) const {
+  void sample_member(std::size_t m, const Draws& draws, const std::vector<std::size_t>& chosen, Span<Scalar> x,
+                     Span<const Scalar> context, bool one_context, int threads) const {
     std::vector<std::size_t> rows;
     for (std::size_t i = 0; i < chosen.size(); ++i)
       if (chosen[i] == m) rows.push_back(i);
     const auto width = static_cast<std::size_t>(dim()), conditions = static_cast<std::size_t>(this->context());
     std::vector<Scalar> points(rows.size() * width), given;
-    if (context != nullptr && conditions > 0) {
+    if (!one_context) {
       for (const std::size_t row : rows)
-        given.insert(given.end(), context + row * conditions, context + (row + 1) * conditions);
-      context = given.data();
+        given.insert(given.end(), context.data() + row * conditions, context.data() + (row + 1) * conditions);
+      context = given;
     }
-    flows_[m].sample(draws, static_cast<Index>(rows.size()), points.data(), nullptr, context, threads);
-    for (std::size_t i = 0; i < rows.size(); ++i) std::copy_n(points.data() + i * width, width, x + rows[i] * width);
+    flows_[m].sample(draws, points, {}, context, threads);
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      std::copy_n(points.data() + i * width, width, x.data() + rows[i] * width);
   }
 
   std::vector<Flow<Scalar>> flows_;

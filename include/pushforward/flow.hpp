@@ -2,9 +2,17 @@
 #pragma once
 
 #include "pushforward/core.hpp"
+#include "pushforward/data/span.hpp"
 #include "pushforward/model/file.hpp"
 
 namespace pushforward {
+
+// What values a feature may take: "Real", "Positive", "Interval", "Circle" or a name of the program's own, with the
+// bounds, which are infinite where there is none.
+struct FeatureSupport {
+  std::string kind;
+  double low, high;
+};
 
 // The calls over row-major buffers that a C++ program needs. They are made of the engine's calls over tables
 // (engine/), which take any strides.
@@ -40,6 +48,8 @@ class Flow {
     Scalar* to = stack.parameters();
     for (const auto& block : stack.parameter_blocks()) to = file.take(block.name, block.shape, to);
     file.expect_all_taken();
+    flow.columns_ = file.columns();
+    flow.context_columns_ = file.context_columns();
     stack.set_standardization(file.standardization().shift, file.standardization().scale);
     stack.set_context_standardization(file.context_standardization().shift, file.context_standardization().scale);
     return flow;
@@ -48,52 +58,114 @@ class Flow {
   // A flow of a description, with parameters of zero. Throws std::invalid_argument, before they are allocated, when
   // there are more parameters than `most_parameters`.
   explicit Flow(const Json& description, Index most_parameters = std::numeric_limits<Index>::max())
-      : stack_(make_stack<Scalar>(description, most_parameters)) {}
+      : stack_(make_stack<Scalar>(description, most_parameters)),
+        support_(supports_of(description, stack_.data_side(), dim())) {}
 
-  // Row-major buffers: x and z are (rows, dim()), log_prob and log_det (rows,), context is (rows, context()) and null
-  // for a flow without. NaN stands in rows whose input is not finite, or outside its support. Results do not depend on
-  // the number of threads; several threads may call one flow at once. A wrong argument is a std::invalid_argument.
+  // The calls take views of row-major buffers: x and z are (rows, dim()), log_prob and log_det (rows,). The context is
+  // (rows, context()), or (context(),) for all rows, and empty for a flow without. x and z may be one buffer; others
+  // must not overlap what a call writes. NaN stands in rows whose input is not finite, or outside its support. Results
+  // do not depend on the number of threads; several threads may call one flow at once. A null pointer, another length
+  // and any other wrong argument is a std::invalid_argument.
 
   // log p(x), in nats; -infinity outside the support.
-  void log_prob(const Scalar* x, Index rows, double* log_prob, const Scalar* context = nullptr,
+  void log_prob(Span<const Scalar> x, Span<double> log_prob, Span<const Scalar> context = {},
                 int threads = default_threads()) const {
-    const Table conditions = context_rows(context, rows, threads);
-    engine::map(stack_, Direction::inverse, points(x, rows), &conditions, {{}, nullptr, log_prob}, threads);
+    const Index rows = spans::rows_of(x, dim(), "x");
+    spans::expect_size(log_prob, rows, "log_prob");
+    spans::expect_apart(log_prob, x, context);
+    const Table conditions = conditions_of(context, rows, threads);
+    engine::map(stack_, Direction::inverse, points(x, rows), &conditions, {{}, nullptr, log_prob.data()}, threads);
   }
 
-  // z -> x and log|det dx/dz|.
-  void forward(const Scalar* z, Index rows, Scalar* x, double* log_det, const Scalar* context = nullptr,
+  // log p(x), and its derivatives by x, (rows, dim()).
+  void log_prob_and_grad(Span<const Scalar> x, Span<double> log_prob, Span<Scalar> gradient,
+                         Span<const Scalar> context = {}, int threads = default_threads()) const {
+    const Index rows = spans::rows_of(x, dim(), "x");
+    spans::expect_size(log_prob, rows, "log_prob");
+    spans::expect_size(gradient, rows * dim(), "gradient");
+    spans::expect_apart(log_prob, x, context, gradient);
+    spans::expect_apart(gradient, x, context);
+    const Table conditions = conditions_of(context, rows, threads);
+    Gradients<Scalar> gradients;
+    gradients.input = {gradient.data(), kIsDouble};
+    gradients.log_prob = log_prob.data();
+    engine::vjp(stack_, Direction::inverse, points(x, rows), &conditions, {}, gradients, threads);
+  }
+
+  // z -> x and log|det dx/dz|, which is not computed if its view is empty.
+  void forward(Span<const Scalar> z, Span<Scalar> x, Span<double> log_det, Span<const Scalar> context = {},
                int threads = default_threads()) const {
-    const Table conditions = context_rows(context, rows, threads);
-    engine::map(stack_, Direction::forward, points(z, rows), &conditions, {{x, kIsDouble}, log_det, nullptr}, threads);
+    map(Direction::forward, z, "z", x, "x", log_det, context, threads);
   }
 
-  // Points drawn from the density, and log p of each; log_prob may be null. A key and the number of a row determine the
-  // row, whatever else is drawn.
-  void sample(const Draws& draws, Index rows, Scalar* x, double* log_prob = nullptr, const Scalar* context = nullptr,
+  // x -> z and log|det dz/dx|, which is not computed if its view is empty.
+  void inverse(Span<const Scalar> x, Span<Scalar> z, Span<double> log_det, Span<const Scalar> context = {},
+               int threads = default_threads()) const {
+    map(Direction::inverse, x, "x", z, "z", log_det, context, threads);
+  }
+
+  // Points drawn from the density, and log p of each unless its view is empty. A key and the number of a row determine
+  // the row, whatever else is drawn.
+  void sample(const Draws& draws, Span<Scalar> x, Span<double> log_prob = {}, Span<const Scalar> context = {},
               int threads = default_threads()) const {
-    const Table conditions = context_rows(context, rows, threads);
-    engine::sample(stack_, draws, rows, &conditions, {{x, kIsDouble}, nullptr, log_prob}, threads);
-  }
-
-  // x -> z and log|det dz/dx|.
-  void inverse(const Scalar* x, Index rows, Scalar* z, double* log_det, const Scalar* context = nullptr,
-               int threads = default_threads()) const {
-    const Table conditions = context_rows(context, rows, threads);
-    engine::map(stack_, Direction::inverse, points(x, rows), &conditions, {{z, kIsDouble}, log_det, nullptr}, threads);
+    const Index rows = spans::rows_of(x, dim(), "x");
+    if (!log_prob.empty()) spans::expect_size(log_prob, rows, "log_prob");
+    if (draws.first_row < 0) throw std::invalid_argument("rows to draw are numbered from 0");
+    spans::expect_apart(x, log_prob, context);
+    spans::expect_apart(log_prob, context);
+    const Table conditions = conditions_of(context, rows, threads);
+    engine::sample(stack_, draws, rows, &conditions, {{x.data(), kIsDouble}, nullptr, log_prob.data()}, threads);
   }
 
   // The mean of -log p(x) over the rows, of which there is at least one; its gradient (parameter_count(),) is written.
-  double loss_and_grad(const Scalar* x, Index rows, Scalar* gradient, const Scalar* context = nullptr,
+  double loss_and_grad(Span<const Scalar> x, Span<Scalar> gradient, Span<const Scalar> context = {},
                        int threads = default_threads()) const {
+    const Index rows = spans::rows_of(x, dim(), "x");
     if (rows < 1) throw std::invalid_argument("a mean needs at least one row");
-    const Table conditions = context_rows(context, rows, threads);
+    spans::expect_size(gradient, parameter_count(), "gradient");
+    spans::expect_apart(gradient, x, context);
+    const Table conditions = conditions_of(context, rows, threads);
     Seeds seeds;
     seeds.normalizer = -static_cast<double>(rows);
     Gradients<Scalar> gradients;
     Scalar none;  // stands in for a gradient without entries, which may be null
-    gradients.parameters = parameter_count() > 0 ? gradient : &none;
+    gradients.parameters = parameter_count() > 0 ? gradient.data() : &none;
     return engine::vjp(stack_, Direction::inverse, points(x, rows), &conditions, seeds, gradients, threads);
+  }
+
+  // The same calls on pointers and a number of rows. The context has a row for each; it is null for a flow without.
+
+  void log_prob(const Scalar* x, Index rows, double* log_prob, const Scalar* context = nullptr,
+                int threads = default_threads()) const {
+    this->log_prob(spans::view(x, rows, dim()), spans::view(log_prob, rows, 1),
+                   spans::context_view(context, rows, this->context()), threads);
+  }
+  void log_prob_and_grad(const Scalar* x, Index rows, double* log_prob, Scalar* gradient,
+                         const Scalar* context = nullptr, int threads = default_threads()) const {
+    log_prob_and_grad(spans::view(x, rows, dim()), spans::view(log_prob, rows, 1), spans::view(gradient, rows, dim()),
+                      spans::context_view(context, rows, this->context()), threads);
+  }
+  // log_det may be null.
+  void forward(const Scalar* z, Index rows, Scalar* x, double* log_det, const Scalar* context = nullptr,
+               int threads = default_threads()) const {
+    forward(spans::view(z, rows, dim()), spans::view(x, rows, dim()), spans::maybe_view(log_det, rows, 1),
+            spans::context_view(context, rows, this->context()), threads);
+  }
+  void inverse(const Scalar* x, Index rows, Scalar* z, double* log_det, const Scalar* context = nullptr,
+               int threads = default_threads()) const {
+    inverse(spans::view(x, rows, dim()), spans::view(z, rows, dim()), spans::maybe_view(log_det, rows, 1),
+            spans::context_view(context, rows, this->context()), threads);
+  }
+  // log_prob may be null.
+  void sample(const Draws& draws, Index rows, Scalar* x, double* log_prob = nullptr, const Scalar* context = nullptr,
+              int threads = default_threads()) const {
+    sample(draws, spans::view(x, rows, dim()), spans::maybe_view(log_prob, rows, 1),
+           spans::context_view(context, rows, this->context()), threads);
+  }
+  double loss_and_grad(const Scalar* x, Index rows, Scalar* gradient, const Scalar* context = nullptr,
+                       int threads = default_threads()) const {
+    return loss_and_grad(spans::view(x, rows, dim()), {gradient, static_cast<std::size_t>(parameter_count())},
+                         spans::context_view(context, rows, this->context()), threads);
   }
 
   Index dim() const { return stack_.dim(); }
@@ -101,6 +173,11 @@ class Flow {
   Index parameter_count() const { return stack_.parameter_count(); }
   Scalar* parameters() { return stack_.parameters(); }
   const std::vector<ParameterBlock>& parameter_blocks() const { return stack_.parameter_blocks(); }
+  // Names of the features and of the conditioning features; empty if they are not known.
+  const std::vector<std::string>& columns() const { return columns_; }
+  const std::vector<std::string>& context_columns() const { return context_columns_; }
+  // What values each feature may take.
+  const std::vector<FeatureSupport>& support() const { return support_; }
 
   // What the calls of the engine take.
   Stack<Scalar>& stack() { return stack_; }
@@ -109,20 +186,48 @@ class Flow {
  private:
   static constexpr bool kIsDouble = std::is_same_v<Scalar, double>;
 
-  static Table table(const Scalar* data, Index rows, Index columns) {
-    return {data, kIsDouble, rows, columns, columns, 1, nullptr};
+  Table points(Span<const Scalar> x, Index rows) const { return {x.data(), kIsDouble, rows, dim(), dim(), 1, nullptr}; }
+
+  // One row of the context stands for all.
+  Table conditions_of(Span<const Scalar> given, Index rows, int threads) const {
+    if (threads < 1) throw std::invalid_argument("a call needs threads >= 1");
+    if (rows > 0) spans::expect_context(!given.empty(), context());
+    const bool one = static_cast<Index>(given.size()) == context();
+    if (rows > 0 && !one) spans::expect_size(given, rows * context(), "context");
+    return {given.data(), kIsDouble, rows, context(), one ? 0 : context(), 1, nullptr};
   }
 
-  Table points(const Scalar* data, Index rows) const { return table(data, rows, dim()); }
+  void map(Direction direction, Span<const Scalar> from, const char* from_name, Span<Scalar> to, const char* to_name,
+           Span<double> log_det, Span<const Scalar> context, int threads) const {
+    const Index rows = spans::rows_of(from, dim(), from_name);
+    spans::expect_size(to, rows * dim(), to_name);
+    if (!log_det.empty()) spans::expect_size(log_det, rows, "log_det");
+    if (to.data() != from.data()) spans::expect_apart(to, from);
+    spans::expect_apart(to, context);
+    spans::expect_apart(log_det, from, to, context);
+    const Table conditions = conditions_of(context, rows, threads);
+    engine::map(stack_, direction, points(from, rows), &conditions, {{to.data(), kIsDouble}, log_det.data(), nullptr},
+                threads);
+  }
 
-  Table context_rows(const Scalar* context, Index rows, int threads) const {
-    if (rows < 0 || threads < 1) throw std::invalid_argument("a call needs rows >= 0 and threads >= 1");
-    if (rows > 0 && (context != nullptr) != (stack_.context() > 0))
-      throw std::invalid_argument(stack_.context() > 0 ? "this flow needs a context" : "this flow has no context");
-    return table(context, rows, stack_.context());
+  static std::vector<FeatureSupport> supports_of(const Json& description, const DataSide& data_side, Index dim) {
+    std::vector<FeatureSupport> result;
+    const auto entries = description.find("support");  // older files have none: their features are real
+    for (Index i = 0; i < dim; ++i) {
+      const auto bounds = data_side.bounds(i);
+      const auto end = [](double bound) {
+        return std::abs(bound) < Support::kMost ? bound : std::copysign(std::numeric_limits<double>::infinity(), bound);
+      };
+      const std::string kind =
+          entries == description.end() ? "Real" : json::string_member((*entries)[static_cast<std::size_t>(i)], "kind");
+      result.push_back({kind, end(bounds.low), end(bounds.high)});
+    }
+    return result;
   }
 
   Stack<Scalar> stack_;
+  std::vector<FeatureSupport> support_;
+  std::vector<std::string> columns_, context_columns_;
 };
 
 #ifdef PUSHFORWARD_COMPILED

@@ -236,4 +236,7 @@ def outputs(out: object, shapes: tuple[tuple[int, ...], ...], name: str = "out")
             raise TypeError(f"{name} must be writable arrays of float32 or float64, not {type(array).__name__}")
         if array.shape != shape:
             raise ValueError(f"{name} has an array of shape {array.shape}; {shape} is expected")
+    for i, array in enumerate(arrays):
+        if any(np.shares_memory(array, other) for other in arrays[:i]):
+            raise ValueError(f"{name} has arrays that share memory; each result needs its own")
     return arrays

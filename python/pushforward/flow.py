@@ -458,7 +458,8 @@ class Flow:
         context : (n, context) or (context,) array, optional
             Conditions of each row or of all.
         out : (n,) array of float32 or float64, optional
-            Where to write the result, a memory map for instance.
+            Where to write the result, a memory map for instance. It may lie in the memory of `x` or `context`, which
+            are then copied if need be.
 
         Returns
         -------
@@ -491,11 +492,20 @@ class Flow:
         context: Array | None,
         results: tuple[Array, ...],
     ) -> None:
-        """Write a call's results for a table, a window of rows at a time."""
+        """Write a call's results for a table, a window of rows at a time.
+
+        Results may lie in the memory of the table or its context.
+        """
         for piece in rows.pieces_of(x):
             condition = context[piece] if context is not None and context.ndim == 2 else context
-            for result, values in zip(results, call(x[piece], condition), strict=True):
-                result[piece] = values
+            found = call(x[piece], condition)
+            places = [result[piece] for result in results]
+            if piece.stop < len(x):
+                x = rows.still_readable(x, piece.stop, places)
+                if context is not None:
+                    context = rows.still_readable(context, piece.stop if context.ndim == 2 else 0, places)
+            for place, values in zip(places, found, strict=True):
+                place[...] = values
             rows.drop_pages(x, context, *results)
 
     def sample(self, n: int, context: npt.ArrayLike | None = None, seed: Seed = None) -> Floats:
@@ -604,7 +614,8 @@ class Flow:
         context : (n, context) or (context,) array, optional
             Conditions of each row or of all.
         out : tuple of (n, dim) array and (n,) array, optional
-            Where to write the results, memory maps for instance.
+            Where to write the results, memory maps for instance. They may lie in the memory of `z` or `context`, which
+            are then copied if need be, but not in each other's.
 
         Returns
         -------
@@ -634,7 +645,8 @@ class Flow:
         context : (n, context) or (context,) array, optional
             Conditions of each row or of all.
         out : tuple of (n, dim) array and (n,) array, optional
-            Where to write the results, memory maps for instance.
+            Where to write the results, memory maps for instance. They may lie in the memory of `x` or `context`, which
+            are then copied if need be, but not in each other's.
 
         Returns
         -------

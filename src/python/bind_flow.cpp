@@ -101,7 +101,7 @@ class FlowBindings {
     const Table rows = table(x, flow.dim(), -1, index);
     py::array_t<double> y({rows.rows, flow.dim()});
     double* to = y.mutable_data();
-    const WithoutGil released;
+    const InterruptibleWithoutGil released;
     engine::to_line(flow, rows, to, count(threads));
     return y;
   }
@@ -132,7 +132,7 @@ class FlowBindings {
     Vector log_det(rows.rows);
     Results results{output(points), log_det.mutable_data(), nullptr};
     {
-      const WithoutGil released;
+      const InterruptibleWithoutGil released;
       engine::map(flow, direction, rows, &conditions, results, count(threads));
     }
     return py::make_tuple(points, log_det);
@@ -145,7 +145,7 @@ class FlowBindings {
     const Table conditions = context_table(flow, context, rows.rows, index);
     Vector result(rows.rows);
     Results results{{}, nullptr, result.mutable_data()};
-    const WithoutGil released;
+    const InterruptibleWithoutGil released;
     engine::map(flow, Direction::inverse, rows, &conditions, results, count(threads));
     return result;
   }
@@ -157,7 +157,7 @@ class FlowBindings {
     Vector density(with_log_prob ? rows : 0);
     Results results{output(points), nullptr, with_log_prob ? density.mutable_data() : nullptr};
     {
-      const WithoutGil released;
+      const InterruptibleWithoutGil released;
       engine::sample(flow, {key, first}, rows, &conditions, results, count(threads));
     }
     return py::make_tuple(points, density);
@@ -172,7 +172,7 @@ class FlowBindings {
     gradients.input = output(gradient);
     gradients.log_prob = density.mutable_data();
     {
-      const WithoutGil released;
+      const InterruptibleWithoutGil released;
       engine::vjp(flow, Direction::inverse, rows, &conditions, {}, gradients, count(threads));
     }
     return py::make_tuple(density, gradient);
@@ -195,7 +195,7 @@ class FlowBindings {
     gradients.parameters = gradient.mutable_data();
     double norm = 0;
     gradients.norm = &norm;
-    const WithoutGil released;
+    const InterruptibleWithoutGil released;
     const double loss = engine::vjp(flow, Direction::inverse, rows, &conditions, seeds, gradients, count(threads));
     return {loss, norm};
   }
@@ -217,7 +217,7 @@ class FlowBindings {
     gradients.parameters = grad_parameters.mutable_data();
     if (context) gradients.context = output(grad_context);
     {
-      const WithoutGil released;
+      const InterruptibleWithoutGil released;
       engine::vjp(flow, direction, rows, &conditions, seeds, gradients, count(threads));
     }
     return py::make_tuple(grad_input, grad_parameters, context ? py::object(grad_context) : py::none());

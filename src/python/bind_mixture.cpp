@@ -20,7 +20,7 @@ py::tuple fit_mixture(const Vector& rows, const std::optional<Vector>& weights, 
   const double *at = rows.data(), *weight = data_or_null(weights);
   FittedMixture fitted;
   {
-    const WithoutGil released;
+    const InterruptibleWithoutGil released;
     fitted = ExpectationMaximization(count, dim, at, weight, settings, threads).fit();
   }
   const auto array = [components](const std::vector<double>& values) {

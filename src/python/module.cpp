@@ -2,6 +2,7 @@
 #include <Eigen/Core>
 
 #include "bindings.hpp"
+#include "gil.hpp"
 #include "pushforward/description/limits.hpp"
 #include "pushforward/network/activation.hpp"
 #include "pushforward/threads/parallel.hpp"
@@ -39,6 +40,13 @@ py::tuple activations() {
 
 PYBIND11_MODULE(PUSHFORWARD_MODULE, module) {
   module.doc() = "The compiled core of pushforward for one instruction set.";
+  py::register_local_exception_translator([](std::exception_ptr error) {
+    try {
+      if (error) std::rethrow_exception(error);
+    } catch (const pushforward::bindings::Interrupted&) {
+      // Python's exception is set already.
+    }
+  });
   pushforward::bindings::bind_flow(module);
   pushforward::bindings::bind_adam(module);
   pushforward::bindings::bind_mixture(module);

@@ -414,6 +414,77 @@ void exceptions() {
     }
 }
 
+// Ends the calls of its thread, at the look of that number.
+class Limit final : public Watch {
+ public:
+  explicit Limit(int looks) : looks_(looks) {}
+  int left() const { return looks_; }
+
+ private:
+  void look() override {
+    if (--looks_ == 0) throw std::runtime_error("enough");
+  }
+  int looks_;
+};
+
+// Makes a call at each look, in the middle of another.
+class Caller final : public Watch {
+ public:
+  explicit Caller(std::function<void()> call) : call_(std::move(call)) {}
+
+ private:
+  void look() override {
+    const ArenaAside aside;
+    call_();
+  }
+  std::function<void()> call_;
+};
+
+// A watch sees the calls of its own thread, in whatever kind of loop, ends them with its exception, and leaves nothing
+// behind. Calls that it makes itself leave the call that it watches alone, and are not watched.
+void watches() {
+  const Trial<float> trial(kCases[8], 3, 1, 5000), other(kCases[5], 2, 0, 300);
+  const auto x = trial.forward(1), other_x = other.forward(1);
+  const auto density = trial.log_prob(x.values, 1);
+  const auto loss = trial.loss_and_grad(x.values, 1), other_loss = other.loss_and_grad(other_x.values, 1);
+  for (const int threads : {1, 3}) {
+    const std::function<void()> calls[] = {[&] { (void)trial.log_prob(x.values, threads); },
+                                           [&] { (void)trial.forward(threads); },
+                                           [&] { (void)trial.loss_and_grad(x.values, threads); }};
+    for (const auto& call : calls)
+      for (const int looks : {1, 2, 5}) {
+        std::string caught;
+        {
+          const Limit limit(looks);
+          try {
+            // Where helpers do all the work of a call, the next one has a look.
+            for (int turn = 0; turn < 100; ++turn) call();
+          } catch (const std::runtime_error& error) {
+            caught = error.what();
+          }
+        }
+        expect(caught == "enough", "watch", "a call went on");
+        call();
+      }
+    {
+      const Limit limit(3);
+      std::thread([&] { (void)trial.log_prob(x.values, threads); }).join();
+      expect(limit.left() == 3, "watch", "a call of another thread is watched");
+    }
+    bool same = true;
+    {
+      const Caller caller([&] {
+        const auto again = other.loss_and_grad(other_x.values, threads);
+        same &= again.first == other_loss.first && same_bits(again.second, other_loss.second);
+      });
+      const auto again = trial.loss_and_grad(x.values, threads);
+      same &= again.first == loss.first && same_bits(again.second, loss.second);
+      same &= same_bits(density, trial.log_prob(x.values, threads));
+    }
+    expect(same, "watch", "a call within another disturbs it");
+  }
+}
+
 template <class Scalar>
 void run(const Case& tried, Index dim, Index context) {
   for (const Index rows : {0, 1, 65}) {
@@ -532,6 +603,11 @@ void bounds() {
                                                         {{"kind", "Circle"}, {"low", 0.0}, {"high", 2 * kPi}},
                                                         {{"kind", "Real"}}})},
                                {"layers", Json::array({kActNorm})}});
+  const auto& support = flow.support();
+  expect(support.size() == 4 && support[0].kind == "Positive" && support[0].low == 0 && support[0].high == INFINITY,
+         where, "another support of the first feature");
+  expect(support[1].kind == "Interval" && support[1].low == -0.1 && support[1].high == 0.3, where, "other bounds");
+  expect(support[2].kind == "Circle" && support[3].kind == "Real" && flow.columns().empty(), where, "other supports");
   const auto turn = static_cast<Scalar>(2 * kPi);
   const Values<Scalar> x{
       0, Scalar(-0.1), 0, 0, 0, Scalar(0.3), turn, 0, Scalar(-1), 0, 1, 0, 1, 1, 1, 0, 1, 0, 7, 0, 1, 0, 1, NAN};
@@ -600,7 +676,7 @@ std::string normals(const Values<double>& weights, const Values<double>& means, 
                          {"layers", Json::array()}}},
                        {"data_dtype", "float64"},
                        {"initialized", true},
-                       {"columns", nullptr},
+                       {"columns", {"height"}},
                        {"context_columns", nullptr},
                        {"training", nullptr}});
     const std::string prefix = "members." + std::to_string(m) + ".standardization.";
@@ -656,6 +732,26 @@ void ensembles() {
   expect(std::abs(sum / kCount - (0.25 * -3 + 0.75 * 2)) < 0.05, where, "another mean of samples");
   for (std::size_t i = 1; i < all.size(); ++i) expect(all[i] != all[i - 1], where, "two equal samples");
 
+  // The derivative is that of the members, by their shares.
+  Values<Scalar> gradient(kRows);
+  Values<double> with_gradient(kRows);
+  ensemble.log_prob_and_grad(x, with_gradient, gradient);
+  for (std::size_t row = 0; row + 1 < kRows; ++row) {
+    const auto at = static_cast<double>(x[row]);
+    const double odds = std::log(0.25) - 0.5 * (at + 3) * (at + 3) -
+                        (std::log(0.75 / 0.5) - 0.5 * (at - 2) * (at - 2) / 0.25),
+                 share = 1 / (1 + std::exp(-odds)), want = share * -(at + 3) + (1 - share) * -(at - 2) / 0.25;
+    expect(std::abs(static_cast<double>(gradient[row]) - want) < 1e-4 * (1 + std::abs(want)), where,
+           "another gradient");
+    expect(with_gradient[row] == density[row], where, "another density beside the gradient");
+  }
+  expect(std::isnan(gradient[5]), where, "a bad row has a gradient");
+  expect(ensemble.columns() == std::vector<std::string>{"height"} && ensemble.context_columns().empty(), where,
+         "other columns");
+  expect(ensemble.support().size() == 1 && ensemble.support()[0].kind == "Real" &&
+             ensemble.support()[0].low == -INFINITY && ensemble.support()[0].high == INFINITY,
+         where, "another support");
+
   ensemble.sample({5}, 4, all.data(), density.data(), nullptr, 1);
   Values<double> again(4);
   ensemble.log_prob(all.data(), 4, again.data(), nullptr, 1);
@@ -686,6 +782,80 @@ void ensembles() {
   expect(wrong([&] { ensemble.log_prob(x.data(), -1, density.data()); }), where, "rows -1 are not refused");
 }
 
+// Whether the thread that asks keeps subnormal numbers.
+bool keeps_subnormals() {
+  volatile float least = std::numeric_limits<float>::min();
+  volatile float half = least / 2;
+  return half > 0;
+}
+
+// A call computes without subnormal numbers, reads and writes them, does so in any mode of the caller and on any number
+// of threads, and leaves the mode as it was.
+template <class Scalar>
+void subnormals() {
+  const std::string where = std::is_same_v<Scalar, float> ? "subnormals, float" : "subnormals, double";
+  constexpr Scalar kLeast = std::numeric_limits<Scalar>::min();
+  constexpr Index kRows = 5 * kTileRows + 3;
+  const auto is_subnormal = [](Scalar value) { return std::fpclassify(value) == FP_SUBNORMAL; };
+
+  // Parameters that are subnormal, and make gradients that are.
+  Trial<Scalar> trial(kCases[8], 3, 1, kRows);
+  std::fill_n(trial.flow.parameters(), trial.flow.parameter_count(), kLeast / 100);
+  const auto x = trial.forward(1);
+  const auto density = trial.log_prob(x.values, 1);
+  const auto loss = trial.loss_and_grad(x.values, 1);
+  expect(std::none_of(loss.second.begin(), loss.second.end(), is_subnormal), where, "a gradient holds some");
+
+  // Positive values that are subnormal have their density, and are drawn.
+  const Json description{{"dim", 1},
+                         {"context", 0},
+                         {"base", {{"kind", "Normal"}}},
+                         {"support", Json::array({{{"kind", "Positive"}}})},
+                         {"layers", Json::array({kActNorm})}};
+  Flow<Scalar> small(description);
+  const double center = std::log(static_cast<double>(kLeast) / 100);
+  small.stack().set_standardization({center}, {1.0});
+  const Values<Scalar> points(static_cast<std::size_t>(kRows), kLeast / 64);
+
+  for (const Subnormals mode : {Subnormals::kept, Subnormals::zero})
+    for (const int threads : {1, 3}) {
+      Values<double> densities(points.size());
+      Values<Scalar> drawn(points.size());
+      bool same = false, left = false;
+      {
+        const SubnormalMode caller(mode);
+        const auto again = trial.loss_and_grad(x.values, threads);
+        same = same_bits(density, trial.log_prob(x.values, threads)) && again.first == loss.first &&
+               same_bits(again.second, loss.second) && same_bits(x.values, trial.forward(threads).values);
+        small.log_prob(points.data(), kRows, densities.data(), nullptr, threads);
+        small.sample({1}, kRows, drawn.data(), nullptr, nullptr, threads);
+        left = keeps_subnormals() == (mode == Subnormals::kept);
+      }
+      expect(same, where, "results depend on the mode of the caller");
+      expect(left && keeps_subnormals(), where, "a call changes the mode of its caller");
+      const double y = std::log(static_cast<double>(points[0])), z = y - center;
+      for (const double value : densities)
+        expect(std::abs(value - (-0.5 * z * z - 0.5 * std::log(2 * kPi) - y)) < 1e-4, where,
+               "a row has another density");
+    }
+
+  // Every thread of a loop keeps them, also one that was started by a thread that does not.
+  for (const int threads : {1, 2, 12}) {
+    const SubnormalMode caller(Subnormals::zero);
+    std::atomic<int> kept{0};
+    parallel_for(200, threads, [&](Index, int) { kept += keeps_subnormals(); });
+    expect(kept == 200, where, "a thread works in another mode");
+    try {
+      parallel_for(200, threads, [&](Index item, int) {
+        const SubnormalMode mode(Subnormals::kept);
+        if (item == 3) throw std::runtime_error("item");
+      });
+    } catch (const std::runtime_error&) {
+    }
+    expect(!keeps_subnormals(), where, "an exception changes the mode of the caller");
+  }
+}
+
 void wrong_calls() {
   const Trial<float> without(kCases[1], 2, 0, 1), with(kCases[1], 2, 1, 1);
   float x[2] = {};
@@ -702,15 +872,112 @@ void wrong_calls() {
   expect(refused([&] { without.flow.log_prob(x, 1, &density, nullptr, 0); }), "threads 0", "not refused");
   expect(refused([&] { without.flow.log_prob(x, 1, &density, x); }), "a context too many", "not refused");
   expect(refused([&] { with.flow.log_prob(x, 1, &density); }), "no context", "not refused");
-  expect(refused([&] { without.flow.loss_and_grad(x, 0, x); }), "a mean of no rows", "not refused");
+  float gradient[64];
+  expect(refused([&] { without.flow.loss_and_grad(x, 0, gradient); }), "a mean of no rows", "not refused");
+
+  // Null pointers, where there are rows to read or to write.
+  const float* none = nullptr;
+  expect(refused([&] { without.flow.log_prob(none, 5, &density); }), "log_prob of null", "not refused");
+  expect(refused([&] { without.flow.log_prob(x, 1, nullptr); }), "log_prob to null", "not refused");
+  expect(refused([&] { without.flow.log_prob_and_grad(x, 1, &density, nullptr); }), "gradient to null", "not refused");
+  expect(refused([&] { without.flow.inverse(none, 1, x, &density); }), "inverse of null", "not refused");
+  expect(refused([&] { without.flow.inverse(x, 1, nullptr, &density); }), "inverse to null", "not refused");
+  expect(refused([&] { without.flow.forward(none, 1, x, &density); }), "forward of null", "not refused");
+  expect(refused([&] { without.flow.sample({1}, 1, nullptr); }), "sample to null", "not refused");
+  expect(refused([&] { without.flow.loss_and_grad(none, 1, gradient); }), "loss_and_grad of null", "not refused");
+  expect(refused([&] { without.flow.loss_and_grad(x, 1, nullptr); }), "loss_and_grad to null", "not refused");
+  expect(refused([&] { Span<const float>(none, 1); }), "a view of null", "not refused");
+  without.flow.log_prob(none, 0, nullptr);
+  without.flow.inverse(x, 1, x, nullptr);  // in place, without its log_det
+
+  // Lengths that do not fit.
+  const Values<float> points(6), conditions(3);
+  Values<double> densities(3);
+  Values<float> slopes(6);
+  without.flow.log_prob(points, densities);
+  expect(refused([&] { without.flow.log_prob(Values<float>(5), densities); }), "half a row", "not refused");
+  expect(refused([&] { without.flow.log_prob(Values<float>(8), densities); }), "fewer densities", "not refused");
+  expect(refused([&] { without.flow.log_prob_and_grad(points, densities, Values<float>(5)); }), "a gradient too short",
+         "not refused");
+  expect(refused([&] { without.flow.forward(points, Values<float>(4), densities); }), "fewer points", "not refused");
+  expect(refused([&] { without.flow.inverse(points, slopes, Values<double>(4)); }), "more log_dets", "not refused");
+  expect(refused([&] { without.flow.sample({1}, slopes, Values<double>(2)); }), "fewer densities of samples",
+         "not refused");
+  expect(refused([&] { without.flow.sample({1, -1}, slopes); }), "a row before the first", "not refused");
+  expect(refused([&] { without.flow.loss_and_grad(points, Values<float>(1)); }), "another gradient", "not refused");
+  expect(refused([&] { with.flow.log_prob(points, densities, Values<float>(2)); }), "a context too short",
+         "not refused");
+  expect(refused([&] { with.flow.log_prob(x, std::numeric_limits<Index>::max(), &density, x); }), "rows beyond memory",
+         "not refused");
+
+  // What is written over before it is read.
+  Values<float> memory(12);
+  const auto part = [&](std::size_t first, std::size_t count) { return Span<float>(memory.data() + first, count); };
+  expect(refused([&] { without.flow.inverse(part(0, 8), part(2, 8), {}); }), "results over the rows", "not refused");
+  expect(refused([&] { with.flow.inverse(part(0, 4), part(4, 4), {}, part(6, 2)); }), "results over the context",
+         "not refused");
+  Values<double> both(12);
+  const Trial<double> wide(kCases[1], 2, 0, 1);
+  expect(refused([&] { wide.flow.inverse({both.data(), 4}, {both.data(), 4}, {both.data() + 3, 2}); }),
+         "log_dets over the points", "not refused");
+  without.flow.inverse(part(0, 8), part(0, 8), {});
+}
+
+// Views of vectors give what pointers give; one row of the context stands for all; densities and their derivatives.
+template <class Scalar>
+void views() {
+  const std::string where = std::is_same_v<Scalar, float> ? "views, float" : "views, double";
+  const Trial<Scalar> trial(kCases[8], 3, 2, 70);
+  const auto x = trial.forward(1).values;
+  const Values<Scalar> one(trial.condition.begin(), trial.condition.begin() + 2);
+  Values<Scalar> all;
+  for (int row = 0; row < 70; ++row) all.insert(all.end(), one.begin(), one.end());
+  Values<double> density(70), again(70);
+  trial.flow.log_prob(x, density, all, 2);
+  trial.flow.log_prob(x, again, one, 2);
+  expect(same_bits(density, again), where, "one context is not that of all rows");
+  trial.flow.log_prob(x.data(), 70, again.data(), all.data());
+  expect(same_bits(density, again), where, "pointers have other densities");
+
+  Values<Scalar> gradient(x.size()), moved = x;
+  trial.flow.log_prob_and_grad(x, again, gradient, all);
+  expect(same_bits(density, again), where, "log_prob_and_grad has other densities");
+  const Scalar step = std::is_same_v<Scalar, float> ? Scalar(1e-2) : Scalar(1e-5);
+  bool near = true;
+  for (std::size_t i = 0; i < 3; ++i) {
+    Values<double> ends[2] = {Values<double>(70), Values<double>(70)};
+    for (int side = 0; side < 2; ++side) {
+      for (std::size_t row = 0; row < 70; ++row) moved[3 * row + i] = x[3 * row + i] + (side == 0 ? -step : step);
+      trial.flow.log_prob(moved, ends[side], all);
+    }
+    for (std::size_t row = 0; row < 70; ++row) {
+      moved[3 * row + i] = x[3 * row + i];
+      const double slope = (ends[1][row] - ends[0][row]) / (2 * static_cast<double>(step));
+      near &= std::abs(slope - static_cast<double>(gradient[3 * row + i])) < 1e-2 * (1 + std::abs(slope));
+    }
+  }
+  expect(near, where, "the gradient of log_prob is not its derivative");
+
+  Values<Scalar> drawn(x.size()), place = x, z(x.size());
+  Values<double> log_det(70), log_det_in_place(70);
+  trial.flow.sample({3}, drawn, density, one);
+  trial.flow.log_prob(drawn, again, one);
+  for (std::size_t row = 0; row < 70; ++row)
+    expect(std::abs(density[row] - again[row]) < 1e-3, where, "samples have other densities");
+  trial.flow.inverse(x, z, log_det, one);
+  trial.flow.inverse(place, place, log_det_in_place, one);
+  expect(same_bits(z, place) && same_bits(log_det, log_det_in_place), where, "rows in their place are others");
 }
 
 }  // namespace
 
-int main() {
+// `core_test few` tries flows of three features alone, for a processor that is emulated.
+int main(int count, char** words) {
+  const bool few = count > 1 && std::string(words[1]) == "few";
   for (const auto& tried : kCases)
     for (const Index dim : {1, 2, 3, 8})
       for (const Index context : {0, 3}) {
+        if (few && dim != 3) continue;
         run<float>(tried, dim, context);
         run<double>(tried, dim, context);
       }
@@ -726,6 +993,11 @@ int main() {
   adam();
   threads_share_items();
   exceptions();
+  watches();
+  subnormals<float>();
+  subnormals<double>();
   wrong_calls();
+  views<float>();
+  views<double>();
   return report();
 }

@@ -3,6 +3,7 @@
 //
 //   steady_state compiler                     the compiler's family and major version
 //   steady_state allocations FILE...          prints what is allocated in the steady state and returns 1
+//   steady_state first-allocations FILE...    the same of the first calls, with memory and helpers enough
 //   steady_state calls FILE ROWS NAME...      makes the calls, each warm and between two calls of `mark`
 #include <dlfcn.h>
 #include <errno.h>
@@ -172,6 +173,30 @@ int count_allocations(char** first, char** last) {
   return failures == 0 ? 0 : 1;
 }
 
+// Where the caller has memory enough, and helpers, not even the first calls of a flow allocate, whichever helpers come.
+int count_first_allocations(char** first, char** last) {
+  constexpr Index kMost = 5000;
+  constexpr int kThreads = 4;
+  std::vector<Caller> callers;
+  for (char** path = first; path < last; ++path) callers.emplace_back(*path, kMost);
+  std::atomic<int> here{0};
+  parallel_for(kThreads, kThreads, [&](Index, int) {
+    for (++here; here < kThreads;) std::this_thread::yield();
+  });
+  Arena::of_this_thread().reserve(std::size_t(64) << 20);
+  int failures = 0;
+  for (std::size_t i = 0; i < callers.size(); ++i)
+    for (const auto& [name, call] : kCalls) {
+      const long allocated = allocations;
+      for (int turn = 0; turn < 3; ++turn) (callers[i].*call)(kMost, kThreads);
+      const long more = allocations - allocated;
+      if (more == 0) continue;
+      ++failures;
+      std::printf("%s: the first 3 calls of %s made %ld allocations\n", first[i], name, more);
+    }
+  return failures == 0 ? 0 : 1;
+}
+
 }  // namespace
 
 // Callgrind counts from one call of this to the next.
@@ -183,6 +208,8 @@ int main(int count, char** words) {
     std::printf("%s\n", PUSHFORWARD_COMPILER);
   } else if (command == "allocations") {
     return count_allocations(words + 2, words + count);
+  } else if (command == "first-allocations") {
+    return count_first_allocations(words + 2, words + count);
   } else if (command == "calls" && count > 3) {
     const Index rows = std::atol(words[3]);
     Caller caller(words[2], rows);
@@ -195,7 +222,8 @@ int main(int count, char** words) {
         mark();
       }
   } else {
-    std::printf("usage: steady_state compiler | allocations FILE... | calls FILE ROWS NAME...\n");
+    std::printf(
+        "usage: steady_state compiler | allocations FILE... | first-allocations FILE... | calls FILE ROWS NAME...\n");
     return 2;
   }
   return 0;

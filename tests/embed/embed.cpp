@@ -1,6 +1,7 @@
 // The C++ side of test_embed.py.
 //   embed float|double run MODEL X Z CONTEXT|- FOLDER   writes what every call returns, raw, to files of the folder
 //   embed float|double ensemble MODEL X CONTEXT|- FOLDER  the same of an ensemble, with samples
+//   embed float|double describe MODEL                   prints names and supports
 //   embed float|double load MODEL ...                   prints for each file "loaded", or the exception
 //   embed float|double load-ensemble MODEL ...          the same, of ensembles
 #include <cstdio>
@@ -36,10 +37,14 @@ void run(char** arguments) {
   const Scalar* conditions = conditional ? context.data() : nullptr;
 
   std::vector<double> density(static_cast<std::size_t>(rows));
-  flow.log_prob(x.data(), rows, density.data(), conditions);
+  flow.log_prob(x, density, context);
   write(folder + "log_prob", density);
 
   std::vector<Scalar> point(x.size());
+  flow.log_prob_and_grad(x, density, point, context);
+  write(folder + "log_prob_beside_grad", density);
+  write(folder + "grad", point);
+
   flow.inverse(x.data(), rows, point.data(), density.data(), conditions);
   write(folder + "inverse", point);
   write(folder + "inverse_log_det", density);
@@ -51,6 +56,18 @@ void run(char** arguments) {
   std::vector<Scalar> gradient(static_cast<std::size_t>(flow.parameter_count()));
   write(folder + "loss", std::vector<double>{flow.loss_and_grad(x.data(), rows, gradient.data(), conditions)});
   write(folder + "gradient", gradient);
+}
+
+// Prints the names of the columns and of the context, and each feature's support.
+template <class Scalar>
+void describe(const char* path) {
+  const auto ensemble = pushforward::Ensemble<Scalar>::load(path);
+  for (const auto& name : ensemble.columns()) std::printf("%s ", name.c_str());
+  std::printf("|");
+  for (const auto& name : ensemble.context_columns()) std::printf(" %s", name.c_str());
+  std::printf("\n");
+  for (const auto& support : ensemble.support())
+    std::printf("%s %g %g\n", support.kind.c_str(), support.low, support.high);
 }
 
 // Writes densities, and as many samples from row 5 of key 7 on, and theirs.
@@ -65,8 +82,11 @@ void run_ensemble(char** arguments) {
   const Scalar* conditions = conditional ? context.data() : nullptr;
 
   std::vector<double> density(static_cast<std::size_t>(rows));
-  ensemble.log_prob(x.data(), rows, density.data(), conditions);
+  ensemble.log_prob(x, density, context);
   write(folder + "log_prob", density);
+  std::vector<Scalar> gradient(x.size());
+  ensemble.log_prob_and_grad(x, density, gradient, context);
+  write(folder + "grad", gradient);
   std::vector<Scalar> samples(x.size());
   ensemble.sample({7, 5}, rows, samples.data(), density.data(), conditions);
   write(folder + "samples", samples);
@@ -98,6 +118,10 @@ int main(int argc, char** argv) {
   }
   if (words[2] == "ensemble" && argc == 7) {
     is_double ? run_ensemble<double>(argv + 3) : run_ensemble<float>(argv + 3);
+    return 0;
+  }
+  if (words[2] == "describe") {
+    is_double ? describe<double>(argv[3]) : describe<float>(argv[3]);
     return 0;
   }
   using pushforward::Ensemble, pushforward::Flow;

@@ -17,13 +17,17 @@ class Base {
  public:
   virtual ~Base() = default;
   virtual std::vector<ParameterBlock> parameters() const { return {}; }
+  // Tile columns of float64 that each of the calls needs as scratch memory.
+  virtual Index scratch_columns() const { return 0; }
   // Adds log p(z) of each row to log_prob.
-  virtual void log_prob(const Scalar* parameters, Index padded, Columns<const Scalar> z, double* log_prob) const = 0;
+  virtual void log_prob(const Scalar* parameters, Index padded, Columns<const Scalar> z, double* log_prob,
+                        Columns<double> scratch) const = 0;
   // dz = dlog_prob * d log p / dz, written. dparameters: added to; null if not wanted.
   virtual void vjp(const Scalar* parameters, Index padded, Columns<const Scalar> z, const Scalar* dlog_prob,
-                   Columns<Scalar> dz, Scalar* dparameters) const = 0;
+                   Columns<Scalar> dz, Scalar* dparameters, Columns<double> scratch) const = 0;
   // Draws points of the base and writes them to z.
-  virtual void sample(const Scalar* parameters, const Draws& draws, Index padded, Columns<Scalar> z) const = 0;
+  virtual void sample(const Scalar* parameters, const Draws& draws, Index padded, Columns<Scalar> z,
+                      Columns<double> scratch) const = 0;
 };
 
 // The features of the latent side, by domain. Those on a box or a circle are uniform under every base.

@@ -181,6 +181,7 @@ class ExpectationMaximization {
     const Index slots = std::min(tiles_, kMostSlots);
     std::vector<Sums> parts(static_cast<std::size_t>(slots));
     parallel_for(slots, threads_, [&](Index slot, int) {
+      const SubnormalMode mode(Subnormals::zero);
       Sums& sums = parts[static_cast<std::size_t>(slot)];
       clear(model, sums);
       Memory memory(dim_, stride_, static_cast<Index>(model.factors.size()));
@@ -396,6 +397,7 @@ class ExpectationMaximization {
   void nearest(const Model& center, std::vector<double>& distance) const {
     const Index slots = std::min(tiles_, kMostSlots);
     parallel_for(slots, threads_, [&](Index slot, int) {
+      const SubnormalMode mode(Subnormals::zero);
       Memory memory(dim_, stride_, 1);
       for (Index index = slot; index < tiles_; index += slots) {
         log_joint(center, index, 0, memory);

@@ -9,7 +9,6 @@
 #include "pushforward/base/base.hpp"
 #include "pushforward/base/gaussian.hpp"
 #include "pushforward/description/json.hpp"
-#include "pushforward/threads/arena.hpp"
 
 namespace pushforward {
 
@@ -32,9 +31,11 @@ class Mixture final : public Base<Scalar> {
     return blocks;
   }
 
-  void log_prob(const Scalar* parameters, Index padded, Columns<const Scalar> z, double* log_prob) const override {
+  Index scratch_columns() const override { return layout_.count(); }
+
+  void log_prob(const Scalar* parameters, Index padded, Columns<const Scalar> z, double* log_prob,
+                Columns<double> memory) const override {
     using V = Vec<double>;
-    const Columns<double> memory = scratch();
     log_joints(parameters, padded, z, memory);
     const Columns<const double> log_joint = memory[log_joint_];
     for (Index row = 0; row < padded; row += V::kWidth) {
@@ -48,9 +49,8 @@ class Mixture final : public Base<Scalar> {
   // dz = -sum_k w A_k^T y, dmean_k = sum_rows w A_k^T y, dlog_weights_k = sum_rows w - w_k sum_rows dlog_prob,
   // dlog_diagonals_i = sum_rows w (1 - y_i^2), dS_ij = -exp(log_diagonals_i) sum_rows w y_i (z - mean)_j.
   void vjp(const Scalar* parameters, Index padded, Columns<const Scalar> z, const Scalar* dlog_prob, Columns<Scalar> dz,
-           Scalar* dparameters) const override {
+           Scalar* dparameters, Columns<double> memory) const override {
     features_.clear(padded, dz);
-    const Columns<double> memory = scratch();
     const auto delta = memory[delta_], y = memory[y_], weighted = memory[weighted_], dvalue = memory[dvalue_];
     double* factor = memory[factor_].data();
     log_joints(parameters, padded, z, memory);
@@ -83,7 +83,8 @@ class Mixture final : public Base<Scalar> {
   }
 
   // A uniform number picks the component. Standard normals e give z = mean + A^-1 e, by forward substitution.
-  void sample(const Scalar* parameters, const Draws& draws, Index padded, Columns<Scalar> z) const override {
+  void sample(const Scalar* parameters, const Draws& draws, Index padded, Columns<Scalar> z,
+              Columns<double> memory) const override {
     features_.sample(draws, padded, z);
     const auto& lines = features_.on_line();
     for (std::size_t i = 0; i < lines.size(); i += 2) {
@@ -94,7 +95,6 @@ class Mixture final : public Base<Scalar> {
     alignas(64) double picked[kTileRows];  // between -1/2 and 1/2; float64, so that both precisions pick the same
     draw_uniform(draws, kComponentStream, padded, 0.5, picked);
     const WeightSum weights(parameters, components_);
-    const Columns<double> memory = scratch();
     double* cumulative = memory[log_joint_].data();
     double below = 0;
     for (Index k = 0; k < components_; ++k) cumulative[k] = below += weights.weight(parameters, k);
@@ -151,13 +151,6 @@ class Mixture final : public Base<Scalar> {
   static double held(Scalar value, double most) { return std::clamp(static_cast<double>(value), -most, most); }
   double log_diagonal(const Scalar* parameters, Index k, Index i) const {
     return held(parameters[log_diagonal_start(k) + i], kMostLog);
-  }
-
-  // Memory of this thread, kept for its next call.
-  Columns<double> scratch() const {
-    thread_local Arena arena;
-    const auto bytes = static_cast<std::size_t>(layout_.count() * kTileRows) * sizeof(double);
-    return Columns<double>(reinterpret_cast<double*>(arena.reserve(bytes)));
   }
 
   // Fills `factor` with A_k, and the columns delta = z - mean_k and y = A_k delta. Returns the log-determinant of A_k.

@@ -16,7 +16,8 @@ class Normal final : public Base<Scalar> {
       : features_(std::move(features)),
         constant_(features_.log_density() - 0.91893853320467274178 * static_cast<double>(features_.on_line().size())) {}
 
-  void log_prob(const Scalar*, Index padded, Columns<const Scalar> z, double* log_prob) const override {
+  void log_prob(const Scalar*, Index padded, Columns<const Scalar> z, double* log_prob,
+                Columns<double>) const override {
     for (Index row = 0; row < padded; row += kLanes) {
       Lanes<double> sum = Lanes<double>::Constant(constant_);
       for (const Index i : features_.on_line()) sum -= 0.5 * lanes(z[i] + row).template cast<double>().square();
@@ -24,14 +25,14 @@ class Normal final : public Base<Scalar> {
     }
   }
 
-  void vjp(const Scalar*, Index padded, Columns<const Scalar> z, const Scalar* dlog_prob, Columns<Scalar> dz,
-           Scalar*) const override {
+  void vjp(const Scalar*, Index padded, Columns<const Scalar> z, const Scalar* dlog_prob, Columns<Scalar> dz, Scalar*,
+           Columns<double>) const override {
     features_.clear(padded, dz);
     for (const Index i : features_.on_line())
       for (Index row = 0; row < padded; row += kLanes) lanes(dz[i] + row) = -lanes(z[i] + row) * lanes(dlog_prob + row);
   }
 
-  void sample(const Scalar*, const Draws& draws, Index padded, Columns<Scalar> z) const override {
+  void sample(const Scalar*, const Draws& draws, Index padded, Columns<Scalar> z, Columns<double>) const override {
     features_.sample(draws, padded, z);
     const auto& lines = features_.on_line();
     for (std::size_t k = 0; k < lines.size(); k += 2) {

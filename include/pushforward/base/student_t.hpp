@@ -24,7 +24,8 @@ class StudentT final : public Base<Scalar> {
     return {{"log_df", {static_cast<Index>(features_.on_line().size())}, 0.0}};
   }
 
-  void log_prob(const Scalar* parameters, Index padded, Columns<const Scalar> z, double* log_prob) const override {
+  void log_prob(const Scalar* parameters, Index padded, Columns<const Scalar> z, double* log_prob,
+                Columns<double>) const override {
     for (Index row = 0; row < padded; row += kLanes) lanes(log_prob + row) += features_.log_density();
     Index k = 0;
     for (const Index i : features_.on_line()) {
@@ -38,7 +39,7 @@ class StudentT final : public Base<Scalar> {
   }
 
   void vjp(const Scalar* parameters, Index padded, Columns<const Scalar> z, const Scalar* dlog_prob, Columns<Scalar> dz,
-           Scalar* dparameters) const override {
+           Scalar* dparameters, Columns<double>) const override {
     features_.clear(padded, dz);
     Index k = 0;
     for (const Index i : features_.on_line()) {
@@ -61,7 +62,8 @@ class StudentT final : public Base<Scalar> {
     }
   }
 
-  void sample(const Scalar* parameters, const Draws& draws, Index padded, Columns<Scalar> z) const override {
+  void sample(const Scalar* parameters, const Draws& draws, Index padded, Columns<Scalar> z,
+              Columns<double>) const override {
     features_.sample(draws, padded, z);
     Index k = 0;
     for (const Index i : features_.on_line()) {

@@ -25,6 +25,7 @@ class DataSide {
 
   bool is_bounded() const { return !bounded_.empty(); }  // whether any feature is not real
   Domain domain(Index feature) const { return support(feature).domain; }
+  Support::Range bounds(Index feature) const { return {support(feature).low, support(feature).high}; }
 
   // state = (y - shift) / scale, per feature; scale > 0. Features on a box or circle are not standardised.
   void set_standardization(const std::vector<double>& shift, const std::vector<double>& scale) {

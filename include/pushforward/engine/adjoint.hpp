@@ -1,6 +1,8 @@
 // The adjoint of a pass: each tile is taken through the flow and straight back, while what its layers keep is in cache.
 #pragma once
 
+#include <atomic>
+
 #include "pushforward/engine/pass.hpp"
 
 namespace pushforward::engine {
@@ -38,15 +40,7 @@ class Adjoint {
     Tile<Scalar> tile = pass_.load(direction_, input_, first, work);
     if (seeds_.weights) clear_rows_without_weight(first, tile, work);
     tile.keeps_cache = true;
-    const DropoutKey dropout{seeds_.dropout, first};
-    pass_.embed(tile, dropout.part(stack_.layer_count()), work);
-    Columns<Scalar> cache = work.cache;
-    for (std::size_t i = 0; i < stack_.layer_count(); ++i) {
-      const std::size_t k = stack_.layer_on_way(direction_, i);
-      tile.dropout = dropout.part(k);
-      stack_.layer(k).map(direction_, stack_.parameters_of(k), tile, cache);
-      cache = cache.from(stack_.layer(k).cache_columns());
-    }
+    const Columns<Scalar> cache_end = carry({seeds_.dropout, first}, tile, work);
     std::fill_n(work.grad_log_det, kTileRows, Scalar(0));
     const std::size_t layers = stack_.layer_count();
     Scalar* dbase = sum.part(stack_.offset(layers), stack_.end(layers));
@@ -56,22 +50,45 @@ class Adjoint {
     else
       value = seed_by_density(first, tile, dbase, work);
 
+    carry_back(tile, cache_end, sum, work);
+    if (gradients_.input.data) store_input_gradient(first, tile, work);
+    if (gradients_.context.data) store_context_gradient(first, tile, work);
+    return value;
+  }
+
+ private:
+  // Takes a tile through the flow. Returns the end of what its layers keep.
+  Columns<Scalar> carry(const DropoutKey& dropout, Tile<Scalar>& tile, Workspace<Scalar>& work) const {
+    const SubnormalMode mode(Subnormals::zero);
+    pass_.embed(tile, dropout.part(stack_.layer_count()), work);
+    Columns<Scalar> cache = work.cache;
+    for (std::size_t i = 0; i < stack_.layer_count(); ++i) {
+      const std::size_t k = stack_.layer_on_way(direction_, i);
+      tile.dropout = dropout.part(k);
+      stack_.layer(k).map(direction_, stack_.parameters_of(k), tile, cache);
+      cache = cache.from(stack_.layer(k).cache_columns());
+    }
+    return cache;
+  }
+
+  // From the derivatives by the results to those by the input, by what layers read of the context and by the
+  // parameters. cache: the end of what the layers kept.
+  void carry_back(const Tile<Scalar>& tile, Columns<Scalar> cache, GradientSum<Scalar> sum,
+                  Workspace<Scalar>& work) const {
+    const SubnormalMode mode(Subnormals::zero);
     const bool needs_context = gradients_.context.data || (stack_.context_network() && sum.data);
     if (needs_context) std::fill_n(work.grad_context.data(), stack_.embedding() * kTileRows, Scalar(0));
     TileGrad<Scalar> grad{work.grad_state, needs_context ? work.grad_context : Columns<Scalar>(), work.grad_log_det,
                           nullptr};
-    for (std::size_t i = layers; i-- > 0;) {
+    for (std::size_t i = stack_.layer_count(); i-- > 0;) {
       const std::size_t k = stack_.layer_on_way(direction_, i);
       cache = cache.from(-stack_.layer(k).cache_columns());
       grad.parameters = sum.part(stack_.offset(k), stack_.end(k));
       stack_.layer(k).vjp(direction_, stack_.parameters_of(k), tile, cache, grad, work.scratch);
     }
-    if (gradients_.input.data) store_input_gradient(first, tile, work);
-    if (needs_context) context_vjp(first, tile, sum, work);
-    return value;
+    if (needs_context) context_network_vjp(tile, sum, work);
   }
 
- private:
   double weight(Index row) const {
     return seeds_.weights ? seeds_.weights[input_.index ? input_.index[row] : row] : 1.0;
   }
@@ -107,34 +124,39 @@ class Adjoint {
 
   // Those by each row's log p(x); returns the sum of weight * log p(x) / normalizer.
   double seed_by_density(Index first, const Tile<Scalar>& tile, Scalar* dbase, Workspace<Scalar>& work) const {
-    pass_.base_log_prob(tile, work);
+    double shares[kTileRows];  // of the rows in the scalar, by their weights, which may be subnormal
+    for (Index row = 0; row < tile.rows; ++row)
+      shares[row] = (work.bad[row] ? NAN : weight(first + row)) / seeds_.normalizer;
+    {
+      const SubnormalMode mode(Subnormals::zero);
+      pass_.base_log_prob(tile, work);
+      for (Index row = 0; row < tile.rows; ++row) work.grad_log_det[row] = static_cast<Scalar>(shares[row]);
+      stack_.base().vjp(stack_.base_parameters(), tile.padded, tile.state, work.grad_log_det, work.grad_state, dbase,
+                        work.base_scratch);
+    }
     pass_.density(direction_, tile, work);
     double sum = 0;
     for (Index row = 0; row < tile.rows; ++row) {
       const double w = weight(first + row);
-      const double share = (work.bad[row] ? NAN : w) / seeds_.normalizer;
-      if (w != 0) sum += (work.outside[row] ? w / seeds_.normalizer : share) * work.log_prob[row];
-      work.grad_log_det[row] = static_cast<Scalar>(share);
+      if (w != 0) sum += (work.outside[row] ? w / seeds_.normalizer : shares[row]) * work.log_prob[row];
     }
-    stack_.base().vjp(stack_.base_parameters(), tile.padded, tile.state, work.grad_log_det, work.grad_state, dbase);
     if (gradients_.log_prob) pass_.copy_density(work, tile.rows, gradients_.log_prob + first);
     return sum;
   }
 
-  // From the derivatives by what layers read of the context: those by the parameters of the network that computed it,
-  // and those by the context itself.
-  void context_vjp(Index first, const Tile<Scalar>& tile, GradientSum<Scalar> sum, Workspace<Scalar>& work) const {
-    const bool wants_context = gradients_.context.data != nullptr;
-    Columns<Scalar> gradient = work.grad_context;
-    if (const auto* network = stack_.context_network()) {
-      const std::size_t k = stack_.layer_count() + 1;
-      network->vjp(stack_.parameters_of(k), tile.rows, tile.padded, work.given_context, work.grad_context,
-                   sum.part(stack_.offset(k), stack_.end(k)), work.scratch.data(), wants_context);
-      gradient = work.given_context;  // the derivatives by the network's input are in the place of the input
-    }
-    if (wants_context)
-      write_columns(gradient, first, tile.rows, stack_.context(), stack_.context_grad(), stack_.context_columns(),
-                    work.bad, gradients_.context);
+  // From the derivatives by what layers read of the context to those by the parameters of the network that computed it,
+  // and, in the place of its input, by that input.
+  void context_network_vjp(const Tile<Scalar>& tile, GradientSum<Scalar> sum, Workspace<Scalar>& work) const {
+    const auto* network = stack_.context_network();
+    if (!network) return;
+    const std::size_t k = stack_.layer_count() + 1;
+    network->vjp(stack_.parameters_of(k), tile.rows, tile.padded, work.given_context, work.grad_context,
+                 sum.part(stack_.offset(k), stack_.end(k)), work.scratch.data(), gradients_.context.data != nullptr);
+  }
+
+  void store_context_gradient(Index first, const Tile<Scalar>& tile, const Workspace<Scalar>& work) const {
+    write_columns(stack_.context_network() ? work.given_context : work.grad_context, first, tile.rows, stack_.context(),
+                  stack_.context_grad(), stack_.context_columns(), work.bad, gradients_.context);
   }
 
   void store_input_gradient(Index first, const Tile<Scalar>& tile, const Workspace<Scalar>& work) const {
@@ -175,11 +197,20 @@ double vjp(const Stack<Scalar>& stack, Direction direction, const Table& input, 
   const auto sum_of = [&](Index item) { return item == 0 ? gradients.parameters : memory.sum(item - 1); };
   if (tiles == 0) std::fill_n(gradients.parameters, count, Scalar(0));
   double values[kMostGradientSlots] = {};
+  std::atomic<bool> ended{false};  // by a watch; a slot of many rows does not make it wait
   parallel_for(plan.items(), threads, [&](Index item, int thread) {
     Workspace<Scalar> work = memory.workspace(thread);
     const Index first = plan.first_tile(item);
-    for (Index index = first; index < plan.end_tile(item); index += plan.stride())
+    for (Index index = first; index < plan.end_tile(item); index += plan.stride()) {
+      if (ended.load(std::memory_order_relaxed)) return;
+      try {
+        Watch::look_now();
+      } catch (...) {
+        ended.store(true, std::memory_order_relaxed);
+        throw;
+      }
       values[index % plan.slots()] += adjoint.tile(index, {sum_of(item), index == first}, work);
+    }
   });
   if (plan.items() > 1 || gradients.norm) {
     const double norm = add_sums(plan, count, gradients.parameters, sum_of, memory.norms(), threads);

@@ -72,8 +72,10 @@ double sum_of_squares(Index count, const Scalar* values) {
 // The root of the sum of square_of(first, size) over all pieces. partial: (parameter_pieces(count),).
 template <class SquareOf>
 double norm_of_pieces(Index count, double* partial, int threads, SquareOf&& square_of) {
-  parallel_pieces(count, kParameterPiece, threads,
-                  [&](Index piece, Index first, Index size) { partial[piece] = square_of(first, size); });
+  parallel_pieces(count, kParameterPiece, threads, [&](Index piece, Index first, Index size) {
+    const SubnormalMode mode(Subnormals::zero);
+    partial[piece] = square_of(first, size);
+  });
   double sum = 0;
   for (Index piece = 0; piece < parameter_pieces(count); ++piece) sum += partial[piece];
   return std::sqrt(sum);

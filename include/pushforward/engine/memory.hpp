@@ -19,6 +19,7 @@ WorkspaceShape workspace_shape(const Stack<Scalar>& stack, bool adjoint) {
           network ? network->cache_columns() : 0,
           adjoint ? stack.all_caches() : stack.largest_cache(),
           adjoint ? stack.scratch() : 0,
+          stack.base().scratch_columns(),
           adjoint};
 }
 

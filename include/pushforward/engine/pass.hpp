@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "pushforward/engine/memory.hpp"
+#include "pushforward/tile/subnormals.hpp"
 
 namespace pushforward::engine {
 
@@ -63,7 +64,7 @@ class Pass {
 
   void base_log_prob(const Tile<Scalar>& tile, Workspace<Scalar>& work) const {
     std::fill_n(work.log_prob, kTileRows, 0.0);
-    stack_.base().log_prob(stack_.base_parameters(), tile.padded, tile.state, work.log_prob);
+    stack_.base().log_prob(stack_.base_parameters(), tile.padded, tile.state, work.log_prob, work.base_scratch);
   }
 
   // log p(x) = log p_base(z) + log|det dz/dx|; there is no density outside the support.
@@ -95,13 +96,7 @@ class Pass {
       Workspace<Scalar> work = memory.workspace(thread);
       const Index first = index * kTileRows;
       const Tile<Scalar> tile = begin_tile(first, work);
-      embed(tile, {}, work);
-      if (direction == Direction::forward && results.log_prob) base_log_prob(tile, work);
-      for (std::size_t i = 0; i < stack_.layer_count(); ++i) {
-        const std::size_t k = stack_.layer_on_way(direction, i);
-        stack_.layer(k).map(direction, stack_.parameters_of(k), tile, work.cache);
-      }
-      if (direction == Direction::inverse && results.log_prob) base_log_prob(tile, work);
+      carry(direction, tile, results.log_prob != nullptr, work);
       if (direction == Direction::forward && (results.log_det || results.log_prob))
         stack_.data_side().add_forward_log_det(tile.state, tile.rows, stack_.data_columns(), work.log_det);
       if (results.output.data) store(direction, tile, first, work, results.output);
@@ -114,6 +109,18 @@ class Pass {
   }
 
  private:
+  // Takes a tile from one side to the other, and computes the density of its latent points if it is wanted.
+  void carry(Direction direction, const Tile<Scalar>& tile, bool wants_density, Workspace<Scalar>& work) const {
+    const SubnormalMode mode(Subnormals::zero);
+    embed(tile, {}, work);
+    if (direction == Direction::forward && wants_density) base_log_prob(tile, work);
+    for (std::size_t i = 0; i < stack_.layer_count(); ++i) {
+      const std::size_t k = stack_.layer_on_way(direction, i);
+      stack_.layer(k).map(direction, stack_.parameters_of(k), tile, work.cache);
+    }
+    if (direction == Direction::inverse && wants_density) base_log_prob(tile, work);
+  }
+
   const Stack<Scalar>& stack_;
   const Table* context_;
 };
@@ -132,7 +139,9 @@ void sample(const Stack<Scalar>& stack, const Draws& draws, Index rows, const Ta
   const Pass<Scalar> pass(stack, context);
   pass.run(Direction::forward, rows, results, threads, [&](Index first, Workspace<Scalar>& work) {
     return pass.begin(first, rows, work, [&](Index count, Workspace<Scalar>& to) {
-      stack.base().sample(stack.base_parameters(), {draws.key, draws.first_row + first}, whole_lanes(count), to.state);
+      const SubnormalMode mode(Subnormals::zero);
+      stack.base().sample(stack.base_parameters(), {draws.key, draws.first_row + first}, whole_lanes(count), to.state,
+                          to.base_scratch);
       stack.data_side().start_forward_log_det(to.log_det);
     });
   });

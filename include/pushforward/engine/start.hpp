@@ -29,14 +29,17 @@ Moments moments(const Stack<Scalar>& stack, std::size_t layer, const Table& x, c
     Workspace<Scalar> work = memory.workspace(thread);
     const Index first = index * kTileRows;
     const Tile<Scalar> tile = pass.load(Direction::inverse, x, first, work);
-    pass.embed(tile, {}, work);
     double share[kTileRows];  // the rows' weights; 0 for rows left out
     for (Index row = 0; row < tile.rows; ++row) share[row] = weights ? weights[first + row] : 1.0;
     for (Index i = 0; i < stack.dim(); ++i)
       for (Index row = 0; row < tile.rows; ++row)
         if (std::abs(static_cast<double>(tile.state[i][row])) > farthest) share[row] = 0;
-    for (std::size_t k = stack.layer_count(); --k > layer;)
-      stack.layer(k).map(Direction::inverse, stack.parameters_of(k), tile, work.cache);
+    {
+      const SubnormalMode mode(Subnormals::zero);
+      pass.embed(tile, {}, work);
+      for (std::size_t k = stack.layer_count(); --k > layer;)
+        stack.layer(k).map(Direction::inverse, stack.parameters_of(k), tile, work.cache);
+    }
     const auto at = static_cast<std::size_t>(index);
     for (Index row = 0; row < tile.rows; ++row) weight[at] += share[row];
     if (!(weight[at] > 0)) return;

@@ -15,12 +15,14 @@ struct WorkspaceShape {
   Index context_network;  // that network's cache; 0 without one
   Index cache;            // all layers' caches when an adjoint follows, else the largest
   Index scratch;          // the largest of a layer or of the context network
+  Index base_scratch;     // in columns of float64
   bool adjoint;
 };
 
 template <class Scalar>
 struct Workspace {
   Columns<Scalar> state, context, cache, scratch;
+  Columns<double> base_scratch;
   // The context as it is read: the input of the context network, with its cache behind it, or without one what layers
   // read.
   Columns<Scalar> given_context;
@@ -36,10 +38,10 @@ struct Workspace {
       pointer = memory ? reinterpret_cast<T*>(memory + bytes_) : nullptr;
       bytes_ += aligned_size(static_cast<std::size_t>(count) * sizeof(T));
     };
-    const auto take_columns = [&](Columns<Scalar>& columns, Index count) {
-      Scalar* data = nullptr;
+    const auto take_columns = [&](auto& columns, Index count) {
+      auto* data = columns.data();
       take(data, count * kTileRows);
-      columns = Columns<Scalar>(data);
+      columns = std::remove_reference_t<decltype(columns)>(data);
     };
     take(log_det, kTileRows);
     take(log_prob, kTileRows);
@@ -52,6 +54,7 @@ struct Workspace {
     take_columns(grad_state, shape.adjoint ? shape.dim : 0);
     take_columns(grad_context, shape.adjoint ? shape.context : 0);
     take(outside, kTileRows);
+    take_columns(base_scratch, shape.base_scratch);
     take_columns(given_context, shape.context_network);
     if (shape.context_network == 0) given_context = context;
   }

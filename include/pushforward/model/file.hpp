@@ -221,8 +221,8 @@ class ModelFile {
     is_double_ = names_double(model_, "dtype");
     names_double(content, "data_dtype");
     if (!json::member(content, "initialized").is_boolean()) throw std::invalid_argument("'initialized' is not boolean");
-    expect_columns(content, "columns", dim);
-    expect_columns(content, "context_columns", context);
+    columns_ = columns_of(content, "columns", dim);
+    context_columns_ = columns_of(content, "context_columns", context);
     const Json& training = json::member(content, "training");
     if (!training.is_null() && !training.is_object()) throw std::invalid_argument("'training' is not an object");
     // dim and context must be the lengths of tensors in the file before anything of their size is allocated.
@@ -231,6 +231,9 @@ class ModelFile {
   }
 
   const Json& model() const { return model_; }
+  // Names of the features and of the conditioning features; empty if the file has none.
+  const std::vector<std::string>& columns() const { return columns_; }
+  const std::vector<std::string>& context_columns() const { return context_columns_; }
   const Standardization& standardization() const { return standardization_; }
   const Standardization& context_standardization() const { return context_standardization_; }
 
@@ -252,13 +255,14 @@ class ModelFile {
     return dtype == "float64";
   }
 
-  static void expect_columns(const Json& content, const char* name, Index count) {
+  static std::vector<std::string> columns_of(const Json& content, const char* name, Index count) {
     const Json& columns = json::member(content, name);
-    if (columns.is_null()) return;
+    if (columns.is_null()) return {};
     const auto is_string = [](const Json& column) { return column.is_string(); };
     if (!columns.is_array() || columns.size() != static_cast<std::size_t>(count) ||
         !std::all_of(columns.begin(), columns.end(), is_string))
       throw std::invalid_argument(std::string("'") + name + "' is not one name per column");
+    return columns.get<std::vector<std::string>>();
   }
 
   Standardization take_standardization(const std::string& name, Index width) {
@@ -273,6 +277,7 @@ class ModelFile {
 
   Tensors tensors_;
   Json model_;
+  std::vector<std::string> columns_, context_columns_;
   bool is_double_ = false;  // the parameters
   Standardization standardization_, context_standardization_;
 };

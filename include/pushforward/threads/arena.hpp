@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <new>
+#include <utility>
 
 namespace pushforward {
 
@@ -19,6 +20,11 @@ class Arena {
   static Arena& of_this_thread() {
     thread_local Arena arena;
     return arena;
+  }
+
+  void swap(Arena& other) {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
   }
 
   // Memory of that many bytes, not initialised, valid until the next call.
@@ -40,6 +46,19 @@ class Arena {
 
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+};
+
+// Until the end of its scope the calling thread has other memory: calls that are made in the middle of another one
+// leave the memory of that one alone.
+class ArenaAside {
+ public:
+  ArenaAside() { Arena::of_this_thread().swap(other_); }
+  ArenaAside(const ArenaAside&) = delete;
+  ArenaAside& operator=(const ArenaAside&) = delete;
+  ~ArenaAside() { Arena::of_this_thread().swap(other_); }
+
+ private:
+  Arena other_;
 };
 
 constexpr std::size_t aligned_size(std::size_t bytes) {

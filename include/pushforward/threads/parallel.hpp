@@ -6,6 +6,8 @@
 #include <algorithm>
 
 #include "pushforward/threads/processors.hpp"
+#include "pushforward/threads/watch.hpp"
+#include "pushforward/tile/subnormals.hpp"
 #include "pushforward/tile/tile.hpp"
 
 #ifdef PUSHFORWARD_THREADS_OPENMP
@@ -27,30 +29,40 @@ inline constexpr const char* kThreads = "pool";
 
 // Calls body(item, thread) for each item < count; thread < threads differs between threads that work at the same time.
 // If a body throws, items that nobody has begun are left out, and the first exception is thrown here once the others
-// are done.
+// are done. Each thread works with subnormal numbers kept, whatever the mode of the caller, so that results do not
+// depend on who does an item.
 template <class Body>
 void parallel_for(Index count, int threads, Body&& body) {
   const int team = static_cast<int>(std::min<Index>(threads, count));
   if (team <= 1) {
-    for (Index item = 0; item < count; ++item) body(item, 0);
+    const SubnormalMode mode(Subnormals::kept);
+    for (Index item = 0; item < count; ++item) {
+      Watch::look_now();
+      body(item, 0);
+    }
     return;
   }
 #ifdef PUSHFORWARD_THREADS_OPENMP
   std::exception_ptr error;
   bool failed = false;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(team) shared(error, failed)
-  for (Index item = 0; item < count; ++item) {
-    bool leave;
+#pragma omp parallel num_threads(team) shared(error, failed)
+  {
+    const SubnormalMode mode(Subnormals::kept);
+#pragma omp for schedule(dynamic, 1)
+    for (Index item = 0; item < count; ++item) {
+      bool leave;
 #pragma omp atomic read
-    leave = failed;
-    if (leave) continue;
-    try {
-      body(item, omp_get_thread_num());
-    } catch (...) {
+      leave = failed;
+      if (leave) continue;
+      try {
+        Watch::look_now();
+        body(item, omp_get_thread_num());
+      } catch (...) {
 #pragma omp critical(pushforward_error)
-      if (!error) error = std::current_exception();
+        if (!error) error = std::current_exception();
 #pragma omp atomic write
-      failed = true;
+        failed = true;
+      }
     }
   }
   if (error) std::rethrow_exception(error);

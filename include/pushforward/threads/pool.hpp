@@ -31,6 +31,8 @@
 #endif
 
 #include "pushforward/threads/processors.hpp"
+#include "pushforward/threads/watch.hpp"
+#include "pushforward/tile/subnormals.hpp"
 #include "pushforward/tile/tile.hpp"
 
 namespace pushforward {
@@ -53,8 +55,12 @@ class ThreadPool {
   void run(Index count, int threads, Body& body) {
     threads = std::min(threads, kMostHelpers + 1);
     Job* job = start_helpers(threads - 1) > 0 ? free_job() : nullptr;
+    const SubnormalMode mode(Subnormals::kept);
     if (!job) {
-      for (Index item = 0; item < count; ++item) body(item, 0);
+      for (Index item = 0; item < count; ++item) {
+        Watch::look_now();
+        body(item, 0);
+      }
       return;
     }
     job->body = &body;
@@ -176,8 +182,10 @@ class ThreadPool {
 
   static void work(Job& job, int number) {
     try {
-      for (Index item; (item = job.next_item.fetch_add(1, std::memory_order_relaxed)) < job.count;)
+      for (Index item; (item = job.next_item.fetch_add(1, std::memory_order_relaxed)) < job.count;) {
+        Watch::look_now();
         job.call(job.body, item, number);
+      }
     } catch (...) {
       if (!job.failed.exchange(true, std::memory_order_relaxed)) job.error = std::current_exception();
       job.next_item.store(job.count, std::memory_order_relaxed);
@@ -198,6 +206,7 @@ class ThreadPool {
   }
 
   [[noreturn]] void help(int number) {
+    const SubnormalMode mode(Subnormals::kept);  // a thread begins in the mode of the one that starts it
     auto deadline = Clock::now() + kSpin;
     for (;;) {
       const std::uint64_t seen = calls_.load();

@@ -49,9 +49,15 @@ struct Vec {
 
   // a b + c
   friend EIGEN_ALWAYS_INLINE Vec fma(Vec a, Vec b, Vec c) { return packets::pmadd(a.packet, b.packet, c.packet); }
-  // If exactly one argument is NaN, both return the first argument.
+  // If exactly one argument is NaN, both return the first argument: on x86-64 the instructions do, those of other
+  // processors return NaN.
+#ifdef EIGEN_VECTORIZE_SSE
   friend EIGEN_ALWAYS_INLINE Vec min(Vec a, Vec b) { return packets::pmin(a.packet, b.packet); }
   friend EIGEN_ALWAYS_INLINE Vec max(Vec a, Vec b) { return packets::pmax(a.packet, b.packet); }
+#else
+  friend EIGEN_ALWAYS_INLINE Vec min(Vec a, Vec b) { return select(b < a, b, a); }
+  friend EIGEN_ALWAYS_INLINE Vec max(Vec a, Vec b) { return select(a < b, b, a); }
+#endif
   friend EIGEN_ALWAYS_INLINE Vec abs(Vec a) { return packets::pabs(a.packet); }
   friend EIGEN_ALWAYS_INLINE Vec sqrt(Vec a) { return packets::psqrt(a.packet); }
   friend EIGEN_ALWAYS_INLINE Vec floor(Vec a) { return packets::pfloor(a.packet); }
@@ -107,7 +113,7 @@ struct Vec {
     const Vec r = fma(n, -kLog2Low, fma(n, -kLog2High, x));
     Vec sum = kInverseFactorial[kDegree];
 #pragma GCC unroll 16
-    for (int k = kDegree - 1; k >= 0; --k) sum = fma(sum, r, kInverseFactorial[k]);
+    for (int k = kDegree - 1; k >= 0; --k) sum = fma(sum, r, kInverseFactorial[static_cast<std::size_t>(k)]);
 #ifdef EIGEN_VECTORIZE_AVX512
     if constexpr (kFloat)
       return _mm512_scalef_ps(sum.packet, n.packet);

@@ -12,7 +12,7 @@ time, in runs, and its pages are given back.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -219,3 +219,9 @@ def pieces_of(array: Array) -> Iterator[slice]:
     """Cut an array's rows into pieces of a window's size."""
     rows = max(_WINDOW_BYTES // max(array.itemsize * array.shape[1], 1), 1)
     return (slice(first, first + rows) for first in range(0, len(array), rows))
+
+
+def still_readable(array: Array, first: int, results: Iterable[Array]) -> Array:
+    """Return `array`, or a copy if results that are about to be written lie in its rows from `first` on."""
+    rest = array[first:]
+    return np.array(array) if any(np.shares_memory(rest, result) for result in results) else array
