@@ -355,7 +355,6 @@ def test_rows_without_weight_have_no_spread(flows: dict[str, Flow], value: float
                 call(x, weights=weights)
 
 
-@pytest.mark.filterwarnings("ignore:2 rows are few")
 def test_rows_without_weight_are_neither_held_out_nor_trained_on(flows: dict[str, Flow]) -> None:
     """Of two rows with weight one is held out, whatever the seed."""
     weights = np.zeros(ROWS)

@@ -112,3 +112,20 @@ def test_a_step_by_hand_has_no_decay_unless_it_is_given() -> None:
     start, grad = np.array([2.0, -4.0]), np.zeros(2)
     np.testing.assert_array_equal(Adam(0.1).step(start, grad), start)
     np.testing.assert_allclose(Adam(0.1, weight_decay=0.5).step(start, grad), 0.95 * start)
+
+
+def test_validation_rows_without_a_context_may_come_as_a_pair() -> None:
+    held = X[:100] + 0.5
+    alone, paired = (
+        Flow(2, layers=[], seed=0).fit(X, validation=rows, epochs=1, seed=0) for rows in (held, (held, None))
+    )
+    assert paired.history.best_loss == alone.history.best_loss
+    two_rows = Flow(2, layers=[], seed=0).fit(X, validation=([0.0, 1.0], [1.0, 0.0]), epochs=1, seed=0)
+    assert two_rows.history.best_loss == pytest.approx(-two_rows.log_prob([[0.0, 1.0], [1.0, 0.0]]).mean())
+
+
+def test_the_help_of_sample_has_no_default_that_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["sample", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "-n N number of rows to draw; with --context-table, for each of its rows, where the default is 1" in said

@@ -35,6 +35,6 @@ print(loaded, [name for name in {others!r} if name in sys.modules])"""
 def test_another_attribute_is_none() -> None:
     import pushforward
 
-    with pytest.raises(AttributeError, match="^module 'pushforward' has no attribute 'plots'$"):
+    with pytest.raises(AttributeError, match=r"^module 'pushforward' has no attribute 'plots'$"):
         pushforward.plots  # noqa: B018
     assert set(pushforward.__all__) <= set(dir(pushforward))

@@ -34,6 +34,7 @@ _MOST_DOTS = 3000
 _ARC_CELLS = 7200
 _MOST_OF_A_TURN = 0.6
 _LEAST_ARC_CELLS = 4
+_ASTRAY = 0.03
 # How many intervals, of what lengths; odd lengths come in where the others leave room for less than two ticks.
 _EVEN, _ODD = [1, 2, 5, 10], [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10]
 _TICKS = [(6, _EVEN), (5, _EVEN), (4, _EVEN), (3, _EVEN), (3, _ODD), (2, _ODD)]
@@ -214,14 +215,17 @@ def rolled(x: Array, drawn: Sequence[Span]) -> Array:
 
 
 def _arc(support: Support, columns: list[tuple[Array, Array | None]]) -> tuple[float, float] | None:
-    """Return the shortest part of a circle that holds nearly all of each column; None if that is most of it."""
+    """Return the shortest part of a circle that holds nearly all of each column; None if that is most of it.
+
+    The first column is of samples, of which some may be anywhere: the base density of a circle is uniform.
+    """
     least, most = support.ends
     width = (most - least) / _ARC_CELLS
     lengths = np.zeros(_ARC_CELLS, dtype=np.int64)  # by the first cell
-    for column, weights in columns:
+    for (column, weights), beyond in zip(columns, (_ASTRAY, 2 * _BEYOND), strict=False):
         counts, _ = np.histogram(column.astype(np.float64), _ARC_CELLS, (least, most), weights=weights)
         mass = np.concatenate([[0.0], np.cumsum(np.tile(counts / counts.sum(), 2))])
-        wanted = mass[:_ARC_CELLS] + 1 - 2 * _BEYOND
+        wanted = mass[:_ARC_CELLS] + 1 - beyond
         lengths = np.maximum(lengths, np.searchsorted(mass, wanted - 1e-9) - np.arange(_ARC_CELLS))
     first = int(lengths.argmin())
     length = max(int(lengths[first]), _LEAST_ARC_CELLS)
