@@ -32,7 +32,7 @@ SUPPORT = (Positive(), Real(), Interval(0, 90), Interval(0, 90), Interval(0, 90)
 _TIME = 5
 _PAIRS = ((_TIME, 0), (0, 1), (_TIME, 4), (4, 0))
 _SEED = 0
-_GAUSSIANS = (5, 10, 20, 40, 80)
+_GAUSSIANS = (10, 20, 40)
 
 
 def rows() -> npt.NDArray[np.float32]:
