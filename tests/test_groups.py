@@ -107,6 +107,18 @@ def test_sizes_of_groups_come_nearest_to_the_fraction() -> None:
         assert 0 < chosen.sum() < len(groups)
 
 
+def test_rows_without_weight_do_not_count_in_a_group(splits: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    weights = np.where(np.isin(LABELS, ["chain 0", "chain 1"]), 1.0, 0.0)
+    for seed in range(4):
+        flow(seed, {"weights": weights, "validation": 0.1})
+    for train, held in splits:
+        assert len(train) == len(held) == 10
+        assert groups_of(train) | groups_of(held) == {"chain 0", "chain 1"}
+    weights[LABELS == "chain 1"] = 0
+    with pytest.raises(ValueError, match="all rows are of one group"):
+        flow(0, {"weights": weights})
+
+
 def test_labels_may_be_of_any_type() -> None:
     pd = pytest.importorskip("pandas")
     numbers = np.unique(LABELS, return_inverse=True)[1]

@@ -13,7 +13,7 @@ from pushforward import _checks
 from pushforward._io.rows import Rows
 from pushforward._io.scan import check_values, pieces
 from pushforward._model.state import State
-from pushforward._typing import Indices
+from pushforward._typing import Doubles, Indices
 from pushforward._warn import warn
 
 Names = Sequence[str] | None
@@ -71,7 +71,7 @@ def held_out(
         if groups is None:
             train, held = rows.split(fraction, rng)
         else:
-            train, held = rows.split_at(chosen_rows(len(rows.x), fraction, rng, groups))
+            train, held = rows.split_at(chosen_rows(len(rows.x), fraction, rng, groups, rows.weights))
         if not len(train):
             raise ValueError(f"validation={validation} leaves none of {len(rows)} rows to train on")
         return train, held if len(held) else None
@@ -115,11 +115,16 @@ def grouped(validation: Any, groups: object, rows: int) -> Any:
 
 
 def chosen_rows(
-    rows: int, fraction: float, rng: np.random.Generator, groups: Indices | None = None
+    rows: int,
+    fraction: float,
+    rng: np.random.Generator,
+    groups: Indices | None = None,
+    weights: Doubles | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Return which of so many rows to hold out: a fraction of them, drawn at random, in whole groups.
 
-    Of two groups or more at least one is held out, unless the fraction is 0, and at least one is not.
+    Rows of weight 0 do not count. Of two groups or more at least one is held out, unless the fraction is 0, and at
+    least one is not.
     """
     chosen = np.zeros(rows, dtype=bool)
     if groups is None:
@@ -127,10 +132,10 @@ def chosen_rows(
         return chosen
     if fraction == 0:
         return chosen
-    sizes = np.bincount(groups)
-    if len(sizes) < 2:
+    sizes = np.bincount(groups, None if weights is None else weights > 0)
+    order = rng.permutation(np.flatnonzero(sizes))
+    if len(order) < 2:
         raise ValueError("all rows are of one group; to hold out whole groups, at least two are needed")
-    order = rng.permutation(len(sizes))
     # So many groups that the rows come nearest to the fraction.
     count = 1 + int(np.abs(sizes[order][:-1].cumsum() - fraction * rows).argmin())
     is_chosen = np.zeros(len(sizes), dtype=bool)

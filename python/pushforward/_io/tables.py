@@ -204,13 +204,12 @@ class CsvTable:
         _, line = next(self._lines, (0, ""))
         if line:
             self._lines = itertools.chain([(self._number, line)], self._lines)
-        ascend = all(name.isdecimal() for name in names) and all(int(a) < int(b) for a, b in itertools.pairwise(names))
-        counted = names == [str(i) for i in range(len(names))]
-        if not ascend or (len(names) == 1 and not counted):
-            return True
-        return all(map(str.isdecimal, map(str.strip, self._cells(line, self._number)))) and not (
-            counted and (len(names) > 2 or not line)
-        )
+        if names == [str(i) for i in range(len(names))] and (len(names) > 2 or not line):
+            return False
+        ascend = all(map(str.isdecimal, names)) and all(int(a) < int(b) for a, b in itertools.pairwise(names))
+        cells = self._cells(line, self._number) if line else []
+        above_fractions = any(_is_number(cell) and not _is_whole(cell) for cell in cells)
+        return not (ascend and above_fractions and (len(names) > 1 or names == ["0"]))
 
     def _numbered(self, lines: Iterable[str]) -> Iterator[tuple[int, str]]:
         try:
@@ -305,6 +304,10 @@ class CsvTable:
         for blank in self._blank:
             line += self._first <= blank <= line
         return f"line {line}"
+
+
+def _is_whole(cell: str) -> bool:
+    return cell.strip().removeprefix("-").isdecimal()
 
 
 def _parse(lines: Sequence[str], columns: Sequence[int]) -> Array:
