@@ -784,7 +784,10 @@ BAD_WORDS: list[tuple[str, str]] = [
     ("fit table.csv -o model --held-out x.csv --held-out-fraction 0.001", "--held-out 0.001 of 300 rows are 0; some"),
     ("fit table.csv -o model --groups house", "table.csv: no column 'house'; they are 'speed', 'mass', 'angle'"),
     ("fit table.csv -o model --groups mass --weights mass", "table.csv: column 'mass' is chosen twice"),
-    ("fit table.csv -o model --groups mass --validation table.npy", "table.csv: groups say which rows are held out to"),
+    (
+        "fit table.csv -o model --groups mass --validation table.csv --columns speed",
+        "table.csv: groups say which rows are held out to",
+    ),
     ("score missing table.csv", "missing: No such file or directory"),
     ("score table.csv table.csv", "table.csv: not a safetensors file, or a damaged one"),
     ("score cut table.csv", "cut: not a safetensors file, or a damaged one"),

@@ -272,6 +272,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"groups": np.zeros(ROWS)}, ValueError, "all rows are of one group; to hold out whole groups, at least two are"),
     ({"groups": [None, *"a" * 19]}, ValueError, "groups has 1 row without a label, first at row 0"),
     ({"groups": altered(np.ones(ROWS), [2, 5], np.nan)}, ValueError, "groups has 2 rows without a label, first at"),
+    ({"groups": np.arange(ROWS), "validation": 0}, ValueError, "groups say which rows are held out together; validati"),
     ({"groups": np.arange(ROWS), "validation": None}, ValueError, "groups say which rows are held out together; valid"),
     ({"groups": np.arange(ROWS), "validation": X}, ValueError, "groups say which rows are held out together; validat"),
     *[({name: 10**400}, ValueError, f"{name} must be at most 9223372036854775807, not about 1e400")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -108,10 +108,9 @@ def grouped(validation: Any, groups: object, rows: int) -> Any:
     """Return the argument `validation` of a fit with the labels of its rows' groups, if there are any."""
     if groups is None:
         return validation
-    if validation is None or not (isinstance(validation, Share) or _is_fraction(validation)):
-        raise ValueError("groups say which rows are held out together; validation must then be a fraction")
-    share = validation if isinstance(validation, Share) else Share(check_fraction(validation))
-    return replace(share, groups=_checks.labels(groups, rows, "groups"))
+    if validation is None or not _is_fraction(validation) or check_fraction(validation) == 0:
+        raise ValueError("groups say which rows are held out together; validation must then be a fraction above 0")
+    return Share(check_fraction(validation), groups=_checks.labels(groups, rows, "groups"))
 
 
 def chosen_rows(
@@ -123,14 +122,11 @@ def chosen_rows(
 ) -> npt.NDArray[np.bool_]:
     """Return which of so many rows to hold out: a fraction of them, drawn at random, in whole groups.
 
-    Rows of weight 0 do not count. Of two groups or more at least one is held out, unless the fraction is 0, and at
-    least one is not.
+    Rows of weight 0 do not count. Of two groups or more at least one is held out, and at least one is not.
     """
     chosen = np.zeros(rows, dtype=bool)
     if groups is None:
         chosen[rng.permutation(rows)[: round(fraction * rows)]] = True
-        return chosen
-    if fraction == 0:
         return chosen
     sizes = np.bincount(groups, None if weights is None else weights > 0)
     order = rng.permutation(np.flatnonzero(sizes))
