@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from estimators import VALIDATION, Fit, Task, fitted_flow
+from estimators import Fit, Task, fitted_flow
 from pushforward import Adam, Flow, maf, neural_spline, nice, realnvp
-from pushforward._fit.options import default_optimizer
 from pushforward._model.layers import Layer
 
 
@@ -23,7 +22,7 @@ class Variant:
     preset: Callable[..., list[Layer]] = neural_spline
     layers: dict[str, Any] = field(default_factory=dict)
     fit: dict[str, Any] = field(default_factory=dict)
-    learning_rate: float | None = None
+    learning_rate: float = 3e-3
     weight_decay: float | None = None
 
     def __call__(self, task: Task) -> Fit:
@@ -35,10 +34,7 @@ class Variant:
             seed=task.seed,
             num_threads=task.threads,
         )
-        return fitted_flow(flow, task, optimizer=self._optimizer(len(task.x)), **self.fit)
-
-    def _optimizer(self, rows: int) -> Adam:
-        return default_optimizer(rows - round(VALIDATION * rows), self.learning_rate, self.weight_decay)
+        return fitted_flow(flow, task, optimizer=Adam(self.learning_rate, weight_decay=self.weight_decay), **self.fit)
 
 
 VARIANTS = {

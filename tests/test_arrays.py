@@ -219,18 +219,44 @@ def test_a_fit_on_any_form_is_that_on_its_plain_copy(form: str, tmp_path: Path) 
 
 
 STRANGERS: dict[str, tuple[Callable[[np.ndarray], Any], str]] = {
-    "string column": (lambda x: frame(x, {"spin": str}), "the columns spin are not"),
-    "column of digits": (lambda x: frame(x, {"spin": int}).astype({"spin": str}), "the columns spin are not"),
-    "string and object columns": (lambda x: frame(x, {"mass": object, "time": str}), "the columns time are not"),
-    "two string columns": (lambda x: frame(x, {"mass": str, "time": str}), "the columns mass, time are not"),
-    "date column": (lambda x: frame(x, {}).assign(spin=pd.Timestamp("2020-01-01")), "the columns spin are not"),
-    "missing nullable int": (
-        lambda x: frame(x.round(), "Int64").replace({"time": {round(x[0, 2]): pd.NA}}),
-        "the columns time are not",
-    ),
+    "string column": (lambda x: frame(x, {"spin": str}), "the column 'spin' is not"),
+    "column of digits": (lambda x: frame(x, {"spin": int}).astype({"spin": str}), "the column 'spin' is not"),
+    "string and object columns": (lambda x: frame(x, {"mass": object, "time": str}), "the column 'time' is not"),
+    "two string columns": (lambda x: frame(x, {"mass": str, "time": str}), "the columns 'mass', 'time' are not"),
+    "date column": (lambda x: frame(x, {}).assign(spin=pd.Timestamp("2020-01-01")), "the column 'spin' is not"),
     "all dates": (lambda x: frame(x, "int64").astype("datetime64[s]"), r"it has dtype datetime64\[s\]"),
     "complex column": (lambda x: frame(x, {"mass": complex}), "it has dtype complex128"),
 }
+
+
+@pytest.mark.parametrize("kind", ["Int64", "Float64", "object", "int64[pyarrow]"])
+def test_a_missing_value_of_any_kind_is_nan(kind: str) -> None:
+    if "pyarrow" in kind:
+        pytest.importorskip("pyarrow")
+    x = np.random.default_rng(0).normal(size=(50, 3)).round(1) * 10
+    flow = Flow(3, layers=[]).initialize(x)
+    table = frame(x.round().astype(int), kind)
+    table.iloc[4, 1] = pd.NA
+    expected = flow.log_prob(table.drop(index=4).astype(float))
+    assert np.isnan(flow.log_prob(table)[4])
+    np.testing.assert_array_equal(np.delete(flow.log_prob(table), 4), expected)
+    with pytest.raises(ValueError, match=r"^x has 1 row with NaN or infinity, first at row 4"):
+        flow.fit(table)
+
+
+def test_the_columns_of_a_pyarrow_table_are_its_names() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    table = pyarrow.table({name: x[:, i] for i, name in enumerate(("mass", "spin", "time"))})
+    for rows in (table, table.to_batches()[0]):
+        flow = Flow(3, layers=[]).initialize(rows)
+        assert flow.columns == ("mass", "spin", "time")
+        np.testing.assert_array_equal(flow.log_prob(rows), flow.log_prob(x))
+        with pytest.raises(ValueError, match="this flow has the same columns in the order"):
+            flow.log_prob(rows.select(["spin", "mass", "time"]))
+    text = pyarrow.table({"mass": ["a"] * 50, "spin": x[:, 0], "time": x[:, 1]})
+    with pytest.raises(TypeError, match="the column 'mass' is not"):
+        flow.log_prob(text)
 
 
 @pytest.mark.parametrize("stranger", STRANGERS)

@@ -146,6 +146,7 @@ def test_fit_passes_its_options_on(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert cli.main(["fit", "table.csv", "-o", "model", *words.split()]) == 0
     expected = {
         "epochs": 7, "batch_size": 8, "schedule": "constant", "max_time": 9.0, "patience": None, "clip_norm": 3.0,
+        "groups": None,
         "validation": 0.5, "seed": 4, "progress": False, "checkpoint": "kept", "checkpoint_every": 9, "resume": "from",
     }  # fmt: skip
     assert {name: seen[name] for name in expected} == expected
@@ -648,9 +649,9 @@ def test_kinds_of_parquet_columns(folder: Path) -> None:
         money=[Decimal("1.25"), Decimal("2.50"), None],
     )
     with tables.open_table("kinds.parquet") as table:
-        single, rest = table.read(["single"], ["truth", "whole", "money"], finite=False)
+        single, rest = tables.read(table, [["single"], ["truth", "whole", "money"]], "keep").parts
         assert single.dtype == rest.dtype == np.float64
-        [single] = table.read(["single"], finite=False)
+        [single] = tables.read(table, [["single"]], "keep").parts
     assert single.dtype == np.float32
     np.testing.assert_array_equal(single[:, 0], np.array([0.1, 0.2, np.nan], dtype=np.float32))
     np.testing.assert_array_equal(rest, [[1, 1, 1.25], [0, np.nan, 2.5], [np.nan, 2.0**60, np.nan]])
@@ -672,16 +673,24 @@ def test_bad_parquet(models: Path, say: Say) -> None:
         ("missing.parquet", "missing.parquet: No such file or directory"),
         ("cut.parquet", "cut.parquet: not a .parquet file, or a damaged one"),
         ("flipped.parquet", "flipped.parquet: not a .parquet file, or a damaged one"),
-        ("text.parquet", "text.parquet: column 'speed' holds string; numbers are expected"),
+        (
+            "text.parquet",
+            "text.parquet: column 'speed' holds string, column 'angle' holds timestamp[us]; numbers are expected; "
+            "choose columns of numbers: --columns mass",
+        ),
         ("text.parquet --columns angle", "text.parquet: column 'angle' holds timestamp[us]; numbers are expected"),
         ("table.parquet --columns mas", "table.parquet: no column 'mas'; did you mean 'mass'?"),
         (
             "nan.parquet --columns mass",
-            "nan.parquet: 2 rows with an empty cell, NaN or infinity in column 'mass', first in",
+            "nan.parquet: 1 row with a missing value, first in row 5, column 'mass'; --drop",
+        ),
+        (
+            "nan.parquet --columns mass --drop-missing",
+            "nan.parquet: 1 row with infinity, first in row 8, column 'mass'",
         ),
         (
             "nan.parquet --columns angle",
-            "nan.parquet: 1 row with an empty cell, NaN or infinity in column 'angle', first in row 1",
+            "nan.parquet: 1 row with a missing value, first in row 1, column 'angle'; --dr",
         ),
     ):
         refused(say("fit", *words.split(), "-o", "other", *QUICK), message)
@@ -705,14 +714,18 @@ BAD_TABLES: list[tuple[str | bytes, str]] = [
     (HEADER, "bad.csv: no rows"),
     ("1,2,3\n4,5,6\n", "bad.csv: the first line must name the columns, and it holds numbers"),
     (HEADER + "1,2,3\n4,x5,6\n7,8,9\n", "bad.csv: line 3, column 'mass': 'x5' is not a number"),
-    (HEADER + "1,2,3\n\n4,,6\n", "bad.csv: line 4, column 'mass' is empty"),
+    (HEADER + "1,2,3\n4,x5,6\n7,8,?\n", "bad.csv: line 3, column 'mass': 'x5'; line 4, column 'angle': '?' are not"),
+    (HEADER + "1,2,3\n\n4,,6\n", "bad.csv: 1 row with a missing value, first in line 4, column 'mass'; --drop-missing"),
+    ("speed;mass\n1,0;2,0\n", "bad.csv: the first line is separated by semicolons; commas are expected, and points"),
+    ("speed\tmass\n1.0\t2.0\n", "bad.csv: the first line is separated by tabs; commas are expected, and points in"),
+    (b"\x1f\x8b\x08\x00" + bytes(range(128, 160)), "bad.csv: compressed by gzip; decompress it first"),
     (HEADER + "1,2,3\n4,5\n", "bad.csv: line 3 has 2 cells; the first line has 3"),
     (HEADER + "1,2,3\n4,5,6,7\n", "bad.csv: line 3 has 4 cells; the first line has 3"),
     (HEADER + '1,"2,3",4,5\n', "bad.csv: line 2 has 4 cells; the first line has 3"),
     (HEADER + '1,2,"3\n', "bad.csv: line 2 is not CSV; quotes must close on their line"),
-    (HEADER + "1,2,3\n\n4,nan,6\n7,inf,9\n", "bad.csv: 2 rows with NaN or infinity, first in line 4, column 'mass'"),
+    (HEADER + "1,2,3\n\n4,5,6\n7,inf,9\n", "bad.csv: 1 row with infinity, first in line 5, column 'mass'"),
     (HEADER + "1,2,3\n4,2,6\n", "bad.csv: column 'mass' is constant; leave it out with --columns"),
-    (HEADER + "1,2,3\n4,1_0,6\n", "bad.csv: line 3: could not convert string '1_0'"),
+    (HEADER + "1,2,3\n4,1_0,6\n", "bad.csv: line 3, column 'mass': '1_0' is not a number"),
     (HEADER + "1,1,3\n4,4,6\n", "bad.csv: x has equal features: 0 and 1"),
     ("speed,mass,speed\n1,2,3\n", "bad.csv: 2 columns are named 'speed'"),
     (HEADER.encode() + b"1,2,\xff\n", "bad.csv: not UTF-8 text, after line"),
@@ -741,7 +754,11 @@ BAD_ARRAYS: list[tuple[Callable[[], object], str]] = [
     (lambda: Path("bad.npy").write_bytes(b""), "bad.npy: not a .npy file of numbers, or a damaged one"),
     (lambda: Path("bad.npy").write_bytes(Path("table.npy").read_bytes()[:-8]), "bad.npy: not a .npy file of numbers"),
     (lambda: np.savez("bad.npz", x=1) or Path("bad.npz").rename("bad.npy"), "bad.npy: an archive of arrays"),
-    (lambda: np.save("bad.npy", values() * [1, np.nan, 1]), "bad.npy: x has 300 rows with NaN or infinity, first at"),
+    (
+        lambda: np.save("bad.npy", values() * [1, np.nan, 1]),
+        "bad.npy: 300 rows with a missing value, first in row 0, c",
+    ),
+    (lambda: np.save("bad.npy", np.diag([np.inf, 1, 2])), "bad.npy: 1 row with infinity, first in row 0, column 'x0'"),
     (lambda: np.save("bad.npy", values() * [1, 0, 1]), "bad.npy: x has constant features: 1"),
     (lambda: np.save("bad.npy", np.zeros((0, 3))), "bad.npy: no rows"),
     (lambda: Path("bad.npy").mkdir(), "bad.npy: Is a directory"),
@@ -786,6 +803,26 @@ BAD_WORDS: list[tuple[str, str]] = [
     ("fit table.csv -o model --plot missing/loss.png", "missing/loss.png: there is no folder "),
     ("fit missing.csv -o model", "missing.csv: No such file or directory"),
     ("fit table.txt -o model", "table.txt: the name of a table must end in .csv, .parquet or .npy"),
+    (
+        "fit a.csv.gz -o model",
+        "a.csv.gz: the name of a table must end in .csv, .parquet or .npy, or be - for CSV in a "
+        "pipe; decompress it, or pipe it: gzip -dc a.csv.gz | pushforward ... -",
+    ),
+    (
+        "fit a.tsv -o model",
+        "a.tsv: the name of a table must end in .csv, .parquet or .npy, or be - for CSV in a pipe; "
+        "replace the tabs by commas, or pipe it: tr",
+    ),
+    ("fit table.csv -o model --held-out missing/x.csv", "missing/x.csv: there is no folder "),
+    ("fit table.csv -o model --held-out x.txt", "x.txt: the name of a table must end in .csv, .parquet or .npy"),
+    ("fit table.csv -o model --held-out-fraction 0.1", "--held-out-fraction goes with --held-out FILE"),
+    ("fit table.csv -o model --held-out x.csv --held-out-fraction 0.001", "--held-out 0.001 of 300 rows are 0; some"),
+    ("fit table.csv -o model --groups house", "table.csv: no column 'house'; they are 'speed', 'mass', 'angle'"),
+    ("fit table.csv -o model --groups mass --weights mass", "table.csv: column 'mass' is chosen twice"),
+    (
+        "fit table.csv -o model --groups mass --validation table.csv --columns speed",
+        "table.csv: groups say which rows are held out to",
+    ),
     ("score missing table.csv", "missing: No such file or directory"),
     ("score table.csv table.csv", "table.csv: not a safetensors file, or a damaged one"),
     ("score cut table.csv", "cut: not a safetensors file, or a damaged one"),
@@ -802,6 +839,10 @@ BAD_WORDS: list[tuple[str, str]] = [
     ("sample conditional -n 5", "the model is conditional on 2 columns: angle, speed; give --context or"),
     ("sample conditional -n 5 --context 1", "--context: 1 given; the model needs 2 columns: angle, speed"),
     ("sample conditional -n 5 --context 1,nan", "argument --context: 'nan' is not a number"),
+    (
+        "sample conditional -n 5 --context Paris,1",
+        "argument --context: 'Paris' is not a number; a category is given by",
+    ),
     ("sample conditional --context-table narrow.csv", "narrow.csv: no column 'angle'; they are 'speed', 'mass'"),
     ("sample conditional --context 1,2 --context-table x.csv", "argument --context-table: not allowed with argument"),
     (

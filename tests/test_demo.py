@@ -35,8 +35,11 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert err == ""
     score = {name.strip(): float(mean) for name, mean in re.findall(r"^(.+?) +(-?\d+\.\d+) \+- ", out, re.MULTILINE)}
-    assert list(score) == ["flow (neural splines)", "Gaussian", "kernel density estimate"]
-    assert score["flow (neural splines)"] > score["kernel density estimate"] + 2 > score["Gaussian"] + 2
+    flow, gaussian, mixture, estimate = score
+    assert (flow, gaussian, estimate) == ("flow (neural splines)", "Gaussian", "kernel density estimate")
+    assert re.fullmatch(r"mixture of \d+ Gaussians", mixture)
+    assert score[flow] > max(score[mixture], score[estimate]) + 0.5
+    assert min(score[mixture], score[estimate]) > score[gaussian]
     assert out.endswith(f"Data beside samples of the flow: {picture}\n")
     # Nothing but the axes would be a few colours and mostly white.
     image = matplotlib.image.imread(picture)
@@ -45,14 +48,30 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 0.1 < (image[..., :3].min(axis=2) < 0.9).mean() < 0.6
 
 
+def test_the_day_of_the_demo_goes_round_and_its_meters_start_at_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hurried: None
+) -> None:
+    drawn: list[np.ndarray] = []
+    monkeypatch.setattr(demo, "_draw", lambda data, samples, output: drawn.append(samples))
+    monkeypatch.setattr(demo, "_GAUSSIANS", (2,))
+    demo.run(str(tmp_path / "demo.png"))
+    (samples,) = drawn
+    assert samples.shape == (5000, 6)
+    assert 0 <= samples[:, 5].min() < 20 < 1420 < samples[:, 5].max() <= 1440
+    assert (samples[:, [0, 2, 3, 4]] >= 0).all()
+    assert demo.SUPPORT[5].wraps
+    assert all(not support.outside(column).any() for support, column in zip(demo.SUPPORT, demo.rows().T, strict=True))
+
+
 def test_demo_without_scipy_and_matplotlib(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hurried: None
 ) -> None:
-    for name in ("scipy", "scipy.stats", "matplotlib"):
+    for name in ("scipy", "scipy.stats", "sklearn", "sklearn.mixture", "matplotlib"):
         monkeypatch.setitem(sys.modules, name, None)
     assert cli.main(["demo", "--output", str(tmp_path / "demo.png")]) == 0
     out, err = capsys.readouterr()
     assert err == ""
+    assert re.search(r"^Gaussian mixture +left out: pip install scikit-learn$", out, re.MULTILINE)
     assert re.search(r"^kernel density estimate +left out: pip install scipy$", out, re.MULTILINE)
     assert out.endswith('No picture: drawing needs matplotlib: pip install "pushforward[plot]"\n')
     assert not list(tmp_path.iterdir())
@@ -84,6 +103,12 @@ def test_data_is_made_as_its_page_says(tmp_path: Path, monkeypatch: pytest.Monke
 def history(validation: list[float], best: int) -> History:
     epochs = [Epoch(i, i, float(i), 10.0 / i, loss, 1e-3, 1.0) for i, loss in enumerate(validation, 1)]
     return History(epochs, best_epoch=best, stopped="epochs")
+
+
+def test_a_history_is_shown_in_a_line() -> None:
+    found = history([3.0 + 1 / i for i in range(1, 101)], 100)
+    assert repr(found) == f"<History: {found}>"
+    assert len(repr(found)) < 150
 
 
 def test_a_history_says_what_it_has() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pushforward import Adam, Flow, Real, realnvp
+from pushforward import Adam, Ensemble, Flow, Real, realnvp
 from pushforward._io import scan
 from pushforward._io.rows import Rows
 from pushforward._io.scan import check_density
@@ -102,7 +102,33 @@ def test_tables_that_are_none(flows: dict[str, Flow], call: str, bad: str) -> No
             calls_on_points(context)[call](flow, points)
 
 
+def test_what_an_array_says_itself_goes_to_the_caller() -> None:
+    class Lazy:
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            raise ValueError("the file is gone")
+
+    with refused(ValueError, "the file is gone"):
+        Flow(1).log_prob(Lazy())
+
+
+def test_sizes_beyond_memory_are_named() -> None:
+    with refused(ValueError, "dim must be at most 16777216, not 1099511627776"):
+        Flow(2**40)
+    with refused(ValueError, "context must be at most 16777216, not 1099511627776"):
+        Flow(1, context=2**40)
+    for width in (10**9, 2**30):
+        with refused(MemoryError, "a flow with dim=2, context=0 and these 19 layers has more parameters than fit into"):
+            Flow(2, layers=realnvp(2, hidden=(width, width)))
+    with refused(ValueError, "n must be at most "):
+        Ensemble.of(2, layers=[]).sample(2**62)
+
+
 def test_one_column_is_two_dimensional() -> None:
+    with refused(
+        ValueError,
+        "context has shape (5,); with context=1 and 5 rows, (5, 1) or (1,) is expected; one column is context[:, None]",
+    ):
+        Flow(1, context=1).log_prob(np.zeros((5, 1)), np.zeros(5))
     with refused(ValueError, "x has shape (5,); this flow has dim=1, so (n, 1) is expected; one column is x[:, None]"):
         Flow(1).log_prob(np.zeros(5))
 
@@ -181,6 +207,8 @@ BAD_CALLS: list[tuple[Callable[[Flow], Any], type[Exception], str]] = [
         (lambda f, c=call: getattr(f, c)(3.0), TypeError, "n must be an integer, not 3.0"),
         (lambda f, c=call: getattr(f, c)(True), TypeError, "n must be an integer, not True"),
         (lambda f, c=call: getattr(f, c)(None), TypeError, "n must be an integer, not None"),
+        (lambda f, c=call: getattr(f, c)(2**63), ValueError, "n must be at most 384307168202282325, not 9223372036854"),
+        (lambda f, c=call: getattr(f, c)(2**60), ValueError, "n must be at most 384307168202282325, not 1152921504606"),
         (lambda f, c=call: getattr(f, c)((2, 3)), TypeError, "n must be an integer, not (2, 3)"),
     ]],
 ]  # fmt: skip
@@ -239,7 +267,19 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"validation": X[:0]}, ValueError, "validation has no rows"),
     ({"validation": altered(X, [4, 6], np.inf)}, ValueError,
      "validation has 2 rows with NaN or infinity, first at row 4"),
-    ({"validation": (X, None)}, TypeError, "validation must be an array of real numbers; its rows have different"),
+    ({"validation": (X, C)}, ValueError, "validation is a tuple (x, context), but this flow has context=0"),
+    ({"groups": np.arange(ROWS - 1)}, ValueError, "groups has shape (19,); with 20 rows, (20,) is expected"),
+    ({"groups": np.zeros(ROWS)}, ValueError, "all rows are of one group; to hold out whole groups, at least two are"),
+    ({"groups": [None, *"a" * 19]}, ValueError, "groups has 1 row without a label, first at row 0"),
+    ({"groups": altered(np.ones(ROWS), [2, 5], np.nan)}, ValueError, "groups has 2 rows without a label, first at"),
+    ({"groups": np.arange(ROWS), "validation": 0}, ValueError, "groups say which rows are held out together; validati"),
+    ({"groups": np.arange(ROWS), "validation": None}, ValueError, "groups say which rows are held out together; valid"),
+    ({"groups": np.arange(ROWS), "validation": X}, ValueError, "groups say which rows are held out together; validat"),
+    *[({name: 10**400}, ValueError, f"{name} must be at most 9223372036854775807, not about 1e400")
+      for name in ("epochs", "batch_size", "patience", "checkpoint_every")],
+    *[({name: 10**400}, ValueError, f"{name} must be a number that a float can hold, not about 1e400")
+      for name in ("max_time", "clip_norm")],
+    ({"validation": 10**400}, ValueError, "validation must be a fraction, rows or None that a float can hold, not"),
     ({"validation": [[1, 2, 3], [4]]}, TypeError, "validation must be an array of real numbers; its rows have differ"),
 ]  # fmt: skip
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pushforward import Adam, Flow, cli
-from pushforward._fit.held_out import training_rows
-from pushforward._fit.options import LEARNING_RATE, Options, default_optimizer, text
-from pushforward._io.rows import Rows
+from pushforward._fit.loop import Loop
+from pushforward._fit.options import Options, optimizer_for, text
 
+LEARNING_RATE = 3e-3
 OPTIONS = {option.name: option.default for option in dataclasses.fields(Options)}
 
 
@@ -23,7 +26,7 @@ def defaults_of(function: object) -> dict[str, object]:
 def test_a_fit_has_the_options_with_their_defaults() -> None:
     found = defaults_of(Flow.fit)
     assert {name: default for name, default in found.items() if name in OPTIONS} == OPTIONS
-    assert found.keys() - OPTIONS.keys() == {"self", "x", "context", "weights"}
+    assert found.keys() - OPTIONS.keys() == {"self", "x", "context", "weights", "groups"}
 
 
 def test_estimators_have_the_same_defaults() -> None:
@@ -51,47 +54,78 @@ def test_the_command_line_has_their_lines(capsys: pytest.CaptureFixture[str]) ->
     assert "by the number of rows" in said
 
 
-@pytest.mark.parametrize(
-    ("arguments", "rate", "decay"),
-    [
-        ([], LEARNING_RATE, 10.0),
-        (["--learning-rate", "0.1"], 0.1, 10.0),
-        (["--weight-decay", "0"], LEARNING_RATE, 0.0),
-        (["--learning-rate", "0.1", "--weight-decay", "0.5"], 0.1, 0.5),
-    ],
-)
-def test_one_setting_of_the_optimiser_leaves_the_other_its_default(
-    tmp_path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], rate: float, decay: float
-) -> None:
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(100, 2)))
+@pytest.fixture
+def optimizers(monkeypatch: pytest.MonkeyPatch) -> list[Adam]:
+    """The optimisers that fits step with."""
     seen: list[Adam] = []
-    fit = Flow.fit
+    init = Loop.__init__
 
-    def record(flow: Flow, x: np.ndarray, *, optimizer: Adam, **options: object) -> Flow:
-        seen.append(optimizer)
-        return fit(flow, x, optimizer=optimizer, **options)
+    def record(loop: Loop, state: Any, objective: Any, options: Options, progress: Any) -> None:
+        init(loop, state, objective, options, progress)
+        assert options.optimizer is not None
+        seen.append(options.optimizer)
 
-    monkeypatch.setattr(Flow, "fit", record)
-    where = [str(tmp_path / "x.npy"), "-o", str(tmp_path / "model.safetensors"), "--epochs", "1", "--depth", "1"]
-    assert cli.main(["fit", *where, *arguments]) == 0
-    assert (seen[0].learning_rate, seen[0].weight_decay) == (rate, decay)
+    monkeypatch.setattr(Loop, "__init__", record)
+    return seen
 
 
-@pytest.mark.parametrize("validation", [0, 0.1, 0.33, 0.5, None, np.zeros((5, 1))])
-@pytest.mark.parametrize("n", [2, 101, 50_000])
-def test_the_training_rows_of_a_fit_are_counted_before_it(n: int, validation: object) -> None:
-    weights = np.ones(n)
-    weights[::7] = 0
-    for w in (None, weights):
-        rows = Rows.of(np.zeros((n, 1)), None, w)
-        fraction = validation if isinstance(validation, (int, float)) else 0.0
-        train, _ = rows.split(fraction, np.random.default_rng(0))
-        assert training_rows(n, w, validation) == max(1, len(train))
+X = np.random.default_rng(0).normal(size=(1200, 2))
+
+
+def in_python(folder: Path, settings: dict[str, float]) -> None:
+    Flow(2, layers=[], seed=0).fit(X, epochs=1, optimizer=Adam(**settings) if settings else None)
+
+
+def in_scikit_learn(folder: Path, settings: dict[str, float]) -> None:
+    sklearn = pytest.importorskip("pushforward.sklearn")
+    sklearn.FlowDensity(layers=[], epochs=1, **settings).fit(X)
+
+
+def on_the_command_line(folder: Path, settings: dict[str, float]) -> None:
+    np.save(folder / "x.npy", X)
+    words = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    where = [str(folder / "x.npy"), "-o", str(folder / "model.safetensors")]
+    assert cli.main(["fit", *where, "--epochs", "1", "--depth", "1", "--hidden", "4", *words]) == 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"learning_rate": 0.1}, {"weight_decay": 0.0}, {"weight_decay": 0.5}])
+@pytest.mark.parametrize("fit", [in_python, in_scikit_learn, on_the_command_line])
+def test_one_setting_of_the_optimiser_leaves_the_other_its_default(
+    tmp_path: Path, optimizers: list[Adam], fit: Callable[[Path, dict[str, float]], None], settings: dict[str, float]
+) -> None:
+    fit(tmp_path, settings)
+    expected = {"learning_rate": LEARNING_RATE, "weight_decay": 1.0, **settings}
+    assert optimizers
+    for adam in optimizers:
+        assert {name: getattr(adam, name) for name in expected} == expected
 
 
 def test_the_default_decay_follows_the_rows() -> None:
-    assert default_optimizer(100).weight_decay == 10.0
-    assert default_optimizer(2_000).weight_decay == 1.0
-    assert default_optimizer(50_000).weight_decay == 0.1
-    assert default_optimizer(50_000, 0.1).weight_decay == 0.1
-    assert default_optimizer(50_000, weight_decay=0.0).learning_rate == LEARNING_RATE
+    assert optimizer_for(100).weight_decay == 10.0
+    assert optimizer_for(2_000).weight_decay == 1.0
+    assert optimizer_for(50_000).weight_decay == 0.1
+    assert optimizer_for(50_000, Adam(0.1, (0.5, 0.6), 1e-3)).weight_decay == 0.1
+    assert repr(optimizer_for(50_000, Adam(0.1, (0.5, 0.6), 1e-3, 0.0))) == repr(Adam(0.1, (0.5, 0.6), 1e-3, 0.0))
+
+
+def test_a_step_by_hand_has_no_decay_unless_it_is_given() -> None:
+    start, grad = np.array([2.0, -4.0]), np.zeros(2)
+    np.testing.assert_array_equal(Adam(0.1).step(start, grad), start)
+    np.testing.assert_allclose(Adam(0.1, weight_decay=0.5).step(start, grad), 0.95 * start)
+
+
+def test_validation_rows_without_a_context_may_come_as_a_pair() -> None:
+    held = X[:100] + 0.5
+    alone, paired = (
+        Flow(2, layers=[], seed=0).fit(X, validation=rows, epochs=1, seed=0) for rows in (held, (held, None))
+    )
+    assert paired.history.best_loss == alone.history.best_loss
+    two_rows = Flow(2, layers=[], seed=0).fit(X, validation=([0.0, 1.0], [1.0, 0.0]), epochs=1, seed=0)
+    assert two_rows.history.best_loss == pytest.approx(-two_rows.log_prob([[0.0, 1.0], [1.0, 0.0]]).mean())
+
+
+def test_the_help_of_sample_has_no_default_that_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["sample", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "-n N number of rows to draw; with --context-table, for each of its rows, where the default is 1" in said

@@ -283,6 +283,61 @@ def test_supports_are_respected() -> None:
     assert draw(figure).startswith(PNG)
 
 
+def test_a_narrow_angle_is_drawn_over_its_own_range() -> None:
+    """Also where it crosses the ends of its circle; one that goes all the way round is drawn whole."""
+    rng = np.random.default_rng(0)
+    turn = 2 * np.pi
+    x = np.column_stack(
+        [
+            40 + 3 * rng.normal(size=4000),
+            0.1 * rng.normal(size=4000) % turn,
+            (180 + 5 * rng.normal(size=4000) + 180) % 360 - 180,
+        ]
+    )
+    x = np.column_stack([x, rng.uniform(0, 360, 4000)])
+    support = [Circle(0, 360), Circle(0, turn), Circle(-180, 180), Circle(0, 360)]
+    flow = Resampled(x, support)
+    figure = plot.corner(flow, x, n=4000, seed=0)
+    panels = [figure.axes[i] for i in (0, 2, 5, 9)]
+    for ax, center, deviation in zip(panels, (40, 0, 180), (3, 0.1, 5), strict=False):
+        low, high = ax.get_xlim()
+        assert center - 5 * deviation < low < center - 2.5 * deviation
+        assert center + 2.5 * deviation < high < center + 5 * deviation
+        curve = data_line(ax, VERMILION)
+        area = np.trapezoid(curve.get_ydata(), curve.get_xdata())
+        assert 0.98 < area < 1.01  # nothing was lost at the ends of the circle
+    assert panels[3].get_xlim() == (0, 360)
+    # The dots, and the contours, are where the panels are.
+    pair = figure.axes[4]
+    dots = data_line(pair, BLUE)
+    (low, high), (bottom, top) = pair.get_xlim(), pair.get_ylim()
+    assert ((dots.get_xdata() > low) & (dots.get_xdata() < high)).mean() > 0.98
+    assert ((dots.get_ydata() > bottom) & (dots.get_ydata() < top)).mean() > 0.98
+    assert draw(figure).startswith(PNG)
+
+
+def test_the_density_of_a_narrow_angle_is_that_of_the_flow() -> None:
+    x = (0.05 * np.random.default_rng(0).normal(size=(2000, 1))) % 1
+    flow = Resampled(x, [Circle(0, 1)])
+    figure = plot.density(flow, x, n=2000, seed=0)
+    low, high = figure.axes[0].get_xlim()
+    assert -0.3 < low < -0.12 < 0.12 < high < 0.3
+    curve = data_line(figure.axes[0], VERMILION)
+    rows = np.asarray(curve.get_xdata())[:, None] % 1
+    np.testing.assert_array_equal(curve.get_ydata(), np.exp(flow.log_prob(rows)))
+
+
+class Resampled(Flow):
+    """A flow whose samples are rows of a table."""
+
+    def __init__(self, x: np.ndarray, support: list[Any]) -> None:
+        super().__init__(x.shape[1], layers=[], dtype="float64", support=support)
+        self.table = x
+
+    def sample(self, n: int, context: Any = None, seed: Any = None) -> Any:
+        return self.table[np.random.default_rng(seed).integers(len(self.table), size=n)]
+
+
 def test_ranges_are_by_name_or_in_order() -> None:
     flow = identity()
     by_name = plot.corner(flow, range={"x1": (0, 1)}, n=500, seed=0)

@@ -22,6 +22,7 @@ from pushforward import (
     Autoregressive,
     Circle,
     Coupling,
+    Ensemble,
     Flow,
     Householder,
     Interval,
@@ -183,6 +184,44 @@ def test_one_support_for_all_or_one_each() -> None:
     assert Flow(2).support == (Real(), Real())
     assert Flow(2, support=Positive()).support == (Positive(), Positive())
     assert Flow(2, support=[Positive(), Interval(0, 1)]).support == (Positive(), Interval(0.0, 1.0))
+
+
+def test_supports_by_name_or_number() -> None:
+    names, expected = ["mass", "ratio", "drift"], (Positive(), Real(), Interval(0, 1))
+    by_name = {"drift": Interval(0, 1), "mass": Positive()}
+    flow = Flow(3, columns=names, support=by_name)
+    assert (flow.support, flow.columns) == (expected, tuple(names))
+    assert Flow(3, support={2: Interval(0, 1), 0: Positive()}).support == expected
+    assert Flow(3, columns=names, support={"drift": Interval(0, 1), 0: Positive()}).support == expected
+    assert Flow(3, support={}).support == (Real(),) * 3
+    assert Ensemble.of(3, members=2, columns=names, support=by_name).support == expected
+    for columns, support, error, message in (
+        (
+            None,
+            by_name,
+            ValueError,
+            "support names the column 'drift', but the names of the columns are not known: give",
+        ),
+        (names, {"mas": Real()}, ValueError, "support's column is 'mas'; the columns are .*; did you mean 'mass'"),
+        (names, {3: Real()}, ValueError, "support's feature must be at most 2, not 3"),
+        (names, {0: Real(), "mass": Real()}, ValueError, "support has feature 0 twice, by name and by number"),
+        (names, {"mass": "positive"}, TypeError, r"support\['mass'\] must be .* not 'positive'"),
+        (names, {0.5: Real()}, TypeError, "support's feature must be an integer, not 0.5"),
+    ):
+        with pytest.raises(error, match=f"^{message}"):
+            Flow(3, columns=columns, support=support)
+
+
+def test_supports_by_name_in_scikit_learn() -> None:
+    sklearn = pytest.importorskip("pushforward.sklearn")
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    x = pd.DataFrame({"a": rng.normal(size=60), "b": rng.uniform(size=60)})
+    options = {"layers": [], "epochs": 1, "support": {"b": Interval(0, 1)}}
+    assert sklearn.FlowDensity(**options).fit(x).flow_.support == (Real(), Interval(0, 1))
+    assert sklearn.ConditionalFlow(**options).fit(x[["a"]], x[["b", "a"]]).flow_.support == (Interval(0, 1), Real())
+    with pytest.raises(ValueError, match="the names of the columns are not known"):
+        sklearn.FlowDensity(**options).fit(x.to_numpy())
 
 
 def test_a_flow_prints_its_support() -> None:

@@ -1,5 +1,11 @@
 """Normalizing flows for NumPy: fit a density to a table, score it, sample it, differentiate it, on a CPU."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pushforward import _process  # noqa: F401  (first: see there)
 from pushforward._check.report import Report
 from pushforward._dispatch import build_info, core, simd_level
 from pushforward._fit.history import Epoch, History
@@ -14,8 +20,30 @@ from pushforward.ensemble import Ensemble
 from pushforward.errors import FileFormatError, TrainingDivergedError
 from pushforward.flow import Flow
 
+if TYPE_CHECKING:
+    from pushforward import cli as cli
+    from pushforward import convert as convert
+    from pushforward import demo as demo
+    from pushforward import kde as kde
+    from pushforward import plot as plot
+    from pushforward import sklearn as sklearn
+
 __version__: str = core.version
 del core
+
+_MODULES = ("cli", "convert", "demo", "kde", "plot", "sklearn")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a module when it is first used, as ``pushforward.plot``: some need packages that are slow to import."""
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
+
 
 __all__ = [
     "LU",

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
-from pushforward._typing import Array, Doubles, PathLike
+from pushforward._typing import Array, Doubles, Indices, PathLike
 
+_MOST = (1 << 63) - 1  # what a number of anything can be in the core, and in an array
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -32,15 +34,26 @@ def choice(name: str, value: object, valid: Iterable[str], *, note: str = "the c
     raise ValueError(f"{name} is {value!r}; {note} are {', '.join(map(repr, valid))}{hint}")
 
 
-def integer(name: str, value: object, least: int = 0, most: int | None = None) -> int:
+def integer(name: str, value: object, least: int = 0, most: int = _MOST) -> int:
     """Return `value` as an int of at least `least` and at most `most`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, not {value!r}")
     if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
-    if most is not None and value > most:
-        raise ValueError(f"{name} must be at most {most}, not {value}")
+        raise ValueError(f"{name} must be at least {least}, not {_shown(value)}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, not {_shown(value)}")
     return int(value)
+
+
+def row_count(n: object, width: int) -> int:
+    """Return a number of rows of float64 that an array can have."""
+    return integer("n", n, 0, _MOST // (8 * width))
+
+
+def _shown(value: int | np.integer[Any]) -> str:
+    """Return an integer in digits, if they are not too many to read, or for Python to write."""
+    bits = int(value).bit_length()
+    return str(value) if bits < 100 else f"about {'-' if value < 0 else ''}1e{round(bits * math.log10(2))}"
 
 
 def number(
@@ -55,7 +68,10 @@ def number(
     """Return `value` as a float between `low` and `high`; `closed` says which ends belong to the range."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be {what}, not {value!r}")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be {what} that a float can hold, not {_shown(int(value))}") from None
     above = result >= low if closed in ("both", "left") else result > low
     below = result <= high if closed in ("both", "right") else result < high
     if not (above and below):
@@ -92,7 +108,14 @@ def _not_numbers(name: str, reason: str) -> NoReturn:
 
 
 def _from_objects(array: Array) -> Doubles | None:
-    """Return an array of objects as float64, or None if any is not a number; digits in a string are not."""
+    """Return an array of objects as float64, or None if any is not a number; digits in a string are not.
+
+    None and pandas' NA are NaN.
+    """
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and array.ndim and array.size:
+        array = np.array(array)
+        array[pandas.isna(array)] = None
     try:
         numbers = array.astype(np.float64)
     except (TypeError, ValueError):
@@ -104,7 +127,9 @@ def floats(x: object, name: str) -> Array:
     """Return `x` as a native float32 or float64 array; other real types become float64. Never modifies `x`."""
     try:
         array = np.asarray(x)
-    except ValueError:
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):  # it comes from the object's own __array__
+            raise
         _not_numbers(name, "its rows have different lengths")
     mask = getattr(x, "mask", None)
     if isinstance(mask, np.ndarray) and mask.any():
@@ -113,9 +138,13 @@ def floats(x: object, name: str) -> Array:
         numbers = _from_objects(array)
         if numbers is not None:
             return numbers
-        columns = zip(x.columns, array.T, strict=True) if hasattr(x, "columns") else ()
-        bad = [str(label) for label, column in columns if _from_objects(column) is None]
-        _not_numbers(name, f"the columns {', '.join(bad)} are not" if bad else "it holds other objects")
+        names = _labels_of(x)
+        columns = () if names is None else zip(names, array.T, strict=True)
+        bad = [repr(label) for label, column in columns if _from_objects(column) is None]
+        if bad:
+            what = f"columns {', '.join(bad)} are" if len(bad) > 1 else f"column {bad[0]} is"
+            _not_numbers(name, f"the {what} not. Leave out such columns, or turn a category into columns of 0 and 1")
+        _not_numbers(name, "it holds other objects")
     if array.dtype.kind not in "biuf":
         _not_numbers(name, f"it has dtype {array.dtype}")
     if _readable(array):
@@ -125,12 +154,19 @@ def floats(x: object, name: str) -> Array:
 
 def column_names(x: object) -> tuple[str, ...] | None:
     """Return the names of a DataFrame's columns, if all of them are strings; None for any other table."""
-    labels = getattr(x, "columns", None)
+    names = _labels_of(x)
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def _labels_of(x: object) -> tuple[Any, ...] | None:
+    """Return the labels of a table's columns, whatever they are; pyarrow's `columns` are the columns themselves."""
+    labels = getattr(x, "column_names", None)
+    if labels is None:
+        labels = getattr(x, "columns", None)
     try:
-        names = None if labels is None else tuple(labels)
+        return None if labels is None else tuple(labels)
     except TypeError:
         return None
-    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 def names(x: object, known: Sequence[str] | None, name: str) -> None:
@@ -184,9 +220,10 @@ def condition(context: object, width: int, rows: int, columns: Sequence[str] | N
     if array.shape == (width,) or array.shape == (rows, width):
         names(context, columns, "context")
         return array
+    hint = "; one column is context[:, None]" if width == 1 and array.shape == (rows,) else ""
     raise ValueError(
         f"context has shape {array.shape}; with context={width} and {rows} rows, "
-        f"({rows}, {width}) or ({width},) is expected"
+        f"({rows}, {width}) or ({width},) is expected{hint}"
     )
 
 
@@ -208,6 +245,29 @@ def row_weights(weights: object, rows: int) -> Doubles | None:
     if rows and not array.sum() > 0:
         raise ValueError("weights are all zero")
     return array
+
+
+def labels(values: object, rows: int, name: str) -> Indices:
+    """Return labels of any type, one for each row, as numbers from 0 on: equal ones have the same."""
+    array = np.asarray(values)
+    if array.shape != (rows,):
+        raise ValueError(f"{name} has shape {array.shape}; with {rows} rows, ({rows},) is expected")
+    missing = np.fromiter((_is_missing(label) for label in array), bool, rows) if array.dtype.kind in "OfcmM" else None
+    if missing is not None and missing.any():
+        count = int(missing.sum())
+        raise ValueError(f"{name} has {count} row{'s' * (count > 1)} without a label, first at row {missing.argmax()}")
+    if array.dtype != object:
+        return np.unique(array, return_inverse=True)[1].astype(np.int64)
+    found: dict[object, int] = {}
+    return np.fromiter((found.setdefault(label, len(found)) for label in array), np.int64, rows)
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label is None, NaN, NaT or pandas' NA, none of which equals itself."""
+    if label is None:
+        return True
+    equal = label == label
+    return not isinstance(equal, (bool, np.bool_)) or not equal
 
 
 def counted(x: Array, context: Array | None, weights: Doubles | None) -> tuple[Array, Array | None, Doubles | None]:

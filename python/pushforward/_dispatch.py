@@ -13,7 +13,7 @@ _LEVELS = ("v2", "v3", "v4")
 
 
 def _runnable() -> tuple[str, ...]:
-    from pushforward import _cpu  # after the check for sub-interpreters: it would wait there for ever
+    from pushforward import _cpu  # `_process` has refused sub-interpreters: it would wait there for ever
 
     level = _cpu.x86_64_level()
     if level == 0:
@@ -24,19 +24,7 @@ def _runnable() -> tuple[str, ...]:
     return runnable
 
 
-def _refuse_subinterpreters() -> None:
-    for name in ("_interpreters", "_xxsubinterpreters"):  # since Python 3.13, and before
-        try:
-            interpreters = importlib.import_module(name)
-        except ImportError:
-            continue
-        if interpreters.get_current() != interpreters.get_main():
-            raise ImportError("pushforward runs in Python's main interpreter only, not in a sub-interpreter")
-        return
-
-
 def _load() -> ModuleType:
-    _refuse_subinterpreters()
     runnable = _runnable()
     level = os.environ.get("PUSHFORWARD_SIMD") or runnable[-1]
     if level not in runnable:

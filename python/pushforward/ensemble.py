@@ -8,6 +8,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pushforward import _checks
 from pushforward._check.distributions import effective_number
 from pushforward._dispatch import core
 from pushforward._fit.bar import bar, in_view
-from pushforward._fit.held_out import Share, check_fraction, held_out
+from pushforward._fit.held_out import Share, check_fraction, grouped, held_out
 from pushforward._fit.history import to_json
 from pushforward._fit.stacking import learned_weights
 from pushforward._fit.together import Clock, run
@@ -220,6 +221,7 @@ class Ensemble:
         *,
         context: npt.ArrayLike | None = None,
         weights: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
         validation: float | npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike] | None = 0.1,
         learn_weights: bool | None = None,
         max_time: float | None = None,
@@ -247,6 +249,8 @@ class Ensemble:
             Their conditions, for flows that have any.
         weights : (n,) array, optional
             Non-negative weights of the rows (not of the members); the scale does not matter.
+        groups : (n,) array of any type, optional
+            Labels of rows that belong together, as for `Flow.fit`: whole groups are held out.
         validation : float, array, tuple or None
             The fraction of rows held out at random, in [0, 1), rows of their own, or ``(rows, context)``. With None
             or 0 nothing is held out, and no weights are learned.
@@ -292,8 +296,12 @@ class Ensemble:
         table = self._table(x, context, weights)
         split_seed, *seeds = _seeds(seed, 1 + len(self))
         held = None
-        if self._learns(validation, learn_weights):
-            if _is_fraction(validation):
+        learns = self._learns(validation, learn_weights)
+        validation = grouped(validation, groups, len(table.x))
+        if learns:
+            if isinstance(validation, Share):
+                validation = replace(validation, seed=split_seed)  # type: ignore[assignment]
+            elif _is_fraction(validation):
                 validation = Share(check_fraction(validation), split_seed)  # type: ignore[assignment]
             rng = np.random.default_rng(split_seed)
             held = held_out(state_of(self._flows[0]), table, validation, rng, self._names)[1]
@@ -468,7 +476,7 @@ class Ensemble:
         TypeError, ValueError
             If `n` is not such an integer, or the context has the wrong shape or type.
         """
-        n = _checks.integer("n", n)
+        n = _checks.row_count(n, self.dim)
         condition = self._condition(context, n)
         key = sample_key(seed)
         chosen = self._members_of_rows(key, n)

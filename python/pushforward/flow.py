@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from pushforward._model.bases import BASES, Base, Normal
 from pushforward._model.layers import Layer
 from pushforward._model.networks import ContextNetwork
 from pushforward._model.part import one_of
-from pushforward._model.state import Open, State, sample_key
+from pushforward._model.state import Open, State, checked_names, sample_key
 from pushforward._model.supports import Support
 from pushforward._typing import Array, Doubles, Floats, PathLike, Seed
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from pushforward._check.report import Report
     from pushforward._fit.history import Epoch
     from pushforward._fit.optimizer import Adam
+
+
+# More would take more memory for their description than machines have.
+_MOST_FEATURES = 1 << 24
 
 
 class Flow:
@@ -51,13 +55,16 @@ class Flow:
     base : Normal, StudentT, Uniform or Mixture, optional
         The density in latent space. By default `Normal`; if `layers` are left to the first fit too, it then becomes the
         `Mixture` of one or more Gaussians that suits the rows.
-    support : Real, Positive, Interval, Circle or a sequence of one per feature, optional
-        What values the features may take; by default any. There is no mass outside.
+    support : Real, Positive, Interval, Circle, a sequence or a mapping, optional
+        What values the features may take; by default any. There is no mass outside. One is for all features, a sequence
+        has one per feature, and a mapping those of some features, by the names in `columns` or by number.
     context : int
         Conditioning features; with any, every call takes ``context=`` of shape ``(n, context)`` or ``(context,)``.
     context_network : ContextNetwork, optional
         A network that reads the context once for all layers, which then read its outputs. By default every layer reads
         the context itself.
+    columns, context_columns : sequence of str, optional
+        Names of the features and of the conditioning features. By default those of the DataFrame fitted.
     dtype : {"float32", "float64"}
         Precision of the parameters and of the arithmetic inside. Densities are float64 either way.
     seed : int or numpy.random.Generator, optional
@@ -80,6 +87,8 @@ class Flow:
     (3,)
     >>> flow.sample(5, seed=0).shape
     (5, 2)
+    >>> Flow(3, columns=["mass", "ratio", "drift"], support={"mass": Positive(), "ratio": Interval(0, 1)}).support
+    (Positive(), Interval(low=0.0, high=1.0), Real())
     """
 
     history: History | None
@@ -91,21 +100,24 @@ class Flow:
         *,
         layers: Sequence[Layer] | None = None,
         base: Base | None = None,
-        support: Support | Sequence[Support] | None = None,
+        support: Support | Sequence[Support] | Mapping[Any, Support] | None = None,
         context: int = 0,
         context_network: ContextNetwork | None = None,
+        columns: Sequence[str] | None = None,
+        context_columns: Sequence[str] | None = None,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
         num_threads: int | None = None,
     ) -> None:
-        dim = _checks.integer("dim", dim, 1)
-        context = _checks.integer("context", context)
+        dim = _checks.integer("dim", dim, 1, _MOST_FEATURES)
+        context = _checks.integer("context", context, 0, _MOST_FEATURES)
         if not isinstance(context_network, ContextNetwork | None):
             raise TypeError(f"context_network must be ContextNetwork() or None, not {context_network!r}")
         description.check_context_network(context_network, context)
         if base is not None and not isinstance(base, Base):
             raise TypeError(f"base must be {one_of(BASES)}, not {base!r}")
-        support = supports.resolve(support, dim)
+        columns = checked_names("columns", columns, dim)
+        support = supports.resolve(support, dim, columns)
         rng = np.random.default_rng(seed)
         if layers is not None and not isinstance(layers, Sequence):
             raise TypeError(f"layers must be a sequence of layers, not {layers!r}")
@@ -117,6 +129,7 @@ class Flow:
             description.describe(dim, context, context_network, precision, base or Normal(), support, parts, rng)
         )
         self._state.open = left_open
+        self.columns, self.context_columns = columns, context_columns
         self.num_threads = num_threads
         self._state.draw_parameters(rng)
         self.history = None
@@ -295,6 +308,7 @@ class Flow:
         *,
         context: npt.ArrayLike | None = None,
         weights: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
         validation: float | npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike] | None = 0.1,
         epochs: int | None = None,
         batch_size: int | None = None,
@@ -336,6 +350,9 @@ class Flow:
             Their conditions, for a flow that has any.
         weights : (n,) array, optional
             Non-negative weights of the rows; the scale does not matter.
+        groups : (n,) array of any type, optional
+            Labels of rows that belong together, such as those of one Markov chain, person or household. Whole groups
+            are held out, so that none is among the training rows and the validation rows at once.
         validation : float, array, tuple or None
             The fraction of rows held out at random, in [0, 1), rows of their own, or ``(rows, context)``. With None
             or 0 nothing is held out, and the last parameters are taken.
@@ -345,8 +362,9 @@ class Flow:
         batch_size : int, optional
             Rows of a step. By default 64, 128 from 4,000 rows on, 256 from 10,000, and 512 from 100,000.
         optimizer : Adam, optional
-            Settings of the optimiser; its moments are not used. By default ``Adam(learning_rate=3e-3, weight_decay=w)``
-            with w = 5,000 divided by the number of training rows, at most 1; 10 below 1,000 rows.
+            Settings of the optimiser; its moments are not used. By default ``Adam()``, which has the learning rate
+            3e-3. A weight decay that it leaves open is 5,000 divided by the number of training rows, at most 1; 10
+            below 1,000 rows.
         schedule : {"cosine", "constant"}
             How the learning rate goes, after a warm-up of at most 100 steps: down to 0 along a half cosine over the
             steps, or over the time with `max_time`; or not at all.
@@ -401,11 +419,13 @@ class Flow:
         >>> len(flow.history)
         5
         """
+        from pushforward._fit.held_out import grouped, warn_of_few
         from pushforward._fit.likelihood import maximum_likelihood
         from pushforward._fit.options import Options
 
+        table = self._table(x, context, weights)
         options = Options(
-            validation=validation,
+            validation=grouped(validation, groups, len(table.x)),
             epochs=epochs,
             batch_size=batch_size,
             optimizer=optimizer,
@@ -420,7 +440,6 @@ class Flow:
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
-        table = self._table(x, context, weights)
         known = (self.columns or _checks.column_names(x), self.context_columns or _checks.column_names(context))
         loop = maximum_likelihood(self._state, table, options, known)
         for name, given, names in (
@@ -430,6 +449,7 @@ class Flow:
             _checks.names(given, names, name)  # those of a checkpoint
         self._state, self.history = loop.state, loop.history
         self.columns, self.context_columns = self.columns or known[0], self.context_columns or known[1]
+        warn_of_few(len(table), self._state)
         loop.run(None if callback is None else functools.partial(callback, self))
         return self
 
@@ -530,7 +550,7 @@ class Flow:
         TypeError, ValueError
             If `n` is not such an integer, or the context has the wrong shape or type.
         """
-        n = _checks.integer("n", n)
+        n = _checks.row_count(n, self.dim)
         return self._state.sample(sample_key(seed), n, self._condition(context, n))[0]
 
     def sample_and_log_prob(
@@ -545,7 +565,7 @@ class Flow:
         (n, dim) array, (n,) array of float64
             The rows, and log p of each in nats.
         """
-        n = _checks.integer("n", n)
+        n = _checks.row_count(n, self.dim)
         return self._state.sample(sample_key(seed), n, self._condition(context, n), with_log_prob=True)
 
     def check(

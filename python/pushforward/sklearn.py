@@ -6,7 +6,7 @@ They take plain settings, so that they can be cloned, searched over and put in p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -29,8 +29,7 @@ except ImportError:
     raise ImportError('these estimators need scikit-learn 1.6 or newer: pip install "pushforward[sklearn]"') from None
 
 from pushforward import _checks
-from pushforward._fit.held_out import training_rows
-from pushforward._fit.options import default_optimizer
+from pushforward._fit.optimizer import Adam
 from pushforward._io.rows import Rows
 from pushforward._io.scan import check_density
 from pushforward._model import latent, supports
@@ -65,7 +64,7 @@ class _FlowEstimator(BaseEstimator):  # type: ignore[misc]
         depth: int | None = None,
         hidden: int | Sequence[int] | None = None,
         base: Base | None = None,
-        support: Support | Sequence[Support] | None = None,
+        support: Support | Sequence[Support] | Mapping[Any, Support] | None = None,
         dtype: str = "float32",
         epochs: int | None = None,
         batch_size: int | None = None,
@@ -100,14 +99,19 @@ class _FlowEstimator(BaseEstimator):  # type: ignore[misc]
         x: Array,
         context: Array | None,
         sample_weight: npt.ArrayLike | None,
+        groups: npt.ArrayLike | None,
+        columns: Sequence[str] | None,
         context_network: ContextNetwork | None = None,
     ) -> Flow:
         """Fit a flow to the distinct rows."""
         weights = _checks.row_weights(sample_weight, len(x))
-        kept, weights = _distinct([x] if context is None else [x, context], weights)
+        labels = None if groups is None else _checks.labels(groups, len(x), "groups")
+        # Equal rows of two groups stay two.
+        keys = [part for part in (x, context, None if labels is None else labels[:, None]) if part is not None]
+        kept, weights = _distinct(keys, weights)
         x, context = x[kept], None if context is None else context[kept]
+        labels = None if labels is None else labels[kept]
         held = _checks.number("validation", self.validation or 0.0, 0.0, 1.0, closed="left", what="a fraction or None")
-        rows = training_rows(len(x), weights, held)
         seed = _seed(self.random_state)
         flow = Flow(
             x.shape[1],
@@ -116,6 +120,7 @@ class _FlowEstimator(BaseEstimator):  # type: ignore[misc]
             support=self.support,
             context=0 if context is None else context.shape[1],
             context_network=context_network,
+            columns=columns,
             dtype=self.dtype,
             seed=seed,
             num_threads=self.num_threads,
@@ -124,10 +129,11 @@ class _FlowEstimator(BaseEstimator):  # type: ignore[misc]
             x,
             context=context,
             weights=weights,
+            groups=labels,
             validation=held,
             epochs=self.epochs,
             batch_size=self.batch_size,
-            optimizer=default_optimizer(rows, self.learning_rate, self.weight_decay),
+            optimizer=Adam(self.learning_rate, weight_decay=self.weight_decay),
             max_time=self.max_time,
             patience=self.patience,
             seed=seed,
@@ -176,18 +182,19 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
     base : Normal, StudentT, Uniform or Mixture, optional
         The density of the latent side; by default `Normal`, or a `Mixture` that suits the rows if `layers`, `depth` and
         `hidden` are left alone too.
-    support : Real, Positive, Interval, Circle or a sequence of one per feature, optional
-        What values the features may take; by default any.
+    support : Real, Positive, Interval, Circle, a sequence or a mapping, optional
+        What values the features may take; by default any. A sequence has one per feature, a mapping those of some
+        features, by the names in a DataFrame or by number.
     dtype : {"float32", "float64"}
         Precision of the flow's parameters and arithmetic.
     epochs : int, optional
         Passes over the training rows; by default as for `Flow.fit`.
     batch_size : int, optional
-        Rows of a step; by default 256, and 512 from 100,000 rows on.
+        Rows of a step; by default as for `Flow.fit`.
     learning_rate : float
         Of Adam, above 0.
     weight_decay : float, optional
-        Of Adam, at least 0; by default 5,000 divided by the number of training rows, at most 1.
+        Of Adam, at least 0; by default as for `Flow.fit`, by the number of training rows.
     validation : float, optional
         The fraction of rows held out to choose the best epoch by, in [0, 1); with None or 0 the last one is taken.
     patience : int, optional
@@ -233,7 +240,13 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
     def _n_features_out(self) -> int:
         return self.flow_.dim
 
-    def fit(self, X: npt.ArrayLike, y: object = None, sample_weight: npt.ArrayLike | None = None) -> FlowDensity:
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: object = None,
+        sample_weight: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> FlowDensity:
         """Fit the density.
 
         Parameters
@@ -244,6 +257,8 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
             There for pipelines.
         sample_weight : (n,) array, optional
             Non-negative weights of the rows; the scale does not matter.
+        groups : (n,) array of any type, optional
+            Labels of rows that belong together, such as those of one person: whole groups are held out.
 
         Returns
         -------
@@ -259,8 +274,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
             If the loss keeps becoming non-finite although the learning rate was lowered.
         """
         x = validate_data(self, X, dtype=_FLOATS, ensure_min_samples=2)
-        self.flow_ = self._fit_flow(x, None, sample_weight)
-        self.flow_.columns = _names(self)
+        self.flow_ = self._fit_flow(x, None, sample_weight, groups, _names(self))
         return self
 
     def score_samples(self, X: npt.ArrayLike) -> Floats:
@@ -398,7 +412,7 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
         hidden: int | Sequence[int] | None = None,
         context_network: ContextNetwork | None = None,
         base: Base | None = None,
-        support: Support | Sequence[Support] | None = None,
+        support: Support | Sequence[Support] | Mapping[Any, Support] | None = None,
         dtype: str = "float32",
         epochs: int | None = None,
         batch_size: int | None = None,
@@ -436,7 +450,13 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> ConditionalFlow:
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> ConditionalFlow:
         """Fit the density of the target given the features.
 
         Parameters
@@ -447,6 +467,8 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
             The target.
         sample_weight : (n,) array, optional
             Non-negative weights of the rows; the scale does not matter.
+        groups : (n,) array of any type, optional
+            Labels of rows that belong together, such as those of one person: whole groups are held out.
 
         Returns
         -------
@@ -470,9 +492,8 @@ class ConditionalFlow(RegressorMixin, _FlowEstimator):  # type: ignore[misc]
         target = target.reshape(len(target), -1)
         self.n_outputs_ = target.shape[1]
         weights = _checks.row_weights(sample_weight, len(target))
-        check_density(Rows.of(target, None, weights), supports.resolve(self.support, self.n_outputs_), "y")
-        self.flow_ = self._fit_flow(target, x, sample_weight, self.context_network)
-        self.flow_.columns = names
+        check_density(Rows.of(target, None, weights), supports.resolve(self.support, self.n_outputs_, names), "y")
+        self.flow_ = self._fit_flow(target, x, sample_weight, groups, names, self.context_network)
         self.flow_.context_columns = _names(self)
         return self
 

@@ -51,7 +51,7 @@ class Epoch:
     grad_norm: float
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """The record of a fit: its epochs, and why it ended.
 
@@ -89,6 +89,9 @@ class History:
 
     def __getitem__(self, name: str) -> Doubles:
         return np.array([getattr(epoch, name) for epoch in self.epochs], dtype=np.float64)
+
+    def __repr__(self) -> str:
+        return f"<History: {self}>"
 
     def __str__(self) -> str:
         if not self.epochs:

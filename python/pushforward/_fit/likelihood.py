@@ -16,7 +16,7 @@ from pushforward._fit.held_out import Names, held_out
 from pushforward._fit.loop import Loop
 from pushforward._fit.mixture import Components, calibrate_background, clusters, gaussian
 from pushforward._fit.objective import MaximumLikelihood, mean_loss
-from pushforward._fit.options import Options, default_optimizer
+from pushforward._fit.options import Options, optimizer_for
 from pushforward._fit.progress import Progress, generator
 from pushforward._fit.size import Size, size
 from pushforward._fit.start import latent, start
@@ -89,8 +89,7 @@ def _filled(options: Options, chosen: Size, rows: int) -> Options:
     epochs = options.epochs
     if epochs is None and options.max_time is None:
         epochs = chosen.epochs_of(-(-rows // batch_size))
-    optimizer = options.optimizer or default_optimizer(rows)
-    return replace(options, batch_size=batch_size, epochs=epochs, optimizer=optimizer)
+    return replace(options, batch_size=batch_size, epochs=epochs, optimizer=optimizer_for(rows, options.optimizer))
 
 
 def _progress(state: State, rng_of_split: Mapping[str, Any], rng: np.random.Generator, options: Options) -> Progress:

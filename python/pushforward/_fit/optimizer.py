@@ -22,14 +22,15 @@ class Adam:
     Parameters
     ----------
     learning_rate : float
-        Size of a step, above 0.
+        Size of a step, above 0; by default that of `Flow.fit`.
     betas : (float, float)
         Decay of the mean and of the square of the gradient, each in [0, 1).
     eps : float
         Added to the root of the square, above 0.
-    weight_decay : float
-        Fraction of each parameter taken away per step and unit of learning rate, at least 0. `Flow.fit` takes it of the
-        weights of networks alone: biases, splines of kept features, LU and similar parameters are not decayed.
+    weight_decay : float, optional
+        Fraction of each parameter taken away per step and unit of learning rate, at least 0. By default `Flow.fit`
+        chooses it by the number of rows, and `step` takes none. `Flow.fit` takes it of the weights of networks alone:
+        biases, splines of kept features, LU and similar parameters are not decayed.
 
     Raises
     ------
@@ -56,10 +57,10 @@ class Adam:
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        weight_decay: float | None = None,
     ) -> None:
         self.learning_rate = _checks.number("learning_rate", learning_rate, 0.0, math.inf, closed="neither")
         try:
@@ -71,7 +72,9 @@ class Adam:
             _checks.number("betas[1]", second, 0.0, 1.0, closed="left"),
         )
         self.eps = _checks.number("eps", eps, 0.0, math.inf, closed="neither")
-        self.weight_decay = _checks.number("weight_decay", weight_decay, 0.0, math.inf, closed="left")
+        if weight_decay is not None:
+            weight_decay = _checks.number("weight_decay", weight_decay, 0.0, math.inf, closed="left")
+        self.weight_decay = weight_decay
         self.steps = 0
         self.mean: Array | None = None
         self.square: Array | None = None
@@ -143,7 +146,7 @@ class Adam:
             )
         norm = core.adam_step(
             parameters, gradient, norm, self.mean, self.square, self.steps + 1, learning_rate, *self.betas, self.eps,
-            self.weight_decay, clip_norm, decayed, num_threads, average, average_weight,
+            self.weight_decay or 0.0, clip_norm, decayed, num_threads, average, average_weight,
         )  # fmt: skip
         assert norm is not None
         if math.isfinite(norm):

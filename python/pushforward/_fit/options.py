@@ -19,18 +19,17 @@ from pushforward._fit.size import size
 from pushforward._typing import PathLike, Seed
 
 SCHEDULES = ("cosine", "constant")
-LEARNING_RATE = 3e-3
 
 
-def default_optimizer(rows: int, learning_rate: float | None = None, weight_decay: float | None = None) -> Adam:
-    """Return the optimiser for a number of training rows; what is given replaces the default.
+def optimizer_for(rows: int, given: Adam | None = None) -> Adam:
+    """Return the optimiser for a number of training rows: the one given, or the default.
 
-    The fewer rows there are, the more the flow is regularised by weight decay.
+    If its weight decay is left open, it follows the rows: the fewer there are, the more the flow is regularised.
     """
-    return Adam(
-        learning_rate=LEARNING_RATE if learning_rate is None else learning_rate,
-        weight_decay=size(rows).weight_decay if weight_decay is None else weight_decay,
-    )
+    adam = Adam() if given is None else given
+    if adam.weight_decay is not None:
+        return adam
+    return Adam(adam.learning_rate, adam.betas, adam.eps, size(rows).weight_decay)
 
 
 Check = Callable[[str, Any], Any]

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from pushforward import _checks
 from pushforward._typing import Array, Doubles, Indices
@@ -119,6 +120,16 @@ class Rows:
         chosen = np.zeros(len(self.blocks), dtype=bool)
         chosen[order[:held]] = True
         return replace(self, blocks=self.blocks[~chosen]), replace(self, blocks=self.blocks[chosen])
+
+    def split_at(self, chosen: npt.NDArray[np.bool_]) -> tuple[Rows, Rows]:
+        """Return the rows of the table that are not chosen, and those that are."""
+        if self.block == 1:
+            here = chosen[self.blocks]
+            return replace(self, blocks=self.blocks[~here]), replace(self, blocks=self.blocks[here])
+        # Blocks hold rows of both: each part gives the others the weight 0.
+        weights = np.ones(len(self.x)) if self.weights is None else self.weights
+        kept, held = (self.of(self.x, self.context, np.where(chosen == side, weights, 0.0)) for side in (False, True))
+        return kept, held
 
     def windows(self, rng: np.random.Generator | None = None) -> Iterator[Window]:
         """Walk all rows once, in table order, or shuffled when `rng` is given.

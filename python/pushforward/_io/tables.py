@@ -13,8 +13,11 @@ import difflib
 import importlib.util
 import io
 import itertools
+import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import BinaryIO, Literal, NoReturn, TextIO, TypeAlias
@@ -22,9 +25,34 @@ from typing import BinaryIO, Literal, NoReturn, TextIO, TypeAlias
 import numpy as np
 
 from pushforward._io import output
+from pushforward._io.rows import drop_pages, pieces_of
 from pushforward._typing import Array
 
 _ENCODING = "utf-8"
+
+
+# How missing values are written, in lower case: by pandas, R and Excel, and by people.
+_MISSING = frozenset({"", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "none", "nil"})
+# Lines are parsed this many at a time; those that NumPy's parser does not take are then read cell by cell.
+_BATCH_LINES = 1 << 14
+# Columns of row numbers or row names: of `to_csv` and `write.csv`, of the same read and written again, of `to_parquet`.
+_ROW_NAMES = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
+
+_OTHER_FILES = {
+    ".gz": "decompress it, or pipe it: gzip -dc FILE | pushforward ... -",
+    ".bz2": "decompress it, or pipe it: bzip2 -dc FILE | pushforward ... -",
+    ".xz": "decompress it, or pipe it: xz -dc FILE | pushforward ... -",
+    ".zst": "decompress it, or pipe it: zstd -dc FILE | pushforward ... -",
+    ".zip": "decompress it, or pipe it: unzip -p FILE | pushforward ... -",
+    ".tsv": "replace the tabs by commas, or pipe it: tr '\\t' ',' < FILE | pushforward ... -",
+    ".txt": "write it with commas and a first line of names, as .csv",
+    ".dat": "write it with commas and a first line of names, as .csv",
+    ".xlsx": "save it as CSV",
+    ".xls": "save it as CSV",
+}
+
+Missing: TypeAlias = Literal["refuse", "keep", "drop"]
+"""What to do with rows that have missing values: refuse the table, keep them as NaN, or leave them out."""
 
 
 def file_format(path: str) -> Literal["csv", "npy", "parquet"]:
@@ -38,12 +66,53 @@ def file_format(path: str) -> Literal["csv", "npy", "parquet"]:
         if importlib.util.find_spec("pyarrow") is None:
             raise ImportError(f'{path}: .parquet needs pyarrow: pip install "pushforward[parquet]"')
         return "parquet"
-    raise ValueError(f"{path}: the name of a table must end in .csv, .parquet or .npy, or be - for CSV in a pipe")
+    hint = f"; {_OTHER_FILES[suffix].replace('FILE', path)}" if suffix in _OTHER_FILES else ""
+    raise ValueError(f"{path}: the name of a table must end in .csv, .parquet or .npy, or be - for CSV in a pipe{hint}")
 
 
 def split_names(text: str) -> list[str]:
     """Split the names in ``a,b,c``; one that holds a comma itself stands in double quotes."""
     return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Join names so that `split_names` splits them again."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(names)
+    return text.getvalue()
+
+
+class NotNumbersError(ValueError):
+    """Columns that were asked for hold other things than numbers.
+
+    Attributes
+    ----------
+    columns : list of str
+        All such columns.
+    """
+
+    def __init__(self, message: str, columns: Sequence[str]) -> None:
+        super().__init__(message)
+        self.columns = list(columns)
+
+
+@dataclass(frozen=True)
+class Content:
+    """Columns of a table.
+
+    Parameters
+    ----------
+    parts : list of (n, k) arrays
+        Columns of numbers, as they were asked for.
+    labels : (n,) array or None
+        A column of anything, if one was asked for.
+    dropped : int
+        How many rows were left out.
+    """
+
+    parts: list[Array]
+    labels: Array | None
+    dropped: int
 
 
 class NpyTable:
@@ -66,6 +135,7 @@ class NpyTable:
             )
         self._array: Array = array if array.ndim == 2 else array[:, None]
         self.columns = tuple(f"x{i}" for i in range(self._array.shape[1]))
+        self.row_names: list[str] = []
 
     def find(self, name: str) -> str:
         """Return the column's own name, ``x2`` for ``2``."""
@@ -74,13 +144,17 @@ class NpyTable:
             raise ValueError(f"{self.name}: no column {name!r}; they are numbered 0 to {len(self.columns) - 1}")
         return found
 
-    def read(self, *parts: Sequence[str], finite: bool) -> list[Array]:
-        """Return the columns of each part as an (n, k) array.
+    def read(self, parts: Sequence[Sequence[str]], labels: str | None = None) -> tuple[list[Array], Array | None]:
+        """Return the columns of each part as an (n, k) array, and one column of labels.
 
-        Evenly spaced columns stay in the file until their rows are used; with `finite` nothing is done, because that
-        would read them all.
+        Evenly spaced columns stay in the file until their rows are used.
         """
-        return [self._array[:, _evenly([self.columns.index(name) for name in part])] for part in parts]
+        arrays = [self._array[:, _evenly([self.columns.index(name) for name in part])] for part in parts]
+        return arrays, None if labels is None else np.array(self._array[:, self.columns.index(labels)])
+
+    def place(self, row: int) -> str:
+        """Say where a row is."""
+        return f"row {row}"
 
 
 def _evenly(indices: list[int]) -> slice | list[int]:
@@ -91,14 +165,11 @@ def _evenly(indices: list[int]) -> slice | list[int]:
     return indices
 
 
-class _TableError(ValueError):
-    """An error in words of this file, told apart from those of NumPy's parser."""
-
-
 class CsvTable:
     """A table in .csv: UTF-8, commas, a first line of names, then one row on a line.
 
-    NumPy's parser takes about 1.5 s for a million rows of six columns. Only columns that are read have to be numbers.
+    NumPy's parser takes about 1.5 s for a million rows of six columns. Only columns that are read have to be numbers;
+    missing values in them are NaN.
     """
 
     named = True
@@ -106,93 +177,151 @@ class CsvTable:
     def __init__(self, name: str, lines: Iterable[str]) -> None:
         self.name = name
         self._number = 0  # of the line read last
-        self._line = ""
         self._blank: list[int] = []
         self._lines = self._numbered(lines)
-        header = self._cells(next(self._lines, "").removeprefix("\ufeff"))
+        _, line = next(self._lines, (0, ""))
+        header = self._cells(line.removeprefix("\ufeff"), self._number)
         self.columns = tuple(cell.strip() for cell in header)
         self._first = self._number + 1
         if not any(self.columns):
-            raise _TableError(f"{name}: empty; a first line with the names of the columns is expected")
-        if all(map(_is_number, self.columns)):
-            raise _TableError(f"{name}: the first line must name the columns, and it holds numbers")
+            raise ValueError(f"{name}: empty; a first line with the names of the columns is expected")
+        if len(self.columns) == 1:
+            for separator, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+                if separator in line:
+                    raise ValueError(
+                        f"{name}: the first line is separated by {word}; commas are expected, and points in numbers"
+                    )
+        self.row_names = [column for column in self.columns if _ROW_NAMES.fullmatch(column)]
+        self._is_doubtful = self._may_be_a_row()
 
-    def _numbered(self, lines: Iterable[str]) -> Iterator[str]:
+    def _may_be_a_row(self) -> bool:
+        """Whether the first line is more likely a row than names: numbers, and not such as name columns.
+
+        Those are whole and ascend, as 0, 1, 2 or years do, above a row with a number that is not whole. Under 0, 1, 2
+        the row may be whole too.
+        """
+        names = [name for name in self.columns if name not in self.row_names]
+        if not all(map(_is_number, names)):
+            return False
+        _, line = next(self._lines, (0, ""))
+        if line:
+            self._lines = itertools.chain([(self._number, line)], self._lines)
+        if names == [str(i) for i in range(len(names))] and (len(names) > 2 or not line):
+            return False
+        ascend = all(map(str.isdecimal, names)) and all(int(a) < int(b) for a, b in itertools.pairwise(names))
+        cells = self._cells(line, self._number) if line else []
+        above_fractions = any(_is_number(cell) and not _is_whole(cell) for cell in cells)
+        return not (ascend and above_fractions and (len(names) > 1 or names == ["0"]))
+
+    def _numbered(self, lines: Iterable[str]) -> Iterator[tuple[int, str]]:
         try:
             for line in lines:
                 self._number += 1
                 if line.isspace():
                     self._blank.append(self._number)
                     continue
-                self._line = line
-                yield line
-        except UnicodeDecodeError:
-            raise _TableError(f"{self.name}: not {_ENCODING.upper()} text, after line {self._number}") from None
+                yield self._number, line
+        except UnicodeDecodeError as error:
+            if self._number == 0 and error.object.startswith(b"\x1f\x8b"):
+                raise ValueError(f"{self.name}: compressed by gzip; decompress it first") from None
+            raise ValueError(f"{self.name}: not {_ENCODING.upper()} text, after line {self._number}") from None
 
-    def _rows(self) -> Iterator[str]:
+    def _rows(self) -> Iterator[tuple[int, str]]:
         """Walk the lines below the first, each with as many cells as that."""
         width = len(self.columns)
-        for line in self._lines:
+        for number, line in self._lines:
             if line.count(",") != width - 1 or '"' in line:
-                cells = len(self._cells(line))
+                cells = len(self._cells(line, number))
                 if cells != width:
-                    raise _TableError(f"{self.name}: line {self._number} has {cells} cells; the first line has {width}")
-            yield line
+                    raise ValueError(f"{self.name}: line {number} has {cells} cells; the first line has {width}")
+            yield number, line
 
-    def _cells(self, line: str) -> list[str]:
+    def _cells(self, line: str, number: int) -> list[str]:
         try:
             return next(csv.reader([line], skipinitialspace=True, strict=True), [])
         except csv.Error:
-            raise _TableError(f"{self.name}: line {self._number} is not CSV; quotes must close on their line") from None
+            raise ValueError(f"{self.name}: line {number} is not CSV; quotes must close on their line") from None
 
     def find(self, name: str) -> str:
         """Return `name`, if it is that of one column."""
-        return _find(self.name, self.columns, name)
+        if self._is_doubtful and self.columns.count(name) != 1:
+            self._refuse_numbers()
+        found = _find(self.name, self.columns, name)
+        self._is_doubtful = False
+        return found
 
-    def read(self, *parts: Sequence[str], finite: bool) -> list[Array]:
-        """Return the columns of each part as an (n, k) array of float64; this can be done once.
+    def _refuse_numbers(self) -> NoReturn:
+        raise ValueError(
+            f"{self.name}: the first line must name the columns, and it holds numbers; numbers are names if the model "
+            "or an option such as --columns names them"
+        )
 
-        With `finite`, NaN and infinity are refused.
+    def read(self, parts: Sequence[Sequence[str]], labels: str | None = None) -> tuple[list[Array], Array | None]:
+        """Return the columns of each part as an (n, k) array of float64, and one column of labels.
+
+        This can be done once.
         """
+        if self._is_doubtful:
+            self._refuse_numbers()
         columns = [self.columns.index(name) for part in parts for name in part]
         rows = self._rows()
-        first = next(rows, None)
-        table: Array = np.empty((0, len(columns)))
-        if first is not None:
-            every = itertools.chain([first], rows)
+        blocks: list[Array] = []
+        words: list[str] = []
+        while batch := list(itertools.islice(rows, _BATCH_LINES)):
+            lines = [line for _, line in batch]
             try:
-                table = np.loadtxt(every, delimiter=",", comments=None, quotechar='"', usecols=columns, ndmin=2)
-            except _TableError:
-                raise
-            except ValueError as error:
-                self._explain(error, columns)
-        if finite:
-            self._check_finite(table, columns)
-        ends = list(itertools.accumulate(map(len, parts), initial=0))
-        return [table[:, start:end] for start, end in itertools.pairwise(ends)]
+                blocks.append(_parse(lines, columns))
+            except ValueError:
+                blocks.append(self._cell_by_cell(batch, columns))
+            if labels is not None:
+                at = self.columns.index(labels)
+                words += [cells[at].strip() for cells in csv.reader(lines, skipinitialspace=True)]
+        table = np.concatenate(blocks) if blocks else np.empty((0, len(columns)))
+        return _split(table, parts), None if labels is None else np.array(words, dtype=object)
 
-    def _explain(self, error: ValueError, columns: Sequence[int]) -> NoReturn:
-        """Refuse the line that the parser stopped at, the one read last."""
-        where = f"{self.name}: line {self._number}"
-        cells = self._cells(self._line)
-        for i in columns:
-            if not cells[i].strip():
-                raise _TableError(f"{where}, column {self.columns[i]!r} is empty") from None
-            if not _is_number(cells[i]):
-                raise _TableError(f"{where}, column {self.columns[i]!r}: {cells[i]!r} is not a number") from None
-        raise _TableError(f"{where}: {error}") from None
+    def _cell_by_cell(self, batch: Sequence[tuple[int, str]], columns: Sequence[int]) -> Array:
+        """Parse rows of which some have a cell that is missing, or not a number."""
+        table = np.empty((len(batch), len(columns)))
+        bad: dict[int, tuple[int, str]] = {}
+        for row, (number, line) in zip(table, batch, strict=True):
+            cells = self._cells(line, number)
+            for j, i in enumerate(columns):
+                cell = cells[i].strip()
+                if cell.lower() in _MISSING:
+                    row[j] = np.nan
+                    continue
+                if _is_number(cell):
+                    row[j] = float(cell)
+                else:
+                    bad.setdefault(i, (number, cell))
+        if not bad:
+            return table
+        found = [f"line {number}, column {self.columns[i]!r}: {cell!r}" for i, (number, cell) in bad.items()]
+        what = "is not a number" if len(bad) == 1 else "are not numbers"
+        raise NotNumbersError(f"{self.name}: {'; '.join(found)} {what}", [self.columns[i] for i in bad])
 
-    def _check_finite(self, table: Array, columns: Sequence[int]) -> None:
-        bad = ~np.isfinite(table)
-        rows = np.flatnonzero(bad.any(axis=1))
-        if not len(rows):
-            return
-        line = self._first + int(rows[0])
+    def place(self, row: int) -> str:
+        """Say where a row is."""
+        line = self._first + row
         for blank in self._blank:
             line += self._first <= blank <= line
-        column = self.columns[columns[int(bad[rows[0]].argmax())]]
-        some = f"{len(rows)} row{'s' * (len(rows) > 1)} with NaN or infinity"
-        raise _TableError(f"{self.name}: {some}, first in line {line}, column {column!r}")
+        return f"line {line}"
+
+
+def _is_whole(cell: str) -> bool:
+    return cell.strip().removeprefix("-").isdecimal()
+
+
+def _parse(lines: Sequence[str], columns: Sequence[int]) -> Array:
+    table: Array = np.empty((len(lines), 0))
+    if columns:
+        table = np.loadtxt(lines, delimiter=",", comments=None, quotechar='"', usecols=columns, ndmin=2)
+    return table
+
+
+def _split(table: Array, parts: Sequence[Sequence[str]]) -> list[Array]:
+    ends = list(itertools.accumulate(map(len, parts), initial=0))
+    return [table[:, start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _find(table: str, columns: Sequence[str], name: str) -> str:
@@ -200,10 +329,10 @@ def _find(table: str, columns: Sequence[str], name: str) -> str:
     if count == 1:
         return name
     if count:
-        raise _TableError(f"{table}: {count} columns are named {name!r}")
+        raise ValueError(f"{table}: {count} columns are named {name!r}")
     near = difflib.get_close_matches(name, columns, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(map(repr, columns))}"
-    raise _TableError(f"{table}: no column {name!r}; {hint}")
+    raise ValueError(f"{table}: no column {name!r}; {hint}")
 
 
 def _is_number(cell: str) -> bool:
@@ -211,11 +340,11 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return True
+    return "_" not in cell  # digits may be grouped by underscores in Python
 
 
 class ParquetTable:
-    """A table in .parquet. Only columns that are read have to be numbers; empty cells are NaN."""
+    """A table in .parquet. Only columns that are read have to be numbers; missing values in them are NaN."""
 
     named = True
 
@@ -228,42 +357,52 @@ class ParquetTable:
             self._file = ParquetFile(file)
         except (ArrowException, OSError):
             raise ValueError(f"{name}: not a .parquet file, or a damaged one") from None
-        self.columns: tuple[str, ...] = tuple(self._file.schema_arrow.names)
+        schema = self._file.schema_arrow
+        self.columns: tuple[str, ...] = tuple(schema.names)
+        # What was the index of a DataFrame is no column of it.
+        index = (schema.pandas_metadata or {}).get("index_columns", [])
+        self.row_names = [name for name in self.columns if name in index or _ROW_NAMES.fullmatch(name)]
 
     def find(self, name: str) -> str:
         """Return `name`, if it is that of one column."""
         return _find(self.name, self.columns, name)
 
-    def read(self, *parts: Sequence[str], finite: bool) -> list[Array]:
-        """Return the columns of each part as an (n, k) array: of float32 if all of them are, else of float64.
+    def read(self, parts: Sequence[Sequence[str]], labels: str | None = None) -> tuple[list[Array], Array | None]:
+        """Return the columns of each part as an (n, k) array, and one column of labels.
 
-        With `finite`, NaN, infinity and empty cells are refused.
+        The arrays are of float32 if all columns are, else of float64.
         """
         import pyarrow
         from pyarrow import types
 
         names = [name for part in parts for name in part]
         kinds = [self._file.schema_arrow.field(name).type for name in names]
-        for name, kind in zip(names, kinds, strict=True):
-            numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
-            if not any(holds(kind) for holds in numbers):
-                raise ValueError(f"{self.name}: column {name!r} holds {kind}; numbers are expected")
+        numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
+        bad = {name: kind for name, kind in zip(names, kinds, strict=True) if not any(holds(kind) for holds in numbers)}
+        if bad:
+            found = ", ".join(f"column {name!r} holds {kind}" for name, kind in bad.items())
+            raise NotNumbersError(f"{self.name}: {found}; numbers are expected", list(bad))
         single = bool(kinds) and all(kind == pyarrow.float32() for kind in kinds)
         try:
-            content = self._file.read(columns=names)
+            content = self._file.read(columns=names if labels is None else [*names, labels])
         except (pyarrow.ArrowException, OSError):
             raise ValueError(f"{self.name}: not a .parquet file, or a damaged one") from None
         table: Array = np.empty((content.num_rows, len(names)), np.float32 if single else np.float64)
         for i, name in enumerate(names):
             column = content.column(name).cast(pyarrow.float32() if single else pyarrow.float64(), safe=False)
             table[:, i] = column.to_numpy()
-            bad = ~np.isfinite(table[:, i])
-            if finite and bad.any():
-                count = int(bad.sum())
-                some = f"{count} row{'s' * (count > 1)} with an empty cell, NaN or infinity"
-                raise ValueError(f"{self.name}: {some} in column {name!r}, first in row {bad.argmax() + 1}")
-        ends = list(itertools.accumulate(map(len, parts), initial=0))
-        return [table[:, start:end] for start, end in itertools.pairwise(ends)]
+        words = None if labels is None else _objects(content.column(labels).to_pylist())
+        return _split(table, parts), words
+
+    def place(self, row: int) -> str:
+        """Say where a row is."""
+        return f"row {row + 1}"
+
+
+def _objects(values: Sequence[object]) -> Array:
+    result = np.empty(len(values), dtype=object)
+    result[:] = values
+    return result
 
 
 Table: TypeAlias = NpyTable | CsvTable | ParquetTable
@@ -279,10 +418,61 @@ def open_table(path: str) -> Iterator[Table]:
         with open(path, "rb") as file:
             yield ParquetTable(path, file)
     elif path == "-":
-        yield CsvTable("standard input", sys.stdin)
+        if sys.stdin is None:
+            raise ValueError("standard input is closed; give the name of a table")
+        yield CsvTable("standard input", _in_utf8(sys.stdin))
     else:
         with open(path, encoding=_ENCODING) as stream:
             yield CsvTable(path, stream)
+
+
+def read(
+    table: Table,
+    parts: Sequence[Sequence[str]],
+    missing: Missing = "refuse",
+    labels: str | None = None,
+    hint: str = "",
+) -> Content:
+    """Read columns of a table. Missing values are treated in one way, whatever its format.
+
+    Infinity is no missing value. It is refused unless missing values are kept. A `hint` ends the message that refuses
+    missing values.
+    """
+    arrays, words = table.read(parts, labels)
+    if missing == "keep":
+        return Content(arrays, words, 0)
+    gaps, infinite = np.zeros(len(arrays[0]), dtype=bool), np.zeros(len(arrays[0]), dtype=bool)
+    for array in arrays:
+        for piece in pieces_of(array):
+            values = array[piece]
+            gaps[piece] |= np.isnan(values).any(axis=1)
+            infinite[piece] |= np.isinf(values).any(axis=1)
+            drop_pages(array)
+    if words is not None:
+        gaps |= np.fromiter(map(_is_missing, words), dtype=bool, count=len(words))
+
+    def refuse(rows: Array, what: str, hint: str = "") -> NoReturn:
+        row, count = int(rows.argmax()), int(rows.sum())
+        names = [name for part in parts for name in part]
+        cells = [cell for array in arrays for cell in array[row].tolist()]
+        column = next((name for name, cell in zip(names, cells, strict=True) if not math.isfinite(cell)), labels)
+        raise ValueError(
+            f"{table.name}: {count} row{'s' * (count > 1)} with {what}, first in {table.place(row)}, "
+            f"column {column!r}{hint}"
+        )
+
+    if missing == "refuse" and gaps.any():
+        refuse(gaps, "a missing value", hint)
+    if (infinite & ~gaps).any():
+        refuse(infinite & ~gaps, "infinity")
+    if not gaps.any():
+        return Content(arrays, words, 0)
+    return Content([array[~gaps] for array in arrays], None if words is None else words[~gaps], int(gaps.sum()))
+
+
+def _is_missing(label: object) -> bool:
+    """Whether a label says that there is none."""
+    return label is None or label != label or (isinstance(label, str) and label.lower() in _MISSING)
 
 
 def write(path: str, columns: Sequence[str], blocks: Iterable[Array]) -> None:
@@ -292,7 +482,7 @@ def write(path: str, columns: Sequence[str], blocks: Iterable[Array]) -> None:
     """
     kind = file_format(path)
     if path == "-":
-        _write_csv(sys.stdout, columns, blocks)
+        _write_csv(_in_utf8(sys.stdout), columns, blocks)
         return
     with output.replacing(path) as file:
         if kind == "parquet":
@@ -304,6 +494,13 @@ def write(path: str, columns: Sequence[str], blocks: Iterable[Array]) -> None:
             stream = io.TextIOWrapper(file, encoding=_ENCODING, newline="", write_through=True)
             _write_csv(stream, columns, blocks)
             stream.detach()
+
+
+def _in_utf8(stream: TextIO) -> TextIO:
+    """Return standard input or output in the encoding of every table, whatever the locale's."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding=_ENCODING)
+    return stream
 
 
 def _write_csv(stream: TextIO, columns: Sequence[str], blocks: Iterable[Array]) -> None:

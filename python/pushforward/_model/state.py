@@ -80,7 +80,16 @@ class State:
         self.base: Base = description.base_of(model)
         self.support: tuple[Support, ...] = description.support_of(model)
         kind = core.FlowFloat32 if model["dtype"] == "float32" else core.FlowFloat64
-        self.core = kind(json.dumps(model), most_parameters=most_parameters)
+        try:
+            self.core = kind(json.dumps(model), most_parameters=most_parameters)
+        except (MemoryError, ValueError) as error:
+            # More than can be counted is more than there are, in the words for a file.
+            if isinstance(error, ValueError) and (most_parameters is not None or "more parameters" not in str(error)):
+                raise
+            raise MemoryError(
+                f"a flow with dim={self.dim}, context={self.context} and these {len(model['layers'])} layers has more "
+                "parameters than fit into memory; it needs smaller networks"
+            ) from None
         self.standardization: Standardization = (np.zeros(self.dim), np.ones(self.dim))
         self.context_standardization: Standardization = (np.zeros(self.context), np.ones(self.context))
         self.initialized = False
@@ -109,7 +118,7 @@ class State:
 
     @columns.setter
     def columns(self, names: Sequence[str] | None) -> None:
-        self._columns = _names("columns", names, self.dim)
+        self._columns = checked_names("columns", names, self.dim)
 
     @property
     def context_columns(self) -> tuple[str, ...] | None:
@@ -118,7 +127,7 @@ class State:
 
     @context_columns.setter
     def context_columns(self, names: Sequence[str] | None) -> None:
-        self._context_columns = _names("context_columns", names, self.context)
+        self._context_columns = checked_names("context_columns", names, self.context)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -193,7 +202,8 @@ class State:
         return y
 
 
-def _names(name: str, names: Sequence[str] | None, count: int) -> tuple[str, ...] | None:
+def checked_names(name: str, names: Sequence[str] | None, count: int) -> tuple[str, ...] | None:
+    """Return names of columns, if there are any, as many as there should be."""
     if names is None:
         return None
     is_sequence = isinstance(names, Iterable) and not isinstance(names, str)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -163,20 +163,56 @@ def _set_ends(support: Support, low: float, high: float) -> None:
         object.__setattr__(support, end, value)
 
 
-def resolve(support: object, dim: int) -> tuple[Support, ...]:
-    """Return the support of each of `dim` features, given None, one for all or a sequence of one per feature."""
+def resolve(support: object, dim: int, columns: Sequence[str] | None = None) -> tuple[Support, ...]:
+    """Return the support of each of `dim` features.
+
+    Parameters
+    ----------
+    support : None, Support, sequence or mapping
+        Nothing, one for all, one per feature, or those of some features by name or number.
+    dim : int
+        Features.
+    columns : sequence of str, optional
+        Their names.
+    """
     if support is None:
         return (Real(),) * dim
     if isinstance(support, Support):
         return (support,) * dim
+    if isinstance(support, Mapping):
+        return _by_feature(support, dim, columns)
     if isinstance(support, (str, bytes)) or not isinstance(support, Sequence):
-        raise TypeError(f"support must be {one_of(SUPPORTS)}, or a sequence of one per feature, not {support!r}")
+        raise TypeError(
+            f"support must be {one_of(SUPPORTS)}, a sequence of one per feature, or a mapping of features to theirs, "
+            f"not {support!r}"
+        )
     if len(support) != dim:
         raise ValueError(f"support has {len(support)} entries; this flow has dim={dim}")
     for i, entry in enumerate(support):
         if not isinstance(entry, Support):
             raise TypeError(f"support[{i}] must be {one_of(SUPPORTS)}, not {entry!r}")
     return tuple(support)
+
+
+def _by_feature(support: Mapping[Any, Any], dim: int, columns: Sequence[str] | None) -> tuple[Support, ...]:
+    found: dict[int, Support] = {}
+    for feature, entry in support.items():
+        if not isinstance(entry, Support):
+            raise TypeError(f"support[{feature!r}] must be {one_of(SUPPORTS)}, not {entry!r}")
+        number = feature
+        if isinstance(feature, str):
+            if columns is None:
+                raise ValueError(
+                    f"support names the column {feature!r}, but the names of the columns are not known: give "
+                    "columns= too, or number the features, as in {0: Positive()}"
+                )
+            _checks.choice("support's column", feature, columns, note="the columns")
+            number = list(columns).index(feature)
+        number = _checks.integer("support's feature", number, 0, dim - 1)
+        if number in found:
+            raise ValueError(f"support has feature {number} twice, by name and by number")
+        found[number] = entry
+    return tuple(found.get(i, Real()) for i in range(dim))
 
 
 def are_real(supports: Sequence[Support]) -> bool:

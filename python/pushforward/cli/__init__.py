@@ -6,14 +6,17 @@ Bad input ends with exit status 2 and one line on standard error, Ctrl-C with 13
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
+import io
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pushforward import __version__
+from pushforward import __version__, _process
 from pushforward.cli import check, convert, demo, fit, info, plot, sample, score
 from pushforward.cli.command import end, shown
 
@@ -55,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["score", "missing.safetensors", "table.csv"])
     2
     """
+    _process.let_interrupts_through()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _streams():
             warnings.showwarning = _show_warning
             args = _parser().parse_args(argv)
             status = _COMMANDS[args.command].run(args) if args.command else _folder(args)
@@ -65,15 +69,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return end("interrupted", 130)
     except BrokenPipeError:
-        # The reader has closed the pipe. Python would report an error when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 141
     except MemoryError:
         return end("error: not enough memory", 2)
     except OSError as error:
+        _discard_output()
         return end(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", 2)
     except (ValueError, TypeError, ImportError) as error:
         return end(f"error: {error}", 2)
+
+
+class _ClosedOutput(io.TextIOBase):
+    """Standard output that is closed: only commands that write to it fail."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, "closed", "standard output")
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[None]:
+    """Let every character be written, in any locale, and stand in for streams that are closed."""
+    with contextlib.ExitStack() as stack:
+        if sys.stdout is None:
+            stack.enter_context(contextlib.redirect_stdout(_ClosedOutput()))
+        elif isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        if sys.stderr is None:
+            stack.enter_context(contextlib.redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
+        yield
+
+
+def _discard_output() -> None:
+    """Discard what could not be written, which Python would try again, and report, at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except AttributeError:
+        pass
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

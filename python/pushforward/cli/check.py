@@ -14,11 +14,12 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("table", metavar="TABLE", help="rows held out of the fit; hundreds or more")
     command.add_argument("--weights", metavar="COLUMN", help="column of the rows' weights")
     command.add_argument("--seed", metavar="N", type=values.integer(0), help="seed of the random numbers")
+    columns.add_drop_missing(command)
 
 
 def _run(args: argparse.Namespace) -> int:
     flow = Flow.load(args.model)
-    rows = columns.read(flow, args.table, args.weights)
+    rows = columns.read(flow, args.table, args.weights, missing=columns.missing_of(args))
     with columns.told_with(args.table):
         report = flow.check(rows.x, rows.context, rows.weights, seed=args.seed)
     print(*map(shown, str(report).split("\n")), sep="\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from pushforward._io import tables
 from pushforward._typing import Array
+from pushforward.cli.command import end
 from pushforward.flow import Flow
 
 Part: TypeAlias = tuple[tuple[str, ...] | None, int]
@@ -37,13 +39,13 @@ def find(table: tables.Table, *parts: Part, besides: Sequence[str] = ()) -> list
     """Find parts of a model's columns in a table.
 
     They go by name where the model and the table have names, a .npy table those of numbers; else by position, where the
-    columns `besides` do not count.
+    columns `besides`, and columns of row names, do not count.
     """
     names = [name for part, _ in parts for name in part or ()]
     widths = [width for _, width in parts]
     if len(names) == sum(widths) and (table.named or set(names) <= set(table.columns)):
         return [[table.find(name) for name in part or ()] for part, _ in parts]
-    others = [column for column in table.columns if column not in besides]
+    others = [column for column in table.columns if column not in {*besides, *table.row_names}]
     if len(others) != sum(widths):
         expected = " and then ".join(named(*part) for part in parts if part[1])
         raise ValueError(f"{table.name}: {named(None, len(others))}; the model needs {expected}")
@@ -61,14 +63,40 @@ class Selection:
 
 
 def read(
-    flow: Flow, path: str, weights: str | None = None, *, with_context: bool = True, finite: bool = True
+    flow: Flow, path: str, weights: str | None = None, *, with_context: bool = True, missing: tables.Missing = "refuse"
 ) -> Selection:
     """Read a model's columns, and one of weights."""
     with tables.open_table(path) as table:
         chosen = [] if weights is None else [table.find(weights)]
         parts = [features(flow), conditions(flow)] if with_context else [features(flow), (None, 0)]
-        x, context, w = table.read(*find(table, *parts, besides=chosen), chosen, finite=finite)
+        content = content_of(table, [*find(table, *parts, besides=chosen), chosen], missing)
+    x, context, w = content.parts
     return Selection(x, context if with_context and flow.context else None, w[:, 0] if chosen else None)
+
+
+def add_drop_missing(command: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the option that `missing_of` reads."""
+    command.add_argument(
+        "--drop-missing",
+        action="store_true",
+        help="leave out rows with a missing value in a column that is used: an empty cell, NA, NaN, null",
+    )
+
+
+def missing_of(args: argparse.Namespace) -> tables.Missing:
+    """Return what to do with rows that have missing values."""
+    return "drop" if args.drop_missing else "refuse"
+
+
+def content_of(
+    table: tables.Table, parts: Sequence[Sequence[str]], missing: tables.Missing, labels: str | None = None
+) -> tables.Content:
+    """Read columns of a table for a command with ``--drop-missing``, and say how many rows are left out."""
+    content = tables.read(table, parts, missing, labels, hint="; --drop-missing leaves such rows out")
+    if content.dropped:
+        rows = content.dropped + len(content.parts[0])
+        end(f"{table.name}: {content.dropped:,} of {rows:,} rows are left out, for a missing value", 0)
+    return content
 
 
 def one_condition(flow: Flow, values: Sequence[float]) -> Array:

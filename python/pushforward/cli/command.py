@@ -43,7 +43,8 @@ class Command:
 
 def end(message: str, status: int) -> int:
     """Print the last message, one line on standard error, and return the exit status."""
-    print("pushforward:", shown(" ".join(message.split())), file=sys.stderr)
+    if sys.stderr is not None:  # print would take standard output in its place
+        print("pushforward:", shown(" ".join(message.split())), file=sys.stderr)
     return status
 
 

@@ -26,8 +26,8 @@ COMMAND = Command(
     "fit a flow to a household's electricity, and compare it with other densities",
     """\
 The table has 5,000 rows of 6 columns (UCI; Hebrail, Berard 2012; CC BY 4.0) and
-comes with the package. SciPy adds one more density, Matplotlib a picture of data
-beside samples.""",
+comes with the package. scikit-learn adds a Gaussian mixture, SciPy a kernel
+density estimate, and Matplotlib a picture of data beside samples.""",
     "  pushforward demo --output demo.png",
     _add_arguments,
     _run,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shlex
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from pushforward import _checks
 from pushforward._fit import options
-from pushforward._fit.held_out import training_rows
+from pushforward._fit.held_out import chosen_rows
 from pushforward._fit.history import NEEDS_MATPLOTLIB
 from pushforward._fit.optimizer import Adam
 from pushforward._io import output, tables
@@ -17,10 +22,13 @@ from pushforward._model.networks import ContextNetwork
 from pushforward._model.presets import PRESETS
 from pushforward._model.supports import Real, Support
 from pushforward._typing import Array
+from pushforward._warn import warn
 from pushforward.cli import columns, values
 from pushforward.cli.command import TABLE, Command, check_output, end, given
 from pushforward.errors import TrainingDivergedError
 from pushforward.flow import Flow
+
+_HELD_OUT = 0.2
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
@@ -40,6 +48,13 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         "--context", metavar="C,D,...", type=tables.split_names, default=[], help="columns to condition on"
     )
     chosen.add_argument("--weights", metavar="COLUMN", help="column of the rows' weights")
+    chosen.add_argument(
+        "--groups",
+        metavar="COLUMN",
+        help="column, of numbers or text, that says which rows belong together, such as those of one chain, person or "
+        "household: they are held out together",
+    )
+    columns.add_drop_missing(chosen)
     chosen.add_argument(
         "--support",
         metavar="NAME=KIND",
@@ -64,6 +79,18 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     flow.add_argument("--dtype", choices=PRECISIONS, default="float32", help="precision (default: float32)")
 
     training = command.add_argument_group("training")
+    training.add_argument(
+        "--held-out",
+        metavar="FILE",
+        help="keep some rows, drawn at random, out of the fit altogether, and write them to a table, for check",
+    )
+    training.add_argument(
+        "--held-out-fraction",
+        metavar="F",
+        type=values.number(0, 1),
+        default=argparse.SUPPRESS,
+        help=f"how many of the rows (default: {_HELD_OUT})",
+    )
     rate, decay = values.number(0), values.number(0, closed=True)
     training.add_argument("--learning-rate", metavar="RATE", type=rate, help=options.text("learning_rate"))
     training.add_argument("--weight-decay", metavar="DECAY", type=decay, help=options.text("weight_decay"))
@@ -116,25 +143,25 @@ def _run(args: argparse.Namespace) -> int:
     if args.plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise ImportError(NEEDS_MATPLOTLIB)
     _check_outputs(args)
-    with tables.open_table(args.table) as table:
-        context = [table.find(name) for name in args.context]
-        weights = [] if args.weights is None else [table.find(args.weights)]
-        others = [name for name in table.columns if name not in {*context, *weights}]
-        modelled = [table.find(name) for name in args.columns or others]
-        _check_choice(table, modelled, context, weights)
-        support = _support(args, table, modelled)
-        x, conditions, row_weights = table.read(modelled, context, weights, finite=True)
-    _check_rows(table, modelled, support, x)
+    if args.held_out is not None:
+        tables.file_format(args.held_out)
+    elif hasattr(args, "held_out_fraction"):
+        raise ValueError("--held-out-fraction goes with --held-out FILE, where those rows are written")
+    choice, rows, support = _read(args)
+    _check_rows(choice, support, rows.x)
+    rows, held_out = _split(args, rows)
+    x, weights = rows.x, rows.weights
 
-    flow = _new_flow(args, modelled, context, support)
+    flow = _new_flow(args, choice, support)
     validation = _validation(args, flow)
     try:
-        with columns.told_with(table.name):
+        with columns.told_with(choice.table):
             flow.fit(
                 x,
-                context=conditions if context else None,
-                weights=row_weights[:, 0] if weights else None,
-                optimizer=_optimizer(args, len(x), row_weights[:, 0] if weights else None),
+                context=rows.context,
+                weights=weights,
+                groups=rows.groups,
+                optimizer=_optimizer(args),
                 seed=args.seed,
                 progress=args.progress,
                 **given(args, "epochs", "batch_size", "schedule", "max_time", "patience", "clip_norm"),
@@ -144,7 +171,7 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if not flow.history:
             return end(f"interrupted in the first epoch; {args.output} was not written", 130)
-        _save(flow, args)
+        _save(flow, args, choice, held_out)
         return end(
             f"interrupted after {len(flow.history)} epochs; the state after epoch {flow.history.best_epoch}, the best, "
             f"is saved to {args.output}",
@@ -153,11 +180,95 @@ def _run(args: argparse.Namespace) -> int:
     except TrainingDivergedError:
         raise ValueError(
             f"the loss kept becoming non-finite, and {args.output} was not written: look for extreme rows in "
-            f"{table.name}, or lower the --learning-rate"
+            f"{choice.table}, or lower the --learning-rate"
         ) from None
-    _save(flow, args)
-    said = columns.named(None, len(modelled))
-    return end(f"fitted {len(x)} rows of {said}: {flow.history}; saved to {args.output}", 0)
+    _save(flow, args, choice, held_out)
+    said = columns.named(None, len(choice.modelled))
+    kept = "" if held_out is None else f"; {len(held_out.x)} rows held out in {args.held_out}"
+    return end(f"fitted {len(x)} rows of {said}: {flow.history}; saved to {args.output}{kept}", 0)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What is read of a table, by name."""
+
+    table: str
+    is_named: bool
+    modelled: list[str]
+    context: list[str]
+    weights: list[str]
+    groups: str | None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    x: Array
+    context: Array | None
+    weights: Array | None
+    groups: Array | None
+
+    def some(self, index: Array) -> _Rows:
+        parts = (None if part is None else part[index] for part in (self.context, self.weights, self.groups))
+        return _Rows(self.x[index], *parts)
+
+
+def _read(args: argparse.Namespace) -> tuple[_Choice, _Rows, list[Support]]:
+    """Read what is chosen of the table."""
+    with tables.open_table(args.table) as table:
+        context = [table.find(name) for name in args.context]
+        weights = [] if args.weights is None else [table.find(args.weights)]
+        groups = None if args.groups is None else table.find(args.groups)
+        besides = {*context, *weights, groups}
+        others = [name for name in table.columns if name not in {*besides, *table.row_names}]
+        modelled = [table.find(name) for name in args.columns] or others
+        for name in modelled:
+            if table.columns.count(name) > 1:
+                table.find(name)  # which one is unclear
+        choice = _Choice(table.name, table.named, modelled, context, weights, groups)
+        _check_choice(choice)
+        support = _support(args, table, modelled)
+        left_out = [name for name in table.row_names if name not in besides]
+        if left_out and not args.columns:
+            names = ", ".join(map(repr, left_out)) if any(left_out) else "without a name"
+            warn(f"{table.name}: the column {names} is left out, as row numbers or row names")
+        try:
+            content = columns.content_of(table, [modelled, context, weights], columns.missing_of(args), groups)
+        except tables.NotNumbersError as error:
+            raise ValueError(f"{error}; {_remedy(choice, error.columns, bool(args.columns))}") from None
+    x, conditions, row_weights = content.parts
+    return (
+        choice,
+        _Rows(x, conditions if context else None, row_weights[:, 0] if weights else None, content.labels),
+        support,
+    )
+
+
+def _remedy(choice: _Choice, bad: list[str], are_given: bool) -> str:
+    """Say what to do about columns that hold other things than numbers."""
+    left = [name for name in choice.modelled if name not in bad]
+    if any(name in choice.weights for name in bad):
+        return "--weights needs a column of numbers"
+    if any(name in choice.context for name in bad):
+        return "give --context, for each category, one column of 0 and 1 per value"
+    if left and not are_given:
+        return f"choose columns of numbers: --columns {shlex.quote(tables.join_names(left))}"
+    return "choose columns of numbers with --columns"
+
+
+def _split(args: argparse.Namespace, rows: _Rows) -> tuple[_Rows, _Rows | None]:
+    """Return the rows to fit, and those of ``--held-out``."""
+    if args.held_out is None:
+        return rows, None
+    fraction = getattr(args, "held_out_fraction", _HELD_OUT)
+    groups = None if rows.groups is None else _checks.labels(rows.groups, len(rows.x), "groups")
+    # Not the numbers that choose the validation rows.
+    rng = np.random.default_rng(args.seed).spawn(1)[0]
+    chosen = chosen_rows(len(rows.x), fraction, rng, groups)
+    if not 0 < chosen.sum() < len(rows.x):
+        raise ValueError(
+            f"--held-out {fraction} of {len(rows.x)} rows are {chosen.sum()}; some are needed on both sides"
+        )
+    return rows.some(~chosen), rows.some(chosen)
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
@@ -170,15 +281,17 @@ def _check_outputs(args: argparse.Namespace) -> None:
         check_output(kept, *read, option="--checkpoint")
     if args.plot is not None:
         check_output(args.plot, *read, args.output, kept, resumed, option="--plot")
+    if args.held_out is not None:
+        check_output(args.held_out, *read, args.output, args.plot, kept, resumed, option="--held-out")
 
 
-def _check_choice(table: tables.Table, modelled: list[str], context: list[str], weights: list[str]) -> None:
-    names = [*modelled, *context, *weights]
+def _check_choice(choice: _Choice) -> None:
+    names = [*choice.modelled, *choice.context, *choice.weights, *([] if choice.groups is None else [choice.groups])]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"{table.name}: column {name!r} is chosen twice")
-    if not modelled:
-        raise ValueError(f"{table.name}: no column is left to model")
+            raise ValueError(f"{choice.table}: column {name!r} is chosen twice")
+    if not choice.modelled:
+        raise ValueError(f"{choice.table}: no column is left to model")
 
 
 def _support(args: argparse.Namespace, table: tables.Table, modelled: list[str]) -> list[Support]:
@@ -194,24 +307,25 @@ def _support(args: argparse.Namespace, table: tables.Table, modelled: list[str])
     return [found.get(name, Real()) for name in modelled]
 
 
-def _check_rows(table: tables.Table, modelled: list[str], support: list[Support], x: Array) -> None:
+def _check_rows(choice: _Choice, support: list[Support], x: Array) -> None:
     if not len(x):
-        raise ValueError(f"{table.name}: no rows")
-    if not table.named:  # the flow refuses the same, by numbers
+        raise ValueError(f"{choice.table}: no rows")
+    if not choice.is_named:  # the flow refuses the same, by numbers
         return
     beyond = supports.outside(support, x)
-    for name, entry, column, outside in zip(modelled, support, x.T, beyond.T, strict=True):
+    for name, entry, column, outside in zip(choice.modelled, support, x.T, beyond.T, strict=True):
         if outside.any():
             count, first = int(outside.sum()), int(outside.argmax())
             raise ValueError(
-                f"{table.name}: column {name!r} has {count} value{'s' * (count > 1)} outside {entry!r}, the first "
+                f"{choice.table}: column {name!r} has {count} value{'s' * (count > 1)} outside {entry!r}, the first "
                 f"{column[first]!s} in row {first + 1}"
             )
         if column.min() == column.max():
-            raise ValueError(f"{table.name}: column {name!r} is constant; leave it out with --columns")
+            raise ValueError(f"{choice.table}: column {name!r} is constant; leave it out with --columns")
 
 
-def _new_flow(args: argparse.Namespace, modelled: list[str], context: list[str], support: list[Support]) -> Flow:
+def _new_flow(args: argparse.Namespace, choice: _Choice, support: list[Support]) -> Flow:
+    modelled, context = choice.modelled, choice.context
     settings = given(args, "depth", "hidden", "activation")
     preset = args.preset or next(iter(PRESETS))
     if preset == "neural_spline" and len(settings.get("hidden", ())) == 1:
@@ -231,22 +345,26 @@ def _new_flow(args: argparse.Namespace, modelled: list[str], context: list[str],
     return flow
 
 
-def _optimizer(args: argparse.Namespace, rows: int, weights: Array | None) -> Adam:
+def _optimizer(args: argparse.Namespace) -> Adam:
     """Return the optimiser; what is not given has its default."""
-    validation = getattr(args, "validation", options.Options.validation)
-    count = training_rows(rows, weights, validation)
-    return options.default_optimizer(count, args.learning_rate, args.weight_decay)
+    return Adam(
+        **{name: value for name in ("learning_rate", "weight_decay") if (value := getattr(args, name)) is not None}
+    )
 
 
 def _validation(args: argparse.Namespace, flow: Flow) -> dict[str, Any]:
     if not isinstance(getattr(args, "validation", None), str):
         return given(args, "validation")
-    rows = columns.read(flow, args.validation)
+    rows = columns.read(flow, args.validation, missing=columns.missing_of(args))
     return {"validation": (rows.x, rows.context) if flow.context else rows.x}
 
 
-def _save(flow: Flow, args: argparse.Namespace) -> None:
+def _save(flow: Flow, args: argparse.Namespace, choice: _Choice, held_out: _Rows | None) -> None:
     flow.save(args.output)
+    if held_out is not None:
+        parts = [part for part in (held_out.x, held_out.context, held_out.weights) if part is not None]
+        names = [*choice.modelled, *choice.context, *choice.weights]
+        tables.write(args.held_out, names, [np.column_stack(parts)])
     if args.plot is not None:
         from pushforward import plot
 
@@ -264,7 +382,9 @@ Ctrl-C ends the fit early and saves the best model so far.
     """\
   pushforward fit power.csv -o power.safetensors
   pushforward fit power.csv -o model.safetensors --columns power,voltage --context hour
-  pushforward fit sky.csv -o sky.safetensors --support mass=positive --support ra=circle:0:2pi""",
+  pushforward fit sky.csv -o sky.safetensors --support mass=positive --support ra=circle:0:2pi
+  pushforward fit power.csv -o power.safetensors --held-out held_out.csv
+  pushforward check power.safetensors held_out.csv""",
     _add_arguments,
     _run,
 )

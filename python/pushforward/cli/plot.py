@@ -47,6 +47,8 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         parser.add_argument("--weights", metavar="COLUMN", help="column of the rows' weights")
         bins = "of the histograms (default: by the number of rows)"
         option(parser, "--bins", bins, metavar="N", type=values.integer(1))
+    for parser in (corner, density, calibration, coverage):
+        columns.add_drop_missing(parser)
     corner.add_argument("--columns", metavar="A,B,...", type=tables.split_names, help="columns to draw (default: all)")
     option(corner, "-n", "samples (default: 50,000)", metavar="N", type=values.integer(100))
     for parser, level in ((calibration, 0.95), (coverage, 0.99)):
@@ -68,7 +70,7 @@ def _run(args: argparse.Namespace) -> int:
     elif args.kind == "corner":
         figure = _corner(args, flow)
     else:
-        rows = columns.read(flow, args.table, args.weights)
+        rows = columns.read(flow, args.table, args.weights, missing=columns.missing_of(args))
         held_out = {"context": rows.context, "weights": rows.weights, **given(args, "bins", "level")}
         with columns.told_with(args.table):
             if args.kind == "coverage":
@@ -93,7 +95,8 @@ def _density(args: argparse.Namespace, flow: Flow) -> Figure:
     from pushforward import plot
 
     condition = _condition(args, flow)
-    x = None if args.table is None else columns.read(flow, args.table, with_context=False).x
+    missing = columns.missing_of(args)
+    x = None if args.table is None else columns.read(flow, args.table, with_context=False, missing=missing).x
     with columns.told_with(args.table or args.model):
         return plot.density(flow, x, context=condition, seed=args.seed, **given(args, "levels"))
 
@@ -111,7 +114,7 @@ def _corner(args: argparse.Namespace, flow: Flow) -> Figure:
             return plot.corner(flow, context=condition, **options)
     if args.context is not None:
         raise ValueError("--context is for a picture without a TABLE: the samples are drawn under the rows' conditions")
-    rows = columns.read(flow, args.table, args.weights)
+    rows = columns.read(flow, args.table, args.weights, missing=columns.missing_of(args))
     with columns.told_with(args.table):
         return plot.corner(flow, rows.x, context=rows.context, weights=rows.weights, **options)
 

@@ -24,7 +24,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         "-n",
         metavar="N",
         type=values.integer(0),
-        help="number of rows; with --context-table, for each of its rows (default: 1)",
+        help="number of rows to draw; with --context-table, for each of its rows, where the default is 1",
     )
     command.add_argument("-o", "--output", metavar="FILE", default="-", help="table to write (default: -)")
     command.add_argument("--seed", metavar="N", type=values.integer(0), help="seed of the random numbers")
@@ -59,8 +59,8 @@ def _condition(args: argparse.Namespace, flow: Flow) -> Array | None:
         raise ValueError("the model is not conditional: leave --context and --context-table out")
     if args.context_table is not None:
         with tables.open_table(args.context_table) as table:
-            [conditions] = table.read(*columns.find(table, columns.conditions(flow)), finite=True)
-        return conditions
+            content = tables.read(table, columns.find(table, columns.conditions(flow)))
+        return content.parts[0]
     return columns.one_condition(flow, args.context)
 
 

@@ -20,7 +20,7 @@ def _run(args: argparse.Namespace) -> int:
     tables.file_format(args.output)
     check_output(args.output, args.model, args.table)
     flow = Flow.load(args.model)
-    rows = columns.read(flow, args.table, finite=False)
+    rows = columns.read(flow, args.table, missing="keep")
     log_prob = flow.log_prob(rows.x, rows.context)
     tables.write(args.output, ["log_prob"], [log_prob])
     return 0
@@ -32,7 +32,8 @@ COMMAND = Command(
     f"""\
 If the model and the table have column names, the model's columns are found by
 name, in any order. Otherwise the table must have the columns of the fit in their
-order, then those of the context. A row with NaN or infinity gets nan.
+order, then those of the context. A row with infinity or a missing value (an empty cell,
+NA, NaN) gets nan, so that scores stay beside their rows.
 
 {TABLE}""",
     "  pushforward score power.safetensors power.csv -o scores.csv",

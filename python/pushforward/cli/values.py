@@ -46,6 +46,13 @@ def number(low: float, high: float = math.inf, *, closed: bool = False) -> Calla
 
 def numbers(text: str) -> list[float]:
     """Numbers between commas."""
+    for part in text.split(","):
+        try:
+            float(part)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is not a number; a category is given by its columns of 0 and 1, as in the fit"
+            ) from None
     return [number(-math.inf)(part) for part in text.split(",")]
 
 

@@ -29,6 +29,12 @@ _MARGIN = 0.05
 # The rarest rows on either side may be far away, and would leave little room for the others.
 _BEYOND = 0.002
 _MOST_DOTS = 3000
+# A circle is cut into so many cells to find the part on which the rows are. A part of more than this share is drawn as
+# the whole; the shortest is some cells long.
+_ARC_CELLS = 7200
+_MOST_OF_A_TURN = 0.6
+_LEAST_ARC_CELLS = 4
+_ASTRAY = 0.03
 # How many intervals, of what lengths; odd lengths come in where the others leave room for less than two ticks.
 _EVEN, _ODD = [1, 2, 5, 10], [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10]
 _TICKS = [(6, _EVEN), (5, _EVEN), (4, _EVEN), (3, _EVEN), (3, _ODD), (2, _ODD)]
@@ -124,6 +130,8 @@ class Span:
     """Whether the feature ends at `low`, and at `high`."""
     circle: bool
     """Whether `low` and `high` are one point."""
+    turn: tuple[float, float] | None = None
+    """The ends of the whole circle, of which a part is drawn. The part may reach beyond either."""
 
     @property
     def width(self) -> float:
@@ -138,6 +146,23 @@ class Span:
         """Return the middles of the cells, (cells,)."""
         edges = self.edges(cells)
         return 0.5 * (edges[1:] + edges[:-1])
+
+    def unrolled(self, values: Array) -> Array:
+        """Return values of the feature where they are drawn: on a circle, less than half a turn from the middle."""
+        if self.turn is None:
+            return values
+        whole = self.turn[1] - self.turn[0]
+        cut = 0.5 * (self.low + self.high - whole)
+        unrolled: Array = cut + (values.astype(np.float64) - cut) % whole
+        return unrolled
+
+    def rolled(self, values: Array) -> Array:
+        """Return values that are drawn as the feature has them."""
+        if self.turn is None:
+            return values
+        low, high = self.turn
+        rolled: Array = low + (values - low) % (high - low)
+        return rolled
 
 
 Limits: TypeAlias = list[tuple[float, float] | None]
@@ -179,11 +204,48 @@ def spans(flow: Model, limits: Limits, tables: Sequence[tuple[Array, Array | Non
     ]
 
 
+def unrolled(x: Array, drawn: Sequence[Span]) -> Array:
+    """Return rows with every feature where it is drawn."""
+    return np.column_stack([span.unrolled(column) for span, column in zip(drawn, x.T, strict=True)])
+
+
+def rolled(x: Array, drawn: Sequence[Span]) -> Array:
+    """Return points of a picture as rows of the table."""
+    return np.column_stack([span.rolled(column) for span, column in zip(drawn, x.T, strict=True)])
+
+
+def _arc(support: Support, columns: list[tuple[Array, Array | None]]) -> tuple[float, float] | None:
+    """Return the shortest part of a circle that holds nearly all of each column; None if that is most of it.
+
+    The first column is of samples, of which some may be anywhere: the base density of a circle is uniform.
+    """
+    least, most = support.ends
+    width = (most - least) / _ARC_CELLS
+    lengths = np.zeros(_ARC_CELLS, dtype=np.int64)  # by the first cell
+    for (column, weights), beyond in zip(columns, (_ASTRAY, 2 * _BEYOND), strict=False):
+        counts, _ = np.histogram(column.astype(np.float64), _ARC_CELLS, (least, most), weights=weights)
+        mass = np.concatenate([[0.0], np.cumsum(np.tile(counts / counts.sum(), 2))])
+        wanted = mass[:_ARC_CELLS] + 1 - beyond
+        lengths = np.maximum(lengths, np.searchsorted(mass, wanted - 1e-9) - np.arange(_ARC_CELLS))
+    first = int(lengths.argmin())
+    length = max(int(lengths[first]), _LEAST_ARC_CELLS)
+    if length > _MOST_OF_A_TURN * _ARC_CELLS:
+        return None
+    margin = _MARGIN * length
+    low, high = least + (first - margin) * width, least + (first + length + margin) * width
+    # Where it crosses the ends of the circle, it is drawn around the end next to 0.
+    turn = most - least
+    return (low - turn, high - turn) if high > most and abs(low + high - 2 * turn) < abs(low + high) else (low, high)
+
+
 def _span(support: Support, ends: tuple[float, float] | None, columns: list[tuple[Array, Array | None]]) -> Span:
     least, most = support.ends
     if ends is not None:
         low, high = ends
     elif support.wraps:
+        arc = _arc(support, columns)
+        if arc is not None:
+            return Span(*arc, (False, False), False, (least, most))
         low, high = least, most
     else:
         quantiles = [_quantiles(column, weights) for column, weights in columns]

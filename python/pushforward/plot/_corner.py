@@ -34,6 +34,7 @@ from pushforward.plot._common import (
     set_ticks,
     spans,
     table,
+    unrolled,
 )
 
 _MOST_FEATURES = 20
@@ -74,8 +75,8 @@ def corner(
     names : sequence of str, optional
         Names of all the flow's features; by default those of a DataFrame, those of the flow, or x0, x1, ...
     range : mapping of str to (low, high), or sequence of (low, high) or None, optional
-        Limits by name, or one entry per feature of the flow. By default they leave out 0.2 % of the rows at either end,
-        and a circle is drawn whole.
+        Limits by name, or one entry per feature of the flow. By default they leave out 0.2 % of the rows at either end.
+        A circle is drawn whole if the rows take up most of it; else the part is drawn on which they are.
     bins : int, optional
         Bins of the data's histograms; by default by the number of rows, 10 to 50.
     levels : sequence of float
@@ -123,6 +124,7 @@ def corner(
     limits = limits_of(flow, labels, range)
     samples = sample(flow, n, condition, w, seed)
     drawn = spans(flow, limits, [(samples, None), *([] if x is None else [(x, w)])])
+    samples, x = unrolled(samples, drawn), None if x is None else unrolled(x, drawn)
 
     part = _figure(len(chosen)) if figure is None else figure
     grid = _panels(part, [drawn[i] for i in chosen], [labels[i] for i in chosen])

@@ -28,10 +28,12 @@ from pushforward.plot._common import (
     histogram,
     limits_of,
     percent,
+    rolled,
     sample,
     set_ticks,
     spans,
     table,
+    unrolled,
 )
 
 _POINTS_OF_A_CURVE = 1000
@@ -66,8 +68,8 @@ def density(
     names : sequence of str, optional
         Names of the features; by default those of a DataFrame, those of the flow, or x0, x1.
     range : mapping of str to (low, high), or sequence of (low, high) or None, optional
-        Limits by name, or one entry per feature. By default they leave out 0.2 % of the rows at either end, and a
-        circle is drawn whole.
+        Limits by name, or one entry per feature. By default they leave out 0.2 % of the rows at either end. A
+        circle is drawn whole if the rows take up most of it; else the part is drawn on which they are.
     levels : sequence of float
         Shares of the regions of highest density, one to three, in (0, 1).
     points : int
@@ -113,6 +115,7 @@ def density(
     # The region that holds a share of the mass is where the density is above that of the rest of its own samples.
     thresholds = [float(np.exp(log_prob[int((1 - share) * n)])) for share in shares]
     drawn = spans(flow, limits, [(samples, None), *([] if x is None else [(x, None)])])
+    x = None if x is None else unrolled(x, drawn)
 
     if ax is None:
         ax = new_axes(5.0, 3.5) if flow.dim == 1 else new_axes(5.5, 4.5)
@@ -136,7 +139,7 @@ def _curve(
     data: Array | None,
 ) -> None:
     at = span.centers(_POINTS_OF_A_CURVE)
-    values = np.exp(flow.log_prob(at[:, None], context))
+    values = np.exp(flow.log_prob(rolled(at[:, None], [span]), context))
     ax.plot(at, values, color=VERMILION, label="density of the flow")
     for threshold, share, tint in zip(thresholds, shares, VERMILION_TINTS, strict=False):
         ax.fill_between(
@@ -163,7 +166,7 @@ def _surface(
 ) -> None:
     xs, ys = (span.centers(points) for span in drawn)
     at = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
-    values = np.exp(flow.log_prob(at, context)).reshape(points, points)
+    values = np.exp(flow.log_prob(rolled(at, drawn), context)).reshape(points, points)
     shades = ax.pcolormesh(*(span.edges(points) for span in drawn), values, cmap="Blues", vmin=0, rasterized=True)
     inside = sorted(
         {threshold for threshold in thresholds if values.min() < threshold < values.max()}
