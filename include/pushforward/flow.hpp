@@ -40,7 +40,8 @@ class Flow {
     Scalar* to = stack.parameters();
     for (const auto& block : stack.parameter_blocks()) to = file.take(block.name, block.shape, to);
     file.expect_all_taken();
-    stack.set_standardization(file.standardization().shift, file.standardization().scale);
+    const Standardization& standardization = file.standardization();
+    stack.set_standardization(standardization.shift, standardization.scale, standardization.cells);
     stack.set_context_standardization(file.context_standardization().shift, file.context_standardization().scale);
     return flow;
   }
