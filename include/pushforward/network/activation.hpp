@@ -71,12 +71,12 @@ void with_activation(Activation activation, F&& f) {
     }
     case Activation::silu:
       // a = u sigma(u), a' = sigma + a (1 - sigma). 1 - sigma is exp(-u) sigma: a difference would have the rounding
-      // error of sigma, and the slope that of sigma times u. exp(-u) stays finite, so that no product of it is NaN.
+      // error of sigma, and the slope that of sigma times u. Below -80 a is 0 to rounding, and exp(-u) infinite.
       f(
           [](const Block& u, Block& slope) -> Block {
-            const Block tail = (-u).min(Scalar(80)).exp();
+            const Block held = u.max(Scalar(-80)), tail = (-held).exp();
             const Block sigma = (Scalar(1) + tail).inverse();
-            const Block a = u * sigma;
+            const Block a = held * sigma;
             slope = sigma + a * (tail * sigma);
             return a;
           },
