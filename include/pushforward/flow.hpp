@@ -50,7 +50,8 @@ class Flow {
     file.expect_all_taken();
     flow.columns_ = file.columns();
     flow.context_columns_ = file.context_columns();
-    stack.set_standardization(file.standardization().shift, file.standardization().scale);
+    const Standardization& standardization = file.standardization();
+    stack.set_standardization(standardization.shift, standardization.scale, standardization.cells);
     stack.set_context_standardization(file.context_standardization().shift, file.context_standardization().scale);
     return flow;
   }

@@ -228,7 +228,11 @@ def condition(context: object, width: int, rows: int, columns: Sequence[str] | N
 
 
 def row_weights(weights: object, rows: int) -> Doubles | None:
-    """Return the weights as (rows,) float64, non-negative, finite and not all zero; None stays None."""
+    """Return the weights as (rows,) float64, non-negative, finite and not all zero; None stays None.
+
+    Their scale does not matter: the greatest is brought to between 1/2 and 1, so that no sum or square of them
+    overflows or vanishes. The factor is a power of two, which rounds nothing.
+    """
     if weights is None:
         return None
     array = floats(weights, "weights").astype(np.float64, order="C", copy=False)
@@ -242,9 +246,10 @@ def row_weights(weights: object, rows: int) -> Doubles | None:
         )
     if (array < 0).any():
         raise ValueError(f"weights must not be negative; {array.min()} at row {array.argmin()}")
-    if rows and not array.sum() > 0:
+    if rows and not array.any():
         raise ValueError("weights are all zero")
-    return array
+    scaled: Doubles = np.ldexp(array, -np.frexp(array.max(initial=0.0))[1])
+    return scaled
 
 
 def labels(values: object, rows: int, name: str) -> Indices:

@@ -704,8 +704,9 @@ def _expect_one(values: list[Any], name: str, *, optional: bool = False) -> None
 def _shares(values: npt.ArrayLike | None, members: int) -> Doubles:
     """Return the weights of members, with the sum 1."""
     weights = np.ones(members) if values is None else _checks.vector(values, members, "weights")
-    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
         raise ValueError(f"weights must be finite, not negative and not all zero; they are {weights}")
+    weights = np.ldexp(weights, -np.frexp(weights.max())[1])  # so that the sum is finite, and has an inverse
     shares: Doubles = weights / weights.sum()
     return shares
 

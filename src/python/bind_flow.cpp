@@ -29,8 +29,10 @@ class FlowBindings {
                                "Name, shape and bound of the initial values of each block of the parameters.")
         .def_property_readonly("domains", &domains, "'line', 'box' or 'circle' for each feature of the data side.")
         .def_property_readonly("latent_domains", &latent_domains, "The same for each feature of the latent side.")
-        .def("set_standardization", &F::set_standardization, arg("shift"), arg("scale"),
-             "Set the data side's maps, (y - shift) / scale, one per feature.")
+        .def("set_standardization", &set_standardization, arg("shift"), arg("scale"), arg("cells") = py::none(),
+             "Set the data side's maps, (y - shift) / scale, one per feature, and how far the cells of values on the "
+             "low "
+             "and on the high bound of each feature reach (dim, 2); 0, or None: as far as the rounding of a table.")
         .def("set_context_standardization", &F::set_context_standardization, arg("shift"), arg("scale"),
              "Set the maps of the context, (value - shift) / scale, one per conditioning feature.")
         .def("to_line", &to_line, arg("x"), kw_only, index, threads,
@@ -94,6 +96,14 @@ class FlowBindings {
     py::list names;
     for (const Domain domain : flow.latent_domains()) names.append(name_of(domain));
     return names;
+  }
+
+  static void set_standardization(F& flow, const std::vector<double>& shift, const std::vector<double>& scale,
+                                  const std::optional<std::vector<std::array<double, 2>>>& cells) {
+    std::vector<Cells> ends;
+    if (cells)
+      for (const auto& [low, high] : *cells) ends.push_back({low, high});
+    flow.set_standardization(shift, scale, ends);
   }
 
   // Of the rows in `index`, or of all of them without one.

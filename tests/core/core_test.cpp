@@ -633,6 +633,70 @@ void bounds() {
   }
 }
 
+// Under a base with heavy tails, many samples end at a bound: each is scored as log_prob scores the number written.
+template <class Scalar>
+void heavy_tails() {
+  const std::string where = std::is_same_v<Scalar, float> ? "heavy tails, float" : "heavy tails, double";
+  Flow<Scalar> flow(Json{
+      {"dim", 3},
+      {"context", 0},
+      {"base", {{"kind", "StudentT"}, {"df", 1.0}, {"learned", false}}},
+      {"support",
+       Json::array({{{"kind", "Positive"}}, {{"kind", "Interval"}, {"low", -0.1}, {"high", 0.3}}, {{"kind", "Real"}}})},
+      {"layers", Json::array({kActNorm})}});
+  const double far = std::is_same_v<Scalar, float> ? 1e4 : 1e13;  // whose digits after the point do not fit Scalar
+  flow.stack().set_standardization({1.0, 0.2, far}, {2.0, 0.5, 0.5});
+  constexpr Index kRows = 1000;
+  Values<Scalar> x(3 * kRows), z(3 * kRows);
+  Values<double> density(kRows), again(kRows), there(kRows), back(kRows);
+  flow.sample({3}, kRows, x.data(), density.data(), nullptr, 1);
+  flow.log_prob(x.data(), kRows, again.data(), nullptr, 1);
+  for (std::size_t row = 0; row < kRows; ++row)
+    expect(std::abs(density[row] - again[row]) <= 1e-3 * (1 + std::abs(again[row])), where, "another density");
+  const Draws draws{3};
+  for (Index i = 0; i < 3; ++i) {
+    alignas(64) Scalar column[kTileRows];
+    for (Index first = 0; first + kTileRows <= kRows; first += kTileRows) {
+      draw_student_t({draws.key, first}, static_cast<std::uint32_t>(i), kTileRows, 0.5, column);
+      for (Index row = 0; row < kTileRows; ++row) z[static_cast<std::size_t>(3 * (first + row) + i)] = column[row];
+    }
+  }
+  flow.forward(z.data(), kRows, x.data(), there.data(), nullptr, 1);
+  flow.inverse(x.data(), kRows, z.data(), back.data(), nullptr, 1);
+  for (std::size_t row = 0; row < kRows; ++row)
+    expect(std::abs(there[row] + back[row]) <= 1e-3 * (1 + std::abs(back[row])), where, "another log_det");
+}
+
+// Values on a bound stand in the middle of the column's cell, if there is one.
+void cells() {
+  const Json interval = {{"kind", "Interval"}, {"low", 1.0}, {"high", 3.0}};
+  DataSide side({make_interval(interval, false)});
+  constexpr Index kColumn = 0;
+  const auto read = [&](const Values<double>& x) {
+    alignas(64) double state[kTileRows];
+    double log_det[kTileRows];
+    bool bad[kTileRows] = {}, outside[kTileRows] = {};
+    side.read(table(x, 1), 0, static_cast<Index>(x.size()), &kColumn, Columns<double>(state), log_det, bad, outside);
+    return Values<double>(state, state + x.size());
+  };
+  const double next = std::nextafter(1.0, 2.0) - 1;
+  const auto own = read({1, 3});
+  expect(std::abs(own[0] - normal_quantile(next / 8, 1)) < 1e-9, "cells", "not the rounding of the type");
+  side.set_standardization({0}, {1}, {{0.25, 0.5}});
+  const auto wide = read({1, 1.125, 1 + next, 3, 2.75});
+  expect(wide[0] == wide[1] && wide[3] == wide[4], "cells", "not in the middle");
+  expect(wide[2] < -8, "cells", "a value beside the bound has moved");
+  for (const Cells cell : {Cells{-1, 0}, Cells{0, NAN}, Cells{INFINITY, 0}}) {
+    bool refused = false;
+    try {
+      side.set_standardization({0}, {1}, {cell});
+    } catch (const std::invalid_argument&) {
+      refused = true;
+    }
+    expect(refused, "cells", "widths that are none are not refused");
+  }
+}
+
 // An interval under a uniform base: the box [-1, 1], and its ends.
 void box() {
   const Json interval = {{"kind", "Interval"}, {"low", -3.0}, {"high", 1.0}};
@@ -983,6 +1047,9 @@ int main(int count, char** words) {
       }
   bounds<float>();
   bounds<double>();
+  heavy_tails<float>();
+  heavy_tails<double>();
+  cells();
   box();
   ensembles<float>();
   ensembles<double>();

@@ -10,6 +10,7 @@
 
 #include "expect.hpp"
 #include "pushforward/base/noise.hpp"
+#include "pushforward/network/activation.hpp"
 #include "pushforward/tile/columns.hpp"
 
 namespace {
@@ -68,6 +69,27 @@ void exponential() {
   expect(std::isnormal(of(kHigh)) && std::isnormal(of(kLow)), where, "ends in a number that is not normal");
   expect(of(0) == 1, where, "of 0 is not 1");
   expect(std::isnan(of(std::numeric_limits<Scalar>::quiet_NaN())), where, "of NaN is a number");
+}
+
+// The slopes of silu and gelu at any argument: 1 far above 0, 0 far below, and never NaN.
+template <class Scalar>
+void far_slopes() {
+  for (const Activation activation : {Activation::silu, Activation::gelu}) {
+    const std::string where = std::string(activation == Activation::silu ? "silu, " : "gelu, ") + kName<Scalar>;
+    alignas(64) Scalar inputs[kTileRows], values[kTileRows], slopes[kTileRows];
+    for (Index i = 0; i < kTileRows / 2; ++i) {
+      inputs[2 * i] = std::pow(Scalar(10), static_cast<Scalar>(i + 2));
+      inputs[2 * i + 1] = -inputs[2 * i];
+    }
+    activate<Scalar>(activation, kTileRows, 1, Columns<const Scalar>(inputs), Columns<Scalar>(values),
+                     Columns<Scalar>(slopes));
+    for (Index i = 0; i < kTileRows; i += 2) {
+      expect(std::abs(values[i] / inputs[i] - 1) <= kEps<Scalar> && std::abs(slopes[i] - 1) <= kEps<Scalar>, where,
+             "not the identity far above 0");
+      expect(std::abs(values[i + 1]) < Scalar(1e-3) && std::abs(slopes[i + 1]) < Scalar(1e-3), where,
+             "not 0 far below 0");
+    }
+  }
 }
 
 template <class Scalar>
@@ -263,6 +285,7 @@ template <class Scalar>
 void run() {
   exponential<Scalar>();
   logarithm<Scalar>();
+  far_slopes<Scalar>();
   trigonometry<Scalar>();
   lanes_alone<Scalar>();
   compare_and_select<Scalar>();

@@ -48,6 +48,9 @@ VALID = {
     "passes": Flow(2, layers=[Autoregressive(conditioner=ResNet(2, 1), order=[0, 0], one_pass="forward")], seed=0),
     "linear": Flow(3, layers=[LU(), Householder(2)], base=StudentT(4.0, learned=True), seed=0),
     "support": Flow(4, layers=[ActNorm()], support=[Real(), Positive(), Interval(-1, 2), Circle(0, 1)], seed=0),
+    "cells": Flow(2, layers=[], support=[Interval(0, 1), Real()], seed=0).initialize(
+        [[0.1, 1], [0.2, 2], [0.4, 0], [1, 5]]
+    ),
     "context-network": Flow(2, layers=[coupling(Affine())], context=3, context_network=ContextNetwork(2, MLP((2,)))),
     "mixture": Flow(3, layers=[], base=Mixture(2), support=[Real(), Circle(0, 1), Real()], dtype="float64", seed=0),
     "mixture-diagonal": Flow(2, layers=[], base=Mixture(3, "diagonal", background=True), context=1, seed=0),
@@ -101,6 +104,11 @@ def hostile(data):
     def content(**changes):
         return edited(data, lambda _, content: content.update(changes))
 
+    def cells(shape, *values):
+        entry = {"dtype": "F64", "shape": shape, "data_offsets": [len(tensors), len(tensors) + 8 * len(values)]}
+        more = edited(data, lambda header, _: header.update({"standardization.cells": entry}))
+        return more + struct.pack(f"<{len(values)}d", *values)
+
     def layer(**changes):
         return edited(data, lambda _, content: content["model"]["layers"][0].update(changes))
 
@@ -144,6 +152,9 @@ def hostile(data):
         "parameter-nan": (parameter(np.nan), "not finite"),
         "parameter-infinite": (parameter(-np.inf), "not finite"),
         "scale-zero": (joined(header, tensors.replace(struct.pack("<d", 1.0), bytes(8), 1)), "scales above 0"),
+        "cells-negative": (cells([2, 2], 0.0, 0.0, -0.5, 0.0), "finite widths of at least 0"),
+        "cells-nan": (cells([2, 2], 0.0, 0.0, np.nan, 0.0), "not finite"),
+        "cells-fewer": (cells([2], 0.0, 0.0), "is not F64 [2, 2]"),
         "dim-huge": (model(dim=2**62), "is not F64 [4611686018427387904]"),
         "dim-real": (model(dim=2.0), "'dim'"),
         "context-huge": (model(context=2**40), "missing"),

@@ -8,9 +8,14 @@
 
 namespace pushforward {
 
-// Toward a bound that h reaches at infinity, the state of a feature stops here: values closer to the bound, or on it,
-// get this state, so that all numbers stay finite. A standard normal has a mass of 1e-23 beyond.
-inline constexpr double kFarthestState = 10;
+// The values of a feature that stand where they are, and where those below and above, which are on a bound, stand on
+// the line: in the middle of their cell.
+struct Ends {
+  double least, most;
+  double low_y, high_y;
+
+  bool holds(double value) const { return value >= least && value <= most; }
+};
 
 class DataSide {
  public:
@@ -27,8 +32,15 @@ class DataSide {
   Domain domain(Index feature) const { return support(feature).domain; }
   Support::Range bounds(Index feature) const { return {support(feature).low, support(feature).high}; }
 
-  // state = (y - shift) / scale, per feature; scale > 0. Features on a box or circle are not standardised.
-  void set_standardization(const std::vector<double>& shift, const std::vector<double>& scale) {
+  // state = (y - shift) / scale, per feature; scale > 0. Features on a box or circle are not standardised. cells: one
+  // per feature, or none, which is as if all were 0.
+  void set_standardization(const std::vector<double>& shift, const std::vector<double>& scale,
+                           const std::vector<Cells>& cells = {}) {
+    if (!cells.empty() && cells.size() != supports_.size())
+      throw std::invalid_argument("there must be one cell at each bound of each feature");
+    for (const Cells& cell : cells)
+      if (!(cell.low >= 0) || !(cell.high >= 0) || !std::isfinite(cell.low) || !std::isfinite(cell.high))
+        throw std::invalid_argument("the cells at bounds need finite widths of at least 0");
     set_affine_maps(shift, scale, static_cast<Index>(supports_.size()), to_standard_, from_standard_);
     for (std::size_t i = 0; i < scale.size(); ++i)
       if (domain(static_cast<Index>(i)) != Domain::line && (shift[i] != 0 || scale[i] != 1))
@@ -37,6 +49,13 @@ class DataSide {
     unscale_grad_ = {std::vector<double>(scale.size(), 0.0), to_standard_.factor};
     log_scale_ = 0;
     for (const double s : scale) log_scale_ += std::log(s);
+    float_ends_.clear();
+    double_ends_.clear();
+    for (std::size_t i = 0; i < supports_.size(); ++i) {
+      const Cells cell = cells.empty() ? Cells() : cells[i];
+      float_ends_.push_back(ends_of<float>(supports_[i], cell));
+      double_ends_.push_back(ends_of<double>(supports_[i], cell));
+    }
   }
 
   // Reads rows of x into the state, and writes log|det dstate/dx|. A row with a value that is not finite is marked bad;
@@ -56,25 +75,35 @@ class DataSide {
           outside[row] |= !bad[row];
           continue;
         }
-        const Position at = position(i, h, value);
-        to[row] = static_cast<Scalar>(at.state);
+        const Position at = position(i, h, ends<T>(i), value);
+        to[row] = detail::within_reach<Scalar>(at.state);
         log_det[row] -= h.log_slope(at.y);
       }
     });
   }
 
-  // Writes the state to rows of x. Every value is within its support and the range of the output's type.
+  // Writes the state to rows of x. Every value is within its support and the range of the output's type. moved, if it
+  // is given: rows are marked whose number stands so far from the state, for the rounding of that type or because it
+  // had to be brought back into its range, that their density is another.
   template <class Scalar>
-  void write(Columns<Scalar> state, Index first, Index rows, const Index* columns, const bool* bad, Output to) const {
+  void write(Columns<Scalar> state, Index first, Index rows, const Index* columns, const bool* bad, Output to,
+             bool* moved = nullptr) const {
     write_columns(state, first, rows, width(), from_standard_, columns, bad, to);
+    if (moved) mark_moved(state, rows, columns, to.is_double, moved);
     for_each_bounded(to.is_double, [&](auto type, Index i, const Bijection& h, const Support::Range&) {
       using T = decltype(type);
       const Scalar* from = state[columns[i]];
       const auto range = support(i).template writable<T>();
       T* x = static_cast<T*>(to.data) + first * width() + i;
-      for (Index row = 0; row < rows; ++row)
-        if (!bad[row])
-          x[row * width()] = static_cast<T>(std::clamp(h.value(line(i, from[row])), range.low, range.high));
+      for (Index row = 0; row < rows; ++row) {
+        if (bad[row]) continue;
+        const double value = h.value(line(i, from[row]));
+        const T written = static_cast<T>(std::clamp(value, range.low, range.high));
+        x[row * width()] = written;
+        if (moved)
+          moved[row] |= !range.holds(value) || !ends<T>(i).holds(written) ||
+                        is_rounded<T>(written, scale(i) * h.rough_slope(written), from[row]);
+      }
     });
   }
 
@@ -90,26 +119,25 @@ class DataSide {
   }
 
   // The adjoint of state -> (x, log|det dx/dstate|): reads dx and writes dstate. is_double: whether x would be written
-  // in float64; where the range of its type stops x, dx/dstate is 0.
+  // in float64. All states whose x is on a bound, or where the range of its type ends, are one: dstate is 0.
   template <class Scalar>
   void read_grad(const Table& dx, const double* dlog_det, bool is_double, Index first, Index rows, const Index* columns,
                  Columns<Scalar> state, Columns<Scalar> dstate, bool* bad) const {
     read_columns(dx, first, rows, scale_grad_, columns, dstate, bad);
     for_each_bounded(is_double, [&](auto type, Index i, const Bijection& h, const Support::Range&) {
-      const auto range = support(i).template writable<decltype(type)>();
-      const double scale = from_standard_.factor[static_cast<std::size_t>(i)];
+      using T = decltype(type);
+      const auto range = support(i).template writable<T>();
       for (Index row = 0; row < rows; ++row) {
         if (bad[row]) continue;
-        const double y = line(i, state[columns[i]][row]);
-        const double slope = range.holds(h.value(y)) ? h.slope(y) : 0;
-        dstate[columns[i]][row] =
-            static_cast<Scalar>(scale * (value_of(dx, first + row, i) * slope + dlog_det[first + row] * h.bend(y)));
+        const double y = line(i, state[columns[i]][row]), value = h.value(y);
+        const bool stands = range.holds(value) && ends<T>(i).holds(static_cast<T>(value));
+        const double dy = value_of(dx, first + row, i) * h.slope(y) + dlog_det[first + row] * h.bend(y);
+        dstate[columns[i]][row] = stands ? detail::within_reach<Scalar>(scale(i) * dy) : Scalar(0);
       }
     });
   }
 
-  // The adjoint of x -> (state, log|det dstate/dx|): writes dx from dstate. It is 0 for values that were stopped at the
-  // farthest state.
+  // The adjoint of x -> (state, log|det dstate/dx|): writes dx from dstate. It is 0 for values on a bound.
   template <class Scalar>
   void write_grad(Columns<Scalar> dstate, const Scalar* dlog_det, const Table& x, Index first, Index rows,
                   const Index* columns, const bool* bad, Output dx) const {
@@ -119,14 +147,14 @@ class DataSide {
       const double factor = to_standard_.factor[static_cast<std::size_t>(i)];
       for (Index row = 0; row < rows; ++row) {
         if (bad[row]) continue;
-        const Position at = position(i, h, x.row<T>(first + row)[i * x.column_stride]);
+        const Position at = position(i, h, ends<T>(i), x.row<T>(first + row)[i * x.column_stride]);
         const double dy = static_cast<double>(dstate[columns[i]][row]) * factor;
-        const double value = at.stopped ? 0 : (dy - static_cast<double>(dlog_det[row]) * h.bend(at.y)) / h.slope(at.y);
+        const double value = at.on_bound ? 0 : (dy - static_cast<double>(dlog_det[row]) * h.bend(at.y)) / h.slope(at.y);
         const Index entry = (first + row) * width() + i;
         if (dx.is_double)
-          static_cast<double*>(dx.data)[entry] = value;
+          static_cast<double*>(dx.data)[entry] = narrowed<double>(value);
         else
-          static_cast<float*>(dx.data)[entry] = static_cast<float>(value);
+          static_cast<float*>(dx.data)[entry] = narrowed<float>(value);
       }
     });
   }
@@ -147,27 +175,94 @@ class DataSide {
   }
 
  private:
+  static constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
   // The point on the line, and the state, of a value within its support.
   struct Position {
     double y, state;
-    bool stopped;  // at the farthest state
+    bool on_bound;
   };
 
-  Position position(Index feature, const Bijection& h, double value) const {
-    const double shift = from_standard_.shift[static_cast<std::size_t>(feature)],
-                 scale = from_standard_.factor[static_cast<std::size_t>(feature)];
-    // A value on a bound that was rounded to float32 may be slightly outside.
-    const double y = h.inverse(std::clamp(value, support(feature).low, support(feature).high));
-    const double state = (y - shift) * to_standard_.factor[static_cast<std::size_t>(feature)];
-    if (h.low_is_infinite() && state < -kFarthestState) return {shift - kFarthestState * scale, -kFarthestState, true};
-    if (h.high_is_infinite() && state > kFarthestState) return {shift + kFarthestState * scale, kFarthestState, true};
-    return {y, state, false};
+  Position position(Index feature, const Bijection& h, const Ends& ends, double value) const {
+    double y;
+    if (value < ends.least)
+      y = ends.low_y;
+    else if (value > ends.most)
+      y = ends.high_y;
+    else  // a value on a bound of a box or a circle that was rounded to float32 may be slightly outside
+      y = h.inverse(std::clamp(value, support(feature).low, support(feature).high));
+    const auto i = static_cast<std::size_t>(feature);
+    return {y, (y - to_standard_.shift[i]) * to_standard_.factor[i], !ends.holds(value)};
   }
+
+  template <class T>
+  static Ends ends_of(const Support& support, const Cells& cells) {
+    Ends ends{-kInfinity, kInfinity, 0, 0};
+    if (!support.bijection) return ends;
+    const Bijection& h = *support.bijection;
+    const auto range = support.template readable<T>();
+    const double middle = 0.5 * (support.high - support.low);
+    // distance: of the next number of T from the rounded bound, which is `beyond` the bound. The cell of the bound ends
+    // half way to it. It is not empty, although a bound may be rounded to nearly half of that distance outside.
+    const auto middle_of_cell = [&](double distance, double beyond, double cell) {
+      return std::min(middle, 0.5 * std::max({0.5 * distance + beyond, 0.125 * distance, cell}));
+    };
+    if (h.low_is_infinite()) {
+      ends.least = next_number<T>(range.low, kInfinity);
+      ends.low_y = h.above_low(middle_of_cell(ends.least - range.low, range.low - support.low, cells.low));
+    }
+    if (h.high_is_infinite()) {
+      ends.most = next_number<T>(range.high, -kInfinity);
+      ends.high_y = h.below_high(middle_of_cell(range.high - ends.most, support.high - range.high, cells.high));
+    }
+    return ends;
+  }
+
+  // The next number of T on the way to `to`, not one that is too close to 0.
+  template <class T>
+  static double next_number(double from, double to) {
+    const auto next = static_cast<double>(std::nextafter(static_cast<T>(from), static_cast<T>(to)));
+    const double least = static_cast<double>(Support::kLeast<T>);
+    return to > from ? std::max(next, from + least) : std::min(next, from - least);
+  }
+
+  template <class T>
+  const Ends& ends(Index feature) const {
+    return (std::is_same_v<T, float> ? float_ends_ : double_ends_)[static_cast<std::size_t>(feature)];
+  }
+
+  // Whether half a unit in the last place of x, a number of T, moves the state of its feature by so much, relative to
+  // its size or to 1, with the slope dx/dstate. Few numbers but those near a bound are rounded so coarsely.
+  template <class T>
+  static bool is_rounded(double x, double slope, double state) {
+    constexpr double kHalfUnit = 0.5 * static_cast<double>(std::numeric_limits<T>::epsilon());
+    constexpr double kMost = std::is_same_v<T, float> ? 1e-4 : 1e-6;
+    return std::abs(x) * kHalfUnit >= kMost * slope * std::max(1.0, std::abs(state));
+  }
+
+  // The rows of real features for `write`.
+  template <class Scalar>
+  void mark_moved(Columns<Scalar> state, Index rows, const Index* columns, bool is_double, bool* moved) const {
+    const double most = is_double ? Support::kMost : static_cast<double>(std::numeric_limits<float>::max());
+    for (Index i = 0; i < width(); ++i) {
+      const Scalar* from = state[columns[i]];
+      const bool is_real = support(i).bijection == nullptr;
+      for (Index row = 0; row < rows; ++row) {
+        const auto at = static_cast<double>(from[row]);
+        moved[row] |= !(std::abs(at) <= kFarthest<Scalar>);
+        if (!is_real) continue;
+        const double x = line(i, from[row]);
+        moved[row] |= !(std::abs(x) <= most) ||
+                      (is_double ? is_rounded<double>(x, scale(i), at) : is_rounded<float>(x, scale(i), at));
+      }
+    }
+  }
+
+  double scale(Index feature) const { return from_standard_.factor[static_cast<std::size_t>(feature)]; }
 
   template <class Scalar>
   double line(Index feature, Scalar state) const {
-    return static_cast<double>(state) * from_standard_.factor[static_cast<std::size_t>(feature)] +
-           from_standard_.shift[static_cast<std::size_t>(feature)];
+    return static_cast<double>(state) * scale(feature) + from_standard_.shift[static_cast<std::size_t>(feature)];
   }
 
   static double value_of(const Table& table, Index row, Index column) {
@@ -190,7 +285,8 @@ class DataSide {
   Index width() const { return static_cast<Index>(supports_.size()); }
 
   std::vector<Support> supports_;
-  std::vector<Index> bounded_;  // features that are not real
+  std::vector<Index> bounded_;                  // features that are not real
+  std::vector<Ends> float_ends_, double_ends_;  // for tables of either type
   AffineMap to_standard_, from_standard_, scale_grad_, unscale_grad_;
   double log_scale_ = 0;  // sum of log scale over features
 };

@@ -2,6 +2,8 @@
 // they are in a box.
 #pragma once
 
+#include <algorithm>
+
 #include "pushforward/data/linear.hpp"
 #include "pushforward/data/normal_quantile.hpp"
 
@@ -23,6 +25,12 @@ class Probit final : public Bijection {
   }
   double slope(double y) const override { return std::exp(log_slope(y)); }
   double bend(double y) const override { return -y; }
+  double above_low(double distance) const override {
+    return normal_quantile(distance / width_, (width_ - distance) / width_);
+  }
+  double below_high(double distance) const override { return -above_low(distance); }
+  // Between y = 0 and the last number, phi(y) / Phi(-y) grows from 0.8 to 38.
+  double rough_slope(double x) const override { return std::min(x - low_, high_ - x); }
   bool low_is_infinite() const override { return true; }
   bool high_is_infinite() const override { return true; }
 

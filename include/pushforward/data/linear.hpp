@@ -27,6 +27,9 @@ class Linear final : public Bijection {
   double log_slope(double) const override { return log_stretch_; }
   double slope(double) const override { return stretch_; }
   double bend(double) const override { return 0; }
+  double above_low(double distance) const override { return reach_ * (2 * distance / width_ - 1); }
+  double below_high(double distance) const override { return -above_low(distance); }
+  double rough_slope(double) const override { return stretch_; }
   bool low_is_infinite() const override { return false; }
   bool high_is_infinite() const override { return false; }
 

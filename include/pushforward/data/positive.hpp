@@ -1,6 +1,8 @@
 // The support Positive: values above 0, by x = exp(y).
 #pragma once
 
+#include <limits>
+
 #include "pushforward/data/support.hpp"
 #include "pushforward/description/json.hpp"
 
@@ -13,6 +15,9 @@ class Exponential final : public Bijection {
   double log_slope(double y) const override { return y; }
   double slope(double y) const override { return std::exp(y); }
   double bend(double) const override { return 1; }
+  double above_low(double distance) const override { return std::log(distance); }
+  double below_high(double) const override { return std::numeric_limits<double>::infinity(); }
+  double rough_slope(double x) const override { return x; }
   bool low_is_infinite() const override { return true; }
   bool high_is_infinite() const override { return false; }
 };

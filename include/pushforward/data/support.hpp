@@ -11,6 +11,12 @@
 
 namespace pushforward {
 
+// How far the cell of a value on the low and on the high bound of a feature reaches: such a value stands for all that
+// were rounded to it. 0: as far as the rounding of the table's type.
+struct Cells {
+  double low = 0, high = 0;
+};
+
 struct Support {
   static constexpr double kMost = std::numeric_limits<double>::max();
 
@@ -30,12 +36,16 @@ struct Support {
     return {rounded<T>(low), rounded<T>(high)};
   }
 
+  // Numbers of T closer to 0 than this, among them all that are not normal, count as 0.
+  template <class T>
+  static constexpr T kLeast = 4 * std::numeric_limits<T>::min();
+
   // The least and the greatest value of T that may be written. If the bounds are so close that no T lies between them,
   // both are the nearest T.
   template <class T>
   Range writable() const {
     constexpr T kLargest = std::numeric_limits<T>::max();
-    if (!has_low) return {std::numeric_limits<T>::min(), kLargest};
+    if (!has_low) return {kLeast<T>, kLargest};
     auto least = static_cast<T>(rounded<T>(low)), most = static_cast<T>(rounded<T>(high));
     if (least < low) least = std::nextafter(least, kLargest);
     if (most > high) most = std::nextafter(most, -kLargest);

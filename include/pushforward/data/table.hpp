@@ -4,7 +4,9 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <stdexcept>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -58,7 +60,26 @@ inline void set_affine_maps(const std::vector<double>& shift, const std::vector<
   from_standard = {shift, scale};
 }
 
+// What is further out than this on the layers' side is brought to it as it is read: squares of it, and what a few
+// layers make of it, are finite numbers of Scalar.
+template <class Scalar>
+inline constexpr double kFarthest = std::is_same_v<Scalar, float> ? 1e18 : 1e100;
+
+// The nearest finite number of T; NaN stays NaN.
+template <class T>
+T narrowed(double value) {
+  constexpr double kMost = std::numeric_limits<T>::max();
+  value = kMost < value ? kMost : value;
+  return static_cast<T>(value < -kMost ? -kMost : value);
+}
+
 namespace detail {
+
+template <class Scalar>
+Scalar within_reach(double value) {
+  value = kFarthest<Scalar> < value ? kFarthest<Scalar> : value;
+  return static_cast<Scalar>(value < -kFarthest<Scalar> ? -kFarthest<Scalar> : value);
+}
 
 template <class T, class Scalar>
 void read_columns(const Table& table, Index first, Index rows, const AffineMap& map, const Index* columns,
@@ -70,7 +91,7 @@ void read_columns(const Table& table, Index first, Index rows, const AffineMap& 
       const auto value = static_cast<double>(table.row<T>(first + row)[i * table.column_stride]);
       const bool finite = std::isfinite(value);
       bad[row] |= !finite;
-      to[row] = finite ? static_cast<Scalar>((value - shift) * factor) : Scalar(0);
+      to[row] = finite ? within_reach<Scalar>((value - shift) * factor) : Scalar(0);
     }
     for (Index row = rows; row < whole_lanes(rows); ++row) to[row] = Scalar(0);
   }
@@ -84,7 +105,7 @@ void write_columns(Columns<Scalar> tile, Index first, Index rows, Index width, c
     const Scalar* from = tile[columns[i]];
     for (Index row = 0; row < rows; ++row)
       to[(first + row) * width + i] =
-          bad[row] ? static_cast<T>(NAN) : static_cast<T>(static_cast<double>(from[row]) * factor + shift);
+          bad[row] ? static_cast<T>(NAN) : narrowed<T>(static_cast<double>(from[row]) * factor + shift);
   }
 }
 

@@ -39,24 +39,71 @@ class Adjoint {
     const Index first = index * kTileRows;
     Tile<Scalar> tile = pass_.load(direction_, input_, first, work);
     if (seeds_.weights) clear_rows_without_weight(first, tile, work);
+    Softening softening;
+    if (!seeds_.output) {
+      softening.measure(tile, tile.state, stack_.dim());
+      softening.measure(tile, work.given_context, stack_.context());
+    }
     tile.keeps_cache = true;
     const Columns<Scalar> cache_end = carry({seeds_.dropout, first}, tile, work);
     std::fill_n(work.grad_log_det, kTileRows, Scalar(0));
     const std::size_t layers = stack_.layer_count();
     Scalar* dbase = sum.part(stack_.offset(layers), stack_.end(layers));
     double value = 0;
-    if (seeds_.output)
+    if (seeds_.output) {
       seed_by_results(first, tile, work);
-    else
+    } else {
       value = seed_by_density(first, tile, dbase, work);
-
-    carry_back(tile, cache_end, sum, work);
-    if (gradients_.input.data) store_input_gradient(first, tile, work);
+      softening.measure(tile, tile.state, stack_.dim());
+      softening.measured(tile);
+      if (softening.any) soften(tile, softening, work);
+    }
+    carry_back(tile, cache_end, softening, sum, work);
+    if (gradients_.input.data) store_input_gradient(first, tile, softening, work);
     if (gradients_.context.data) store_context_gradient(first, tile, work);
     return value;
   }
 
  private:
+  // The derivatives of a row by parameters are products of those by its state with numbers as large as the state, and
+  // with two of them for a weight. So that none overflows, those by the state of a far row are kept below
+  // kMostPull / size^2, layer by layer, all by one factor.
+  static constexpr double kMostPull = std::is_same_v<Scalar, float> ? 1e26 : 1e140;
+  static constexpr double kFar = std::is_same_v<Scalar, float> ? 1e6 : 1e30;  // nearer rows do not come near it
+
+  struct Softening {
+    alignas(64) Scalar size[kTileRows] = {};  // the greatest number of a row on either side, and in its context
+    bool any = false;                         // whether a row is far
+    double factor[kTileRows];                 // if any: what the derivatives of each row were multiplied with
+
+    void measure(const Tile<Scalar>& tile, Columns<const Scalar> columns, Index count) {
+      for_each_lanes(tile.padded, count, [&](Index column, Index row) {
+        lanes(size + row) = lanes(size + row).max(lanes(columns[column] + row).abs());
+      });
+    }
+    void measured(const Tile<Scalar>& tile) {
+      any = *std::max_element(size, size + tile.rows) > static_cast<Scalar>(kFar);
+      if (any) std::fill_n(factor, kTileRows, 1.0);
+    }
+  };
+
+  void soften(const Tile<Scalar>& tile, Softening& softening, Workspace<Scalar>& work) const {
+    for (Index row = 0; row < tile.rows; ++row) {
+      const auto size = static_cast<double>(softening.size[row]);
+      if (!(size > kFar)) continue;
+      double pull = 0;
+      for (Index i = 0; i < stack_.dim(); ++i)
+        pull = std::max(pull, std::abs(static_cast<double>(work.grad_state[i][row])));
+      const double most = kMostPull / (size * size);
+      if (pull <= most) continue;
+      const double factor = most / pull;
+      softening.factor[row] *= factor;
+      const auto soften_one = [&](Scalar& value) { value = static_cast<Scalar>(static_cast<double>(value) * factor); };
+      soften_one(work.grad_log_det[row]);
+      for (Index i = 0; i < stack_.dim(); ++i) soften_one(work.grad_state[i][row]);
+    }
+  }
+
   // Takes a tile through the flow. Returns the end of what its layers keep.
   Columns<Scalar> carry(const DropoutKey& dropout, Tile<Scalar>& tile, Workspace<Scalar>& work) const {
     const SubnormalMode mode(Subnormals::zero);
@@ -73,7 +120,7 @@ class Adjoint {
 
   // From the derivatives by the results to those by the input, by what layers read of the context and by the
   // parameters. cache: the end of what the layers kept.
-  void carry_back(const Tile<Scalar>& tile, Columns<Scalar> cache, GradientSum<Scalar> sum,
+  void carry_back(const Tile<Scalar>& tile, Columns<Scalar> cache, Softening& softening, GradientSum<Scalar> sum,
                   Workspace<Scalar>& work) const {
     const SubnormalMode mode(Subnormals::zero);
     const bool needs_context = gradients_.context.data || (stack_.context_network() && sum.data);
@@ -85,6 +132,7 @@ class Adjoint {
       cache = cache.from(-stack_.layer(k).cache_columns());
       grad.parameters = sum.part(stack_.offset(k), stack_.end(k));
       stack_.layer(k).vjp(direction_, stack_.parameters_of(k), tile, cache, grad, work.scratch);
+      if (softening.any) soften(tile, softening, work);
     }
     if (needs_context) context_network_vjp(tile, sum, work);
   }
@@ -159,13 +207,28 @@ class Adjoint {
                   stack_.context_grad(), stack_.context_columns(), work.bad, gradients_.context);
   }
 
-  void store_input_gradient(Index first, const Tile<Scalar>& tile, const Workspace<Scalar>& work) const {
+  void store_input_gradient(Index first, const Tile<Scalar>& tile, const Softening& softening,
+                            const Workspace<Scalar>& work) const {
     if (direction_ == Direction::forward)
       write_columns(work.grad_state, first, tile.rows, stack_.dim(), stack_.identity(), stack_.latent_columns(),
                     work.bad, gradients_.input);
     else
       stack_.data_side().write_grad(work.grad_state, work.grad_log_det, input_, first, tile.rows, stack_.data_columns(),
                                     work.bad, gradients_.input);
+    // Those by the row itself are what they are.
+    if (softening.any && gradients_.input.is_double)
+      sharpen(first, tile, softening, static_cast<double*>(gradients_.input.data));
+    else if (softening.any)
+      sharpen(first, tile, softening, static_cast<float*>(gradients_.input.data));
+  }
+
+  template <class T>
+  void sharpen(Index first, const Tile<Scalar>& tile, const Softening& softening, T* gradient) const {
+    for (Index row = 0; row < tile.rows; ++row)
+      for (Index i = 0; i < stack_.dim(); ++i) {
+        T& value = gradient[(first + row) * stack_.dim() + i];
+        if (softening.factor[row] > 0) value = narrowed<T>(static_cast<double>(value) / softening.factor[row]);
+      }
   }
 
   const Stack<Scalar>& stack_;

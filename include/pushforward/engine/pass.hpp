@@ -1,6 +1,7 @@
 // Rows on their way through a flow, tile by tile.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 
 #include "pushforward/engine/memory.hpp"
@@ -53,10 +54,11 @@ class Pass {
     });
   }
 
-  void store(Direction direction, const Tile<Scalar>& tile, Index first, const Workspace<Scalar>& work,
-             Output to) const {
+  // moved: null, or the rows to mark whose data point is not quite where the state is (see DataSide::write).
+  void store(Direction direction, const Tile<Scalar>& tile, Index first, const Workspace<Scalar>& work, Output to,
+             bool* moved) const {
     if (direction == Direction::forward)
-      stack_.data_side().write(tile.state, first, tile.rows, stack_.data_columns(), work.bad, to);
+      stack_.data_side().write(tile.state, first, tile.rows, stack_.data_columns(), work.bad, to, moved);
     else
       write_columns(tile.state, first, tile.rows, stack_.dim(), stack_.identity(), stack_.latent_columns(), work.bad,
                     to);
@@ -87,6 +89,22 @@ class Pass {
         if (work.outside[row]) to[row] = work.log_prob[row];
   }
 
+  // Writes for the rows that were moved the log-determinant and the density of the point that was written, as the
+  // inverse finds them.
+  void score_as_written(Index first, Index all_rows, const bool* moved, Workspace<Scalar>& work,
+                        const Results& results) const {
+    const Index dim = stack_.dim();
+    const Table written{results.output.data, results.output.is_double, all_rows, dim, dim, 1, nullptr};
+    const Tile<Scalar> tile = load(Direction::inverse, written, first, work);
+    carry(Direction::inverse, tile, true, work);
+    density(Direction::inverse, tile, work);
+    for (Index row = 0; row < tile.rows; ++row) {
+      if (!moved[row] || work.bad[row]) continue;
+      if (results.log_det) results.log_det[first + row] = -work.log_det[row];
+      if (results.log_prob) results.log_prob[first + row] = work.log_prob[row];
+    }
+  }
+
   // Takes all tiles through the flow. begin_tile(first, work) gives a tile.
   template <class BeginTile>
   void run(Direction direction, Index rows, const Results& results, int threads, BeginTile&& begin_tile) const {
@@ -95,16 +113,20 @@ class Pass {
     parallel_for(tiles, threads, [&](Index index, int thread) {
       Workspace<Scalar> work = memory.workspace(thread);
       const Index first = index * kTileRows;
+      const bool scores = results.log_det || results.log_prob;
       const Tile<Scalar> tile = begin_tile(first, work);
       carry(direction, tile, results.log_prob != nullptr, work);
-      if (direction == Direction::forward && (results.log_det || results.log_prob))
+      if (direction == Direction::forward && scores)
         stack_.data_side().add_forward_log_det(tile.state, tile.rows, stack_.data_columns(), work.log_det);
-      if (results.output.data) store(direction, tile, first, work, results.output);
+      bool moved[kTileRows] = {};
+      if (results.output.data) store(direction, tile, first, work, results.output, scores ? moved : nullptr);
       if (results.log_det) copy_rows(work.log_det, work.bad, tile.rows, results.log_det + first);
       if (results.log_prob) {
         density(direction, tile, work);
         copy_density(work, tile.rows, results.log_prob + first);
       }
+      if (direction == Direction::forward && std::find(moved, moved + tile.rows, true) != moved + tile.rows)
+        score_as_written(first, rows, moved, work, results);
     });
   }
 

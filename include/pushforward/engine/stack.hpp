@@ -93,8 +93,9 @@ class Stack {
   Index largest_cache() const { return largest_cache_; }
   Index scratch() const { return scratch_; }
 
-  void set_standardization(const std::vector<double>& shift, const std::vector<double>& scale) {
-    parts_.data_side.set_standardization(shift, scale);
+  void set_standardization(const std::vector<double>& shift, const std::vector<double>& scale,
+                           const std::vector<Cells>& cells = {}) {
+    parts_.data_side.set_standardization(shift, scale, cells);
   }
   void set_context_standardization(const std::vector<double>& shift, const std::vector<double>& scale) {
     AffineMap from_standard;

@@ -10,6 +10,7 @@
 #include <map>
 #include <system_error>
 
+#include "pushforward/data/support.hpp"
 #include "pushforward/description/json.hpp"
 #include "pushforward/error.hpp"
 
@@ -41,6 +42,8 @@ struct Tensor {
 class Tensors {
  public:
   void add(const std::string& name, Tensor tensor) { tensors_.emplace(name, std::move(tensor)); }
+
+  bool has(const std::string& name) const { return tensors_.find(name) != tensors_.end(); }
 
   Tensor take(const std::string& name, const std::vector<Index>& shape, bool is_double) {
     const auto found = tensors_.find(name);
@@ -207,6 +210,7 @@ class FileContent {
 
 struct Standardization {
   std::vector<double> shift, scale;
+  std::vector<Cells> cells;  // at the bounds of supports; none if the file has none
 };
 
 // One flow of a file: its description and its tensors, of which each can be taken once.
@@ -227,6 +231,7 @@ class ModelFile {
     if (!training.is_null() && !training.is_object()) throw std::invalid_argument("'training' is not an object");
     // dim and context must be the lengths of tensors in the file before anything of their size is allocated.
     standardization_ = take_standardization("standardization", dim);
+    if (tensors_.has(kCells)) standardization_.cells = take_cells(dim);
     if (context > 0) context_standardization_ = take_standardization("context_standardization", context);
   }
 
@@ -268,12 +273,22 @@ class ModelFile {
   Standardization take_standardization(const std::string& name, Index width) {
     const Tensor shift = tensors_.take(name + ".shift", {width}, true),
                  scale = tensors_.take(name + ".scale", {width}, true);
-    Standardization taken{std::vector<double>(static_cast<std::size_t>(width)),
-                          std::vector<double>(static_cast<std::size_t>(width))};
+    const std::vector<double> zeros(static_cast<std::size_t>(width));
+    Standardization taken{zeros, zeros, {}};
     Tensors::copy<double>(name + ".shift", shift, taken.shift.data());
     Tensors::copy<double>(name + ".scale", scale, taken.scale.data());
     return taken;
   }
+
+  std::vector<Cells> take_cells(Index dim) {
+    std::vector<double> ends(2 * static_cast<std::size_t>(dim));
+    tensors_.take(kCells, {dim, 2}, true, ends.data());
+    std::vector<Cells> cells;
+    for (std::size_t i = 0; i < ends.size(); i += 2) cells.push_back({ends[i], ends[i + 1]});
+    return cells;
+  }
+
+  static constexpr const char* kCells = "standardization.cells";
 
   Tensors tensors_;
   Json model_;

@@ -70,12 +70,14 @@ void with_activation(Activation activation, F&& f) {
       break;
     }
     case Activation::silu:
-      // a = u sigma(u), a' = sigma + a (1 - sigma)
+      // a = u sigma(u), a' = sigma + a (1 - sigma). 1 - sigma is exp(-u) sigma: a difference would have the rounding
+      // error of sigma, and the slope that of sigma times u. Below -80 a is 0 to rounding, and exp(-u) infinite.
       f(
           [](const Block& u, Block& slope) -> Block {
-            const Block sigma = (Scalar(1) + (-u).exp()).inverse();
-            const Block a = u * sigma;
-            slope = sigma + a * (Scalar(1) - sigma);
+            const Block held = u.max(Scalar(-80)), tail = (-held).exp();
+            const Block sigma = (Scalar(1) + tail).inverse();
+            const Block a = held * sigma;
+            slope = sigma + a * (tail * sigma);
             return a;
           },
           unused);

@@ -148,7 +148,7 @@ def _with_base(state: State, found: Components) -> State:
         if not name.startswith("base."):
             parameters[name][...] = values
     found.write(result)
-    result.set_standardization(state.standardization, state.context_standardization)
+    result.set_standardization(state.standardization, state.context_standardization, state.cells)
     result.initialized, result.data_dtype, result.threads = True, state.data_dtype, state.threads
     result.columns, result.context_columns = state.columns, state.context_columns
     return result

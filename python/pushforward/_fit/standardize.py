@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from pushforward._fit.cells import BoundCells
 from pushforward._io.rows import Rows
 from pushforward._io.scan import pieces
 from pushforward._model.state import State
@@ -27,9 +29,11 @@ _MOST_RATIO = 3.0
 class _Moments:
     """Weighted mean and variance by column, combined piece by piece (Chan, Golub, LeVeque 1983).
 
-    Infinite values, which are those on the bound of a support, are left out.
+    Infinite values, which are those on the bound of a support, are left out. Means and squares are those of the values
+    over 2^exponent, of which squares neither overflow nor vanish.
     """
 
+    exponent: npt.NDArray[np.int32]
     weight: Doubles
     mean: Doubles
     square: Doubles
@@ -37,8 +41,14 @@ class _Moments:
     high: Doubles
 
     @classmethod
-    def of(cls, width: int) -> _Moments:
-        return cls(np.zeros(width), np.zeros(width), np.zeros(width), np.full(width, np.inf), np.full(width, -np.inf))
+    def like(cls, some: Array) -> _Moments:
+        """Moments of rows, of which some are these; none yet."""
+        width = some.shape[1]
+        return cls(
+            _exponents(some),
+            *(np.zeros(width), np.zeros(width), np.zeros(width)),
+            *(np.full(width, np.inf), np.full(width, -np.inf)),
+        )
 
     def add(self, values: Array, weights: Array | None) -> None:
         values = values.astype(np.float64)
@@ -48,14 +58,16 @@ class _Moments:
             return
         finite = np.isfinite(values)
         if finite.all():
+            low, high = values.min(axis=0), values.max(axis=0)
+            values = np.ldexp(values, -self.exponent)
             weight = np.full(len(self.mean), w.sum())
             mean = w @ values / weight
             square = w @ (values - mean) ** 2
-            low, high = values.min(axis=0), values.max(axis=0)
         else:
             low = values.min(axis=0, where=finite, initial=np.inf)
             high = values.max(axis=0, where=finite, initial=-np.inf)
-            values, parts = np.where(finite, values, 0.0), np.where(finite, w[:, None], 0.0)
+            values = np.ldexp(np.where(finite, values, 0.0), -self.exponent)
+            parts = np.where(finite, w[:, None], 0.0)
             weight = parts.sum(axis=0)
             mean = (parts * values).sum(axis=0) / np.where(weight > 0, weight, 1.0)
             square = (parts * (values - mean) ** 2).sum(axis=0)
@@ -66,8 +78,16 @@ class _Moments:
         self.weight = total
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
 
-    def deviation(self) -> Doubles:
-        return np.sqrt(self.square / np.where(self.weight > 0, self.weight, 1.0))
+    def mean_and_deviation(self) -> tuple[Doubles, Doubles]:
+        deviation = np.sqrt(self.square / np.where(self.weight > 0, self.weight, 1.0))
+        return np.ldexp(self.mean, self.exponent), np.ldexp(deviation, self.exponent)
+
+
+def _exponents(values: Array) -> npt.NDArray[np.int32]:
+    """Return the exponent of two of each column's greatest finite size."""
+    sizes = np.abs(values.astype(np.float64))
+    exponents: npt.NDArray[np.int32] = np.frexp(sizes.max(axis=0, where=np.isfinite(sizes), initial=0.0))[1]
+    return exponents
 
 
 def _trimmed(values: Array, weights: Array | None) -> tuple[Doubles, Doubles]:
@@ -93,8 +113,11 @@ def _trimmed(values: Array, weights: Array | None) -> tuple[Doubles, Doubles]:
             cut = count / n * ends[-1]
             w = np.minimum(ends, ends[-1] - cut) - np.maximum(ends - w, cut)
             column, w = column[w > 0], w[w > 0]
-        mean[i] = (w * column).sum() / w.sum()
-        deviation[i] = math.sqrt((w * (column - mean[i]) ** 2).sum() / w.sum())
+        exponent = int(_exponents(column[:, None])[0])
+        column = np.ldexp(column, -exponent)
+        center = (w * column).sum() / w.sum()
+        mean[i] = math.ldexp(center, exponent)
+        deviation[i] = math.ldexp(math.sqrt((w * (column - center) ** 2).sum() / w.sum()), exponent)
     return mean, deviation
 
 
@@ -103,7 +126,7 @@ def _shift_and_scale(moments: _Moments, some: Array, weights: Array | None) -> t
 
     `some` are rows enough to tell.
     """
-    mean, deviation = moments.mean, moments.deviation()
+    mean, deviation = moments.mean_and_deviation()
     center, spread = _trimmed(some, weights)
     made_by_few = (spread > 0) & np.isfinite(spread) & ~(deviation <= _MOST_RATIO * spread)
     return np.where(made_by_few, center, mean), np.where(made_by_few, spread, deviation)
@@ -111,35 +134,44 @@ def _shift_and_scale(moments: _Moments, some: Array, weights: Array | None) -> t
 
 def initialize(state: State, rows: Rows) -> Some:
     """Set the standardisation and ActNorm from rows; return some of them."""
-    data, conditions = _Moments.of(state.dim), _Moments.of(state.context)
     some = some_of(rows)
+    data = _Moments.like(state.to_line(some.x))
+    conditions = _Moments.like(np.zeros((1, 0)) if some.context is None else some.context)
+    cells = BoundCells(state)
     with np.errstate(over="ignore", invalid="ignore"):
         for x, context, weights, index in pieces(rows):
             w = None if weights is None else weights[index]
-            data.add(state.to_line(x, index), w)
+            y = state.to_line(x, index)
+            data.add(y, w)
+            cells.add(x, index, y)
             if context is not None:
                 conditions.add(context[index], w)
         shift, scale = _shift_and_scale(data, state.to_line(some.x), some.weights)
-        center, spread = conditions.mean, np.ones(state.context)
+        center, spread = np.zeros(0), np.ones(0)
         if some.context is not None:
             center, spread = _shift_and_scale(conditions, some.context, some.weights)
     # The whole table has passed check_density; the training rows may still be too alike.
     constant = data.low >= data.high  # where rounding can leave a spread that is not 0
-    unfit = np.flatnonzero(~np.isfinite(scale) | (scale == 0) | constant)
-    if len(unfit):
-        spread_there = 0.0 if constant[unfit[0]] else scale[unfit[0]]
-        raise ValueError(
-            f"the training rows' spread is {spread_there:g} in feature {unfit[0]}; it must be above 0 and finite"
-        )
+    _check_scale("the training rows' spread is {:g} in feature {}", np.where(constant, 0.0, scale))
     # A constant condition carries no information, and does no harm.
-    spread = np.where((conditions.low < conditions.high) & (spread > 0) & np.isfinite(spread), spread, 1.0)
+    spread = np.where(conditions.low < conditions.high, spread, 1.0)
+    _check_scale("the spread of the context is {:g} in column {}", spread)
     on_line = np.array([domain == "line" for domain in state.core.domains])
     shift, scale = np.where(on_line, shift, 0.0), np.where(on_line, scale, 1.0)
-    state.set_standardization((shift, scale), (center, spread))
+    state.set_standardization((shift, scale), (center, spread), cells.widths(some.x))
     state.data_dtype = rows.x.dtype
     state.initialized = True
     state.core.initialize_from_data(some.x, context=some.context, weights=some.weights, threads=state.num_threads)
     return some
+
+
+def _check_scale(message: str, scale: Doubles) -> None:
+    """Raise if a column cannot be divided by its scale."""
+    with np.errstate(divide="ignore", over="ignore"):
+        unfit = np.flatnonzero(~np.isfinite(scale) | ~np.isfinite(1 / scale))
+    if len(unfit):
+        found = message.format(scale[unfit[0]], unfit[0])
+        raise ValueError(f"{found}; it must be above 0 and finite, and so must be its inverse")
 
 
 @dataclass(frozen=True)

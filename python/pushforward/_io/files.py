@@ -30,6 +30,7 @@ _KEY = "pushforward"
 CHECKPOINT = "checkpoint."
 """How the names of tensors begin that a checkpoint has beside those of the flow."""
 
+_CELLS = "standardization.cells"
 _DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 
 
@@ -132,6 +133,8 @@ def content_of(state: State, training: dict[str, Any] | None) -> tuple[dict[str,
     }
     tensors: dict[str, Array] = dict(state.named_parameters())
     tensors["standardization.shift"], tensors["standardization.scale"] = state.standardization
+    if state.cells.any():
+        tensors[_CELLS] = state.cells
     if state.context:
         shift, scale = state.context_standardization
         tensors["context_standardization.shift"], tensors["context_standardization.scale"] = shift, scale
@@ -193,6 +196,9 @@ def restore(content: dict[str, Any], tensors: dict[str, Array]) -> State:
     if type(dim) is not int or type(context) is not int or dim < 1 or context < 0:
         raise FileFormatError(f"dim is {dim!r} and context is {context!r}")
     data = _take_standardization(tensors, "standardization", dim)
+    cells = _take(tensors, _CELLS, (dim, 2), np.dtype(np.float64)) if _CELLS in tensors else np.zeros((dim, 2))
+    if not (cells >= 0).all():
+        raise FileFormatError(f"{_CELLS} is below 0")
     conditions = _take_standardization(tensors, "context_standardization", context)
     # Everything left is parameters: their number bounds what the description may ask for.
     state = _build(model, sum(values.size for values in tensors.values()))
@@ -200,7 +206,7 @@ def restore(content: dict[str, Any], tensors: dict[str, Array]) -> State:
         values[...] = _take(tensors, name, values.shape, values.dtype)
     if tensors:
         raise FileFormatError(f"unexpected tensor {min(tensors)!r}")
-    state.set_standardization(data, conditions)
+    state.set_standardization(data, conditions, cells)
     data_dtype, initialized = content.get("data_dtype"), content.get("initialized")
     if data_dtype not in description.PRECISIONS or not isinstance(initialized, bool):
         raise FileFormatError("data_dtype or initialized is damaged")

@@ -81,7 +81,8 @@ def _image(state: State, x: float) -> float:
     """Return the latent image of a number, or that of the nearest end if it is outside the support."""
     (support,) = state.support
     least, greatest = support.ends
+    if state.core.domains[0] == "line" and not least < x < greatest:
+        # All mass is between the bounds. A value on one of them stands for a cell; here it is the bound that is meant.
+        return math.inf if (x >= greatest) == is_increasing(state) else -math.inf
     x = min(max(x, least), greatest)
-    if math.isinf(x):
-        return x if is_increasing(state) else -x
     return float(state.inverse(np.array([[x]]), None)[0][0, 0])

@@ -61,6 +61,9 @@ class State:
         The compiled flow. Parameters are 0 at first.
     standardization, context_standardization : pair of arrays
         Shift and scale of each feature, and of each conditioning feature; at first they change nothing.
+    cells : (dim, 2) array
+        How far the cells of values on the low and on the high bound of each feature reach: such a value stands for all
+        that were rounded to it. 0: as far as the rounding of the table's type.
     initialized : bool
         Whether what is taken from data was set.
     data_dtype : dtype
@@ -92,6 +95,7 @@ class State:
             ) from None
         self.standardization: Standardization = (np.zeros(self.dim), np.ones(self.dim))
         self.context_standardization: Standardization = (np.zeros(self.context), np.ones(self.context))
+        self.cells: Doubles = np.zeros((self.dim, 2))
         self.initialized = False
         self.data_dtype: np.dtype[Any] = np.dtype(np.float64)
         self.threads: int | None = None
@@ -159,10 +163,13 @@ class State:
             if bound > 0:
                 views[name][...] = rng.uniform(-bound, bound, views[name].shape)
 
-    def set_standardization(self, data: Standardization, context: Standardization) -> None:
-        """Set shift and scale of the features and of the conditioning features."""
+    def set_standardization(
+        self, data: Standardization, context: Standardization, cells: Doubles | None = None
+    ) -> None:
+        """Set shift and scale of the features and of the conditioning features, and the cells at bounds, if any."""
         self.standardization, self.context_standardization = data, context
-        self.core.set_standardization(*data)
+        self.cells = np.zeros((self.dim, 2)) if cells is None else cells
+        self.core.set_standardization(*data, self.cells)
         self.core.set_context_standardization(*context)
 
     # -- calls, on arrays that were checked ----------------------------------------------------------------------
