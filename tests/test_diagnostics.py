@@ -26,8 +26,9 @@ from pushforward import (
 )
 from pushforward._check import diagnostics
 from pushforward._check.distributions import Uniformity
-from pushforward._check.report import Mean
+from pushforward._check.report import Between, Mean
 from pushforward._fit.history import Epoch
+from pushforward._fit.oddities import Oddity
 from pushforward._model.latent import probability_integral
 from pushforward._model.state import State, state_of
 
@@ -63,7 +64,8 @@ def test_of_rows_that_are_the_flows_own() -> None:
     assert report.pit_radius.distance == pytest.approx(stats.kstest((x**2).sum(axis=1), "chi2", (2,)).statistic)
     assert min(found.p_value for found in (*report.pit, report.pit_radius)) > 0.01
     assert report.outside_splines is None
-    assert (report.repeated, report.repeated_feature) == (0.001, "x0")
+    assert report.oddities == ()
+    assert report.between is None
     assert report.next == "No problem detected with 1,000 rows."
 
 
@@ -190,13 +192,26 @@ def test_rows_outside_the_splines() -> None:
     assert Flow(2, layers=layers, support=Circle(-2, 2)).check(x).outside_splines is None
 
 
-def test_repeated_values() -> None:
+def test_what_has_no_density_is_named() -> None:
     x = normal(100, 3)
     x[:30, 1] = 7.0
     flow = identity(3)
-    assert (flow.check(x).repeated, flow.check(x).repeated_feature) == (0.3, "x1")
     flow.columns = ("a", "b", "c")
-    assert flow.check(x).repeated_feature == "b"
+    report = flow.check(x)
+    assert [oddity.kind for oddity in report.oddities] == ["atom"]
+    assert (
+        report.next
+        == "30.0% of the rows have the value 7 in 'b', where there is no density. Model these rows separately."
+    )
+
+
+def test_samples_between_two_clusters_are_named() -> None:
+    x = np.concatenate([normal(500, 1) / 100 - 1, normal(500, 1) / 100 + 1])
+    report = identity(1).check(x)
+    assert report.between is not None
+    assert report.between.share > 0.5
+    assert report.next.startswith("Use base=Mixture(2) or more, or give neither layers nor base: ")
+    assert "of the samples lie between -0.9" in report.next
 
 
 # -- the classifier ------------------------------------------------------------------------------------------------
@@ -306,8 +321,6 @@ FINE = Report(
     pit_radius=Uniformity(0.015, 0.7),
     classifier=Mean(0.505, 0.01),
     outside_splines=0.001,
-    repeated=0.001,
-    repeated_feature="mass",
 )
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "gaussian": ({"above_gaussian": Mean(-0.2, 0.05)}, "a Gaussian does better"),
@@ -331,7 +344,9 @@ NO_FAULTS: list[dict[str, Any]] = [
     {"pit_radius": Uniformity(0.01, 1e-9)},
     {"above_training": -2.0},
     {"outside_splines": 0.5},
-    {"repeated": 0.02, "round_trip": 0.009},
+    {"round_trip": 0.009},
+    {"oddities": (Oddity("rounded", "'mass' is rounded"),)},
+    {"stopped": "patience"},
 ]
 
 
@@ -355,9 +370,17 @@ def test_what_to_try_next(fault: str) -> None:
     overfitted = dataclasses.replace(heavy, above_training=-0.6)
     assert overfitted.next.startswith("The flow overfits. Use more rows, dropout, a larger weight_decay or")
     assert overfitted.next.endswith(f": {says}, and the training rows score better by 0.60 nats.")
-    counted = dataclasses.replace(overfitted, repeated=0.4)
-    assert counted.next.startswith("If 'mass' is counted or rounded, add uniform noise of one step")
-    assert "40% of the rows have the same value there" in counted.next
+    rounded = dataclasses.replace(overfitted, oddities=(Oddity("rounded", "'mass' is rounded"),))
+    assert rounded.next == f"'mass' is rounded: {says}."
+    bridged = dataclasses.replace(rounded, between=Between("mass", 1.0, 2.0, 0.3))
+    assert "30% of the samples lie between 1 and 2 in 'mass', where there are no rows." in bridged.next
+    counted = dataclasses.replace(bridged, oddities=(Oddity("discrete", "'mass' holds few values"),))
+    assert counted.next == "'mass' holds few values."
+
+
+def test_patience_that_ended_the_fit_asks_for_no_more_epochs() -> None:
+    ended = dataclasses.replace(FINE, above_gaussian=Mean(-0.2, 0.05), stopped="patience")
+    assert ended.next.startswith("Try a smaller network, other layers or more rows, since")
 
 
 @pytest.mark.parametrize("below", [0.03, 0.14])  # a hundredth of a nat a feature, less than three errors

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from pushforward import _checks
 from pushforward._check.calibration import calibration, ranks
 from pushforward._check.distributions import effective_number, uniformity
-from pushforward._check.report import LEAST_CLASSIFIED, Mean, Report
+from pushforward._check.report import LEAST_CLASSIFIED, Between, Mean, Report
 from pushforward._fit.history import History
+from pushforward._fit.oddities import oddities
 from pushforward._io.rows import Rows
 from pushforward._io.scan import check_values
 from pushforward._model import description
@@ -25,6 +27,8 @@ _LEAST_SPREAD = 1e-7
 _MOST_ROWS = 100_000
 # Boosted trees take some seconds for so many rows and as many samples, and tell 50 from 52 percent by them.
 _MOST_CLASSIFIED = 5000
+# Samples in a gap between two rows: so large a part of them, and so many times one in the number of rows.
+_SHARE_BETWEEN, _GAPS_BETWEEN = 0.01, 20
 
 
 def check(state: State, history: History | None, x: object, context: object, weights: object, seed: Seed) -> Report:
@@ -54,7 +58,9 @@ def check(state: State, history: History | None, x: object, context: object, wei
     u, radius = probability_integral(state, table, condition)
     best = history.best_epoch if history else 0
     training_loss = history.epochs[best - 1].train_loss if history and best else None
-    repeated = [float(np.unique(column, return_counts=True)[1].max()) / len(table) for column in table.T]
+    index = rng.permutation(len(table))[:_MOST_CLASSIFIED]
+    some, conditions = table[index], condition if each is None else each[index]
+    samples, _ = state.sample(sample_key(rng), len(index), conditions)
     return Report(
         rows=rows,
         log_likelihood=log_likelihood,
@@ -63,11 +69,14 @@ def check(state: State, history: History | None, x: object, context: object, wei
         round_trip=_round_trip(state, table, condition),
         pit=tuple(uniformity(column, w) for column in u.T),
         pit_radius=uniformity(radius, w),
-        classifier=_classifier(state, table, condition, w, rng),
+        classifier=_classifier(
+            some, samples, None if each is None else conditions, None if w is None else w[index], rng
+        ),
         calibration=calibration(state.names, ranks(state, table, condition, w, rng)) if state.context else None,
         outside_splines=_outside_splines(state, table),
-        repeated=max(repeated),
-        repeated_feature=state.names[int(np.argmax(repeated))],
+        oddities=oddities(table, state.names),
+        between=_between(some, samples, state.names),
+        stopped=history.stopped if history else "",
     )
 
 
@@ -161,8 +170,20 @@ def _outside_splines(state: State, x: Array) -> float | None:
     return float((np.abs(standard[:, lines]) > bound).any(axis=1).mean())
 
 
+def _between(x: Array, samples: Array, names: Sequence[str]) -> Between | None:
+    """Return where most samples lie in the widest gap that the rows leave in a feature, if that are too many."""
+    found = []
+    for name, rows, column in zip(names, np.sort(x, axis=0).T, samples.T, strict=True):
+        gap = int(np.diff(rows).argmax())
+        low, high = float(rows[gap]), float(rows[gap + 1])
+        found.append(Between(name, low, high, float(((column > low) & (column < high)).mean())))
+    worst = max(found, key=lambda between: between.share)
+    # A gap at random between two of n rows has a share of the order of 1 / n.
+    return worst if worst.share > max(_SHARE_BETWEEN, _GAPS_BETWEEN / len(x)) else None
+
+
 def _classifier(
-    state: State, x: Array, context: Array | None, weights: Doubles | None, rng: np.random.Generator
+    x: Array, samples: Array, context: Array | None, weights: Doubles | None, rng: np.random.Generator
 ) -> Mean | None:
     """Return how often a classifier is right about rows and samples that it was not fitted to."""
     if len(x) < LEAST_CLASSIFIED:
@@ -171,16 +192,11 @@ def _classifier(
         from sklearn.ensemble import HistGradientBoostingClassifier
     except ImportError:
         return None
-    index = rng.permutation(len(x))[:_MOST_CLASSIFIED]
-    conditions = context[index] if context is not None and context.ndim == 2 else context
-    samples, _ = state.sample(sample_key(rng), len(index), conditions)
-    tables: list[Doubles] = [
-        np.column_stack([table, *([conditions] if conditions is not None and conditions.ndim == 2 else [])])
-        for table in (x[index], samples)
-    ]
-    w = np.ones(len(index)) if weights is None else weights[index]
+    known = [] if context is None else [context]
+    tables: list[Doubles] = [np.column_stack([table, *known]) for table in (x, samples)]
+    w = np.ones(len(x)) if weights is None else weights
     # A row and the sample under its condition are in one fold: the one would tell what the other is not.
-    folds = np.arange(len(index)) % _FOLDS
+    folds = np.arange(len(x)) % _FOLDS
     right = 0.0
     for fold in range(_FOLDS):
         train, test = (

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from pushforward._check.calibration import Calibration, Coverage
 from pushforward._check.distributions import Uniformity
+from pushforward._fit.oddities import Oddity
 
 LEAST_CLASSIFIED = 100
 """Rows from which on a classifier can tell anything: one of its leaves takes 20."""
 
 # Thresholds above which something is worth improving. A small p-value alone is not: with enough rows any flow has one.
-_SHARE_OF_A_VALUE = 0.02
 _SHARE_OUTSIDE = 0.02  # by feature
 _DEVIATIONS_OFF = 0.01
 _BETTER_THAN_CHANCE = 0.03
@@ -41,6 +41,20 @@ class Mean(NamedTuple):
     def clearly_above_0(self) -> bool:
         """Whether it is more than three standard errors above 0."""
         return self.value > _ERRORS * self.error
+
+
+class Between(NamedTuple):
+    """The widest gap between the rows in a feature, and the share of the samples in it."""
+
+    feature: str
+    low: float
+    high: float
+    share: float
+
+    @property
+    def text(self) -> str:
+        """A sentence on it, without its end."""
+        return f"{self.share:.0%} of the samples lie between {self.low:.4g} and {self.high:.4g} in {self.feature!r}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,10 +94,12 @@ class Report:
     scikit-learn, or for less than 100 rows."""
     outside_splines: float | None
     """Share of rows with a standardised feature beyond the narrowest spline's bound; None without splines."""
-    repeated: float
-    """Share of rows that have the same value in a feature, the largest there is."""
-    repeated_feature: str
-    """That feature."""
+    oddities: tuple[Oddity, ...] = ()
+    """What in the rows has no density: few values, atoms, rounding, linear relations."""
+    between: Between | None = None
+    """Where many samples lie between rows, as between two clusters; None if there is no such place."""
+    stopped: str = ""
+    """Why the fit ended, as its history has it."""
     calibration: Calibration | None = None
     """Ranks of the rows among draws under their own conditions, and what share of them regions of each level hold. None
     without context: then `pit` shows as much, without draws."""
@@ -140,6 +156,10 @@ class Report:
             return f"the latent rows differ from the base by a KS distance of {worst.distance:.3f}"
         return ""
 
+    def _odd(self, *kinds: str) -> str:
+        """Say what is odd in the rows, of some kinds."""
+        return ". ".join(oddity.text for oddity in self.oddities if oddity.kind in kinds)
+
     def _too_narrow(self) -> bool:
         """Whether regions of highest density hold too few rows, with nothing said of the training rows."""
         found = self.calibration
@@ -155,11 +175,19 @@ class Report:
 # The first that applies is what to try next.
 _NEXT: tuple[tuple[Callable[[Report], bool], Callable[[Report], str]], ...] = (
     (
-        lambda report: report.repeated > _SHARE_OF_A_VALUE,
+        lambda report: bool(report._odd("discrete", "atom", "relation")),
+        lambda report: f"{report._odd('discrete', 'atom', 'relation')}.",
+    ),
+    (
+        lambda report: report.between is not None,
         lambda report: (
-            f"If {report.repeated_feature!r} is counted or rounded, add uniform noise of one step; else model these "
-            f"rows separately: {report.repeated:.0%} of the rows have the same value there, which has no density."
+            "Use base=Mixture(2) or more, or give neither layers nor base: "
+            f"{report.between and report.between.text}, where there are no rows."
         ),
+    ),
+    (
+        lambda report: bool(report._fault()) and bool(report._odd("rounded")),
+        lambda report: f"{report._odd('rounded')}: {report._fault()}.",
     ),
     (
         lambda report: bool(report._fault()) and report._overfitted(),
@@ -187,6 +215,13 @@ _NEXT: tuple[tuple[Callable[[Report], bool], Callable[[Report], str]], ...] = (
         lambda report: (
             "Check the training rows too. If they pass, the flow overfits: use more rows, dropout, a larger "
             f"weight_decay or a smaller network. Otherwise train for more epochs: {report._fault()}."
+        ),
+    ),
+    (
+        lambda report: bool(report._fault()) and report.stopped == "patience",
+        lambda report: (
+            "Try a smaller network, other layers or more rows, since the validation loss no longer fell at the end: "
+            f"{report._fault()}."
         ),
     ),
     (

@@ -46,28 +46,28 @@ class BoundCells:
         result = np.zeros_like(self._nearest)
         for i, ends in self._ends.items():
             with np.errstate(all="ignore"):  # of numbers so close that their difference vanishes
-                step = _grid(some[:, i].astype(np.float64), ends[0])
+                step = grid(some[:, i].astype(np.float64), ends[0])
             for side, end in enumerate(ends):
                 if not np.isfinite(end):
                     continue
-                if step > 0 and _on_grid(np.array([end]), ends[0], step):
+                if step > 0 and _ongrid(np.array([end]), ends[0], step):
                     result[i, side] = step / 2
                 elif self._found[i, side]:
                     result[i, side] = max(self._nearest[i, side] / 2, 0.0)
         return result
 
 
-def _grid(column: Array, origin: float) -> float:
-    """Return the step of the grid on which all numbers of a column are, or 0 if there is none."""
+def grid(column: Array, origin: float) -> float:
+    """Return the step of the grid through a point on which all numbers of a column are, or 0 if there is none."""
     values = np.unique(column)
     if len(values) < _LEAST_VALUES:
         return 0.0
     step = float(np.diff(values).min())
     span = values[-1] - values[0]
     step = float(span / np.round(span / step))
-    return step if _on_grid(values, origin, step) else 0.0
+    return step if _ongrid(values, origin, step) else 0.0
 
 
-def _on_grid(values: Array, origin: float, step: float) -> bool:
+def _ongrid(values: Array, origin: float, step: float) -> bool:
     steps = (values - origin) / step
     return bool((np.abs(steps - np.round(steps)) <= _TOLERANCE).all())

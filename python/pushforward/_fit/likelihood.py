@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,14 +16,17 @@ from pushforward._fit.held_out import Names, held_out
 from pushforward._fit.loop import Loop
 from pushforward._fit.mixture import Components, calibrate_background, clusters, gaussian
 from pushforward._fit.objective import MaximumLikelihood, mean_loss
+from pushforward._fit.oddities import oddities
 from pushforward._fit.options import Options, optimizer_for
 from pushforward._fit.progress import Progress, generator
 from pushforward._fit.size import Size, size
+from pushforward._fit.standardize import some_of
 from pushforward._fit.start import latent, start
 from pushforward._io.rows import Rows
 from pushforward._io.scan import check_density
 from pushforward._model.bases import Mixture
 from pushforward._model.state import State
+from pushforward._warn import warn
 from pushforward.errors import TrainingDivergedError
 
 # Short fits choose where a first fit begins. Each takes at most this share of the epochs, so many steps, this share of
@@ -71,6 +74,7 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     options = _filled(options, chosen, len(train))
     began = time.perf_counter()
     if not state.initialized:
+        _warn_of_oddities(train, state.names if columns[0] is None else columns[0])
         state = _begin(state, rows, train, held, options, chosen)
     assert options.batch_size is not None
     objective = MaximumLikelihood(state, rows, train, held, options.batch_size)
@@ -81,6 +85,12 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     loop = Loop(state, objective, options, found.progress)
     loop.resume(found.settings)
     return _finished(loop, held)
+
+
+def _warn_of_oddities(rows: Rows, names: Sequence[str]) -> None:
+    found = oddities(some_of(rows).x, names)
+    if found:
+        warn("; ".join(oddity.text for oddity in found))
 
 
 def _filled(options: Options, chosen: Size, rows: int) -> Options:

@@ -23,6 +23,8 @@ _MOST_BYTES_TO_START = 16 << 20
 # one percent does not do that, because half of it is among the other rows.
 _TRIMMED = 0.005
 _MOST_RATIO = 3.0
+# The middle of fewer rows can be far narrower than all of them by chance.
+_FEWEST_TRIMMED = 20
 
 
 @dataclass
@@ -102,7 +104,7 @@ def _trimmed(values: Array, weights: Array | None) -> tuple[Doubles, Doubles]:
         column = column[kept]
         n = len(column)
         count = max(1, math.ceil(_TRIMMED * n))
-        if n <= 2 * count:
+        if n < _FEWEST_TRIMMED:
             continue
         if weights is None:
             column, w = np.sort(column)[count:-count], np.ones(n - 2 * count)
