@@ -244,7 +244,7 @@ def test_the_start_is_kept_if_no_epoch_is_better() -> None:
     x, held = table(200), table(200, seed=1)
     flow = small(2).fit(x, epochs=10, seed=0)
     before, score = flow.parameters.copy(), loss(flow, held)
-    flow.fit(x, validation=held, epochs=2, optimizer=Adam(1.0), seed=0)
+    flow.fit(x, validation=held, epochs=2, optimizer=Adam(1.0, weight_decay=0.0), seed=0)
     assert flow.history.best_epoch == 0
     assert flow.history.initial_loss == flow.history.best_loss == pytest.approx(score, rel=1e-12)
     np.testing.assert_array_equal(flow.parameters, before)
@@ -372,7 +372,7 @@ def test_a_fit_clips_its_gradients() -> None:
     x = table(200)
     flow = small(2).initialize(x)
     before = flow.parameters.copy()
-    flow.fit(x, clip_norm=1e-16, epochs=3, optimizer=Adam(), seed=0)
+    flow.fit(x, clip_norm=1e-16, epochs=3, optimizer=Adam(weight_decay=0.0), seed=0)
     np.testing.assert_allclose(flow.parameters, before, atol=1e-8)
     assert (flow.history["grad_norm"] > 1e-2).all()
     flow.fit(x, clip_norm=None, validation=None, epochs=3, seed=0)
@@ -496,7 +496,7 @@ def test_a_fit_goes_back_and_on_with_a_lower_rate(monkeypatch: pytest.MonkeyPatc
         states.append(flow.parameters.copy())
 
     options = {"batch_size": 100, "epochs": 20, "patience": None, "schedule": "constant", "seed": 0}
-    options["optimizer"] = Adam(2e-3)
+    options["optimizer"] = Adam(2e-3, weight_decay=0.0)
     with pytest.warns(RuntimeWarning, match="the loss became non-finite at step 6: the fit goes back") as warned:
         flow.fit(x, validation=table(50, seed=1), callback=callback, **options)
     assert len(warned) == 1, "once is enough"
