@@ -247,6 +247,15 @@ class DataSide {
     for (Index i = 0; i < width(); ++i) {
       const Scalar* from = state[columns[i]];
       const bool is_real = support(i).bijection == nullptr;
+      // In most columns no number comes near to any of it.
+      Lanes<Scalar> sizes = Lanes<Scalar>::Zero();
+      for (Index row = 0; row < rows; row += kLanes) sizes = sizes.max(lanes(from + row).abs());
+      const auto size = static_cast<double>(sizes.maxCoeff());
+      const double reach = std::abs(line(i, Scalar(0))) + size * scale(i);
+      if (size <= kFarthest<Scalar> &&
+          (!is_real || (reach <= most &&
+                        !(is_double ? is_rounded<double>(reach, scale(i), 0) : is_rounded<float>(reach, scale(i), 0)))))
+        continue;
       for (Index row = 0; row < rows; ++row) {
         const auto at = static_cast<double>(from[row]);
         moved[row] |= !(std::abs(at) <= kFarthest<Scalar>);
