@@ -211,7 +211,7 @@ def test_a_member_without_density_at_a_row_counts_as_zero() -> None:
     near.initialize(rng.normal(size=(50, 1)))
     far.initialize(1e-150 * rng.normal(size=(50, 1)))
     x = np.array([[1e8]])
-    assert far.log_prob(x)[0] < -1e200
+    assert far.log_prob(x)[0] < -1e199
     density, gradient = Ensemble([near, far]).log_prob_and_grad(x)
     assert density[0] == near.log_prob(x)[0] + np.log(0.5)
     np.testing.assert_array_equal(gradient, near.log_prob_and_grad(x)[1])

@@ -18,8 +18,6 @@ from pushforward import (
     Coupling,
     Flow,
     Interval,
-    Normal,
-    Positive,
     RationalQuadratic,
     Real,
     Uniform,
@@ -28,7 +26,6 @@ from pushforward import (
 )
 from pushforward._model.supports import Circle, Support
 from pushforward._model.transforms import Transform
-from scipy import stats
 
 PAIRS = 1_000_000 if os.environ.get("PUSHFORWARD_FULL") else 20_000
 
@@ -207,20 +204,7 @@ def test_steps_of_tiny_gradients_cost_no_time() -> None:
     assert seconds(lambda: adam.step(parameters, np.full_like(parameters, 1e-39))) < SLOW * usual
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_subnormal_values_of_a_table_are_read(dtype: str) -> None:
-    """Only the arithmetic between reading and writing does without them."""
-    tiny = np.finfo(dtype).tiny
-    x = (tiny * np.exp(np.random.default_rng(0).normal(-10, 1, size=(2000, 1)))).astype(dtype)
-    flow = Flow(1, layers=[], base=Normal(), support=Positive(), dtype="float64", seed=0).initialize(x)
-    z, log_det = flow.inverse(x)
-    assert np.abs(z).max() < 6
-    y = np.log(x.astype(np.float64))
-    np.testing.assert_allclose(z, (y - y.mean()) / y.std(), atol=0.05)
-    np.testing.assert_allclose(flow.log_prob(x), stats.norm.logpdf(z[:, 0]) + log_det, rtol=1e-6)
-
-
-def test_subnormal_values_of_a_table_are_written() -> None:
+def test_subnormal_values_of_a_table_are_read_and_written() -> None:
     x = (1e-40 * np.random.default_rng(0).normal(size=(2000, 1))).astype(np.float32)
     flow = Flow(1, layers=realnvp(1, depth=1, hidden=(4,)), dtype="float64", seed=0).initialize(x)
     z = flow.inverse(x)[0]

@@ -376,7 +376,7 @@ def test_every_checkpoint_that_a_fit_writes_can_be_resumed(
     for path in written:
         Flow.load(path).save(tmp_path / "model")
         resumed = Options(resume=path, **{k: v for k, v in options.items() if k in names})
-        rows = Rows.of(x, None, options.get("weights", np.ones(len(x))).astype(float) if "weights" in options else None)
+        rows = Rows.checked(x, None, options.get("weights"), (x.shape[1], 0), (None, None))
         loop = maximum_likelihood(state_of(make(seed=None)), rows, resumed, (None, None))
         assert loop.history.stopped in ("", flow.history.stopped)
 

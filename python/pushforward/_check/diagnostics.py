@@ -27,6 +27,8 @@ _LEAST_SPREAD = 1e-7
 _MOST_ROWS = 100_000
 # Boosted trees take some seconds for so many rows and as many samples, and tell 50 from 52 percent by them.
 _MOST_CLASSIFIED = 5000
+# So many of the rows at least are on either side of a gap between clusters.
+_SHARE_OF_CLUSTER = 0.05
 # Samples in a gap between two rows: so large a part of them, and so many times one in the number of rows.
 _SHARE_BETWEEN, _GAPS_BETWEEN = 0.01, 20
 
@@ -171,10 +173,13 @@ def _outside_splines(state: State, x: Array) -> float | None:
 
 
 def _between(x: Array, samples: Array, names: Sequence[str]) -> Between | None:
-    """Return where most samples lie in the widest gap that the rows leave in a feature, if that are too many."""
+    """Return where most samples lie in the widest gap between clusters of rows in a feature, if that are too many."""
     found = []
+    end = math.ceil(_SHARE_OF_CLUSTER * len(x))
+    if len(x) < 2 * end:
+        return None
     for name, rows, column in zip(names, np.sort(x, axis=0).T, samples.T, strict=True):
-        gap = int(np.diff(rows).argmax())
+        gap = end - 1 + int(np.diff(rows[end - 1 : len(x) - end + 1]).argmax())
         low, high = float(rows[gap]), float(rows[gap + 1])
         found.append(Between(name, low, high, float(((column > low) & (column < high)).mean())))
     worst = max(found, key=lambda between: between.share)

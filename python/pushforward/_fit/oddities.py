@@ -65,6 +65,11 @@ def oddities(x: Array, names: Sequence[str]) -> tuple[Oddity, ...]:
     """
     if len(x) < _FEWEST_ROWS:
         return ()
+    with np.errstate(all="ignore"):  # of numbers near the largest
+        return _oddities(x, names)
+
+
+def _oddities(x: Array, names: Sequence[str]) -> tuple[Oddity, ...]:
     discrete: list[str] = []
     rounded: list[str] = []
     found: list[Oddity] = []
@@ -111,8 +116,7 @@ def _relations(x: Array, names: Sequence[str]) -> list[str]:
     if n < 2 * dim + _FEWEST_ROWS:  # few rows are on a plane by chance
         return []
     y = x.astype(np.float64)
-    with np.errstate(all="ignore"):
-        y = (y - y.mean(axis=0)) / y.std(axis=0)
+    y = (y - y.mean(axis=0)) / y.std(axis=0)
     kept: list[int] = [i for i in range(dim) if np.isfinite(y[:, i]).all()]
     found: list[str] = []
     independent: list[int] = []
