@@ -118,8 +118,8 @@ def test_settings_reach_the_flow_and_its_fit(monkeypatch: pytest.MonkeyPatch) ->
     optimizer = seen.pop("optimizer")
     assert (optimizer.learning_rate, optimizer.weight_decay) == (0.1, 0.2)
     assert seen == {
-        "context": None, "weights": None, "groups": None, "validation": 0.0, "epochs": 7, "batch_size": 9, "patience": None,
-        "max_time": 8.0, "seed": 11, "progress": True,
+        "context": None, "weights": None, "groups": None, "validation": 0.0, "epochs": 7, "batch_size": 9,
+        "patience": None, "max_time": 8.0, "seed": 11, "progress": True,
     }  # fmt: skip
 
 

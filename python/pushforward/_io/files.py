@@ -206,7 +206,10 @@ def restore(content: dict[str, Any], tensors: dict[str, Array]) -> State:
         values[...] = _take(tensors, name, values.shape, values.dtype)
     if tensors:
         raise FileFormatError(f"unexpected tensor {min(tensors)!r}")
-    state.set_standardization(data, conditions, cells)
+    try:
+        state.set_standardization(data, conditions, cells)
+    except ValueError as error:
+        raise FileFormatError(f"the standardisation cannot be used ({error})") from None
     data_dtype, initialized = content.get("data_dtype"), content.get("initialized")
     if data_dtype not in description.PRECISIONS or not isinstance(initialized, bool):
         raise FileFormatError("data_dtype or initialized is damaged")
