@@ -241,9 +241,24 @@ def checking(flow: Flow) -> None:
     gain: float | None = None if report.above_gaussian is None else report.above_gaussian.error
     told: float | None = None if report.classifier is None else report.classifier.value
     distances: list[float] = [found.distance for found in (*report.pit, report.pit_radius)]
-    shares: tuple[float, float | None, str] = (report.repeated, report.outside_splines, report.repeated_feature)
+    shares: tuple[float | None, str] = (report.outside_splines, report.stopped)
+    odd: list[tuple[str, str]] = [(oddity.kind, oddity.text) for oddity in report.oddities]
+    between: str = "" if report.between is None else report.between.text
     advice: str = report.next
-    print(report, rows, mean, gain, told, distances, shares, advice, report.above_training, report.round_trip)
+    print(
+        report,
+        rows,
+        mean,
+        gain,
+        told,
+        distances,
+        shares,
+        odd,
+        between,
+        advice,
+        report.above_training,
+        report.round_trip,
+    )
 
 
 def like_scipy() -> None:
