@@ -154,7 +154,7 @@ def test_own_samples_pass() -> None:
     # 40 p-values: one in 10,000 fails by chance.
     assert min(least) * 40 > 1e-4
     report = flow.check(flow.sample(300, c, seed=9), c, seed=0)
-    assert report.next == "No problem detected with 300 rows."
+    assert report.next == "No problem detected in 300 rows."
 
 
 def test_ranks_are_uniform_and_independent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,7 +417,7 @@ def test_a_flow_that_is_too_narrow_may_overfit() -> None:
     ],
 )
 def test_no_problem(changes: dict[str, Any]) -> None:
-    assert report_of(**changes).next == "No problem detected with 400 rows."
+    assert report_of(**changes).next == "No problem detected in 400 rows."
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -66,7 +66,7 @@ def test_of_rows_that_are_the_flows_own() -> None:
     assert report.outside_splines is None
     assert report.oddities == ()
     assert report.between is None
-    assert report.next == "No problem detected with 1,000 rows."
+    assert report.next == "No problem detected in 1,000 rows."
 
 
 def test_it_changes_nothing_and_a_seed_repeats_it() -> None:
@@ -352,7 +352,7 @@ NO_FAULTS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("changes", NO_FAULTS)
 def test_no_problem(changes: dict[str, Any]) -> None:
-    assert dataclasses.replace(FINE, **changes).next == "No problem detected with 1,000 rows."
+    assert dataclasses.replace(FINE, **changes).next == "No problem detected in 1,000 rows."
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -405,7 +405,7 @@ latent side     KS distance from uniform 0.020 (p = 0.5) in z1, the worst
 its radius      KS distance 0.015 (p = 0.7)
 two samples     a classifier distinguishes rows from samples in 50.5 +- 1.0 % of cases (50: not at all)
 splines         0.1 % of the rows outside their range
-next            No problem detected with 1,000 rows."""
+next            No problem detected in 1,000 rows."""
     )
     bad = dataclasses.replace(FINE, above_gaussian=Mean(-123.4, 20.0), above_training=0.3, classifier=None)
     lines = str(bad).splitlines()

@@ -610,7 +610,7 @@ class Flow:
         >>> x = np.random.default_rng(0).normal(size=(1200, 2))
         >>> flow = Flow(2, layers=[]).initialize(x[:1000])  # a Gaussian, as these rows are
         >>> flow.check(x[1000:], seed=0).next
-        'No problem detected with 200 rows.'
+        'No problem detected in 200 rows.'
         """
         from pushforward._check import diagnostics
 

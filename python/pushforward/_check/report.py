@@ -230,7 +230,7 @@ _NEXT: tuple[tuple[Callable[[Report], bool], Callable[[Report], str]], ...] = (
     ),
     (
         lambda report: True,
-        lambda report: f"No problem detected with {report.rows:,} rows.",
+        lambda report: f"No problem detected in {report.rows:,} rows.",
     ),
 )
 

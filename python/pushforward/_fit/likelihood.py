@@ -90,7 +90,7 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
 def _warn_of_oddities(rows: Rows, names: Sequence[str]) -> None:
     found = oddities(some_of(rows).x, names)
     if found:
-        warn("; ".join(oddity.text for oddity in found))
+        warn(". ".join(oddity.text for oddity in found))
 
 
 def _filled(options: Options, chosen: Size, rows: int) -> Options:

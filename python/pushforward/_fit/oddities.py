@@ -25,15 +25,18 @@ _LEAST_STEP = 1e-3
 _FAR = 20
 # What is left of a column, given the others, in parts of its deviation. Float32 leaves about 1e-7.
 _LEFT_OVER = 1e-6
+# The least eigenvalue of the correlations is below this if there is such a column; it costs less to find.
+_LEAST_EIGENVALUE = 1e-9
+_ROWS_PER_COLUMN = 10
 _MOST_NAMED = 4
 # A coefficient below this share of the largest, in deviations, is one of rounding.
 _LEAST_COEFFICIENT = 1e-4
 
 _DISCRETE = (
-    "hold few different values, which have no density. Add uniform noise of one step to counts; pass categories as "
-    "context, one column of 0 and 1 each"
+    "There are few different values, which have no density, in {}. Add uniform noise of one step to counts; pass "
+    "categories as context, one column of 0 and 1 each"
 )
-_ROUNDED = "are rounded to a grid, and have no density. Add uniform noise of one step"
+_ROUNDED = "There are rounded numbers, which have no density, in {}. Add uniform noise of one step"
 _LINEAR = "is a linear function of other columns, {} and a constant, and has no density. Leave it out"
 
 
@@ -87,9 +90,9 @@ def _oddities(x: Array, names: Sequence[str]) -> tuple[Oddity, ...]:
         if step > _LEAST_STEP * column.std(dtype=np.float64):
             rounded.append(f"{name!r} (steps of {step:.3g})")
     if discrete:
-        found.append(Oddity("discrete", f"{_listed(discrete)} {_DISCRETE}"))
+        found.append(Oddity("discrete", _DISCRETE.format(_listed(discrete))))
     if rounded:
-        found.append(Oddity("rounded", f"{_listed(rounded)} {_ROUNDED}"))
+        found.append(Oddity("rounded", _ROUNDED.format(_listed(rounded))))
     return (*found, *(Oddity("relation", text) for text in _relations(x, names)))
 
 
@@ -115,9 +118,11 @@ def _relations(x: Array, names: Sequence[str]) -> list[str]:
     n, dim = x.shape
     if n < 2 * dim + _FEWEST_ROWS:  # few rows are on a plane by chance
         return []
-    y = x.astype(np.float64)
-    y = (y - y.mean(axis=0)) / y.std(axis=0)
+    x = x[:: max(1, n // (_ROWS_PER_COLUMN * dim + 1000))].astype(np.float64)
+    y = (x - x.mean(axis=0)) / x.std(axis=0)
     kept: list[int] = [i for i in range(dim) if np.isfinite(y[:, i]).all()]
+    if not kept or np.linalg.eigvalsh(y[:, kept].T @ y[:, kept] / len(y))[0] > _LEAST_EIGENVALUE:
+        return []
     found: list[str] = []
     independent: list[int] = []
     for i in kept:
@@ -132,7 +137,7 @@ def _relations(x: Array, names: Sequence[str]) -> list[str]:
 
 def _relation(x: Array, names: Sequence[str], i: int, others: list[int], coefficients: Doubles) -> str:
     large = np.abs(coefficients) > _LEAST_COEFFICIENT * np.abs(coefficients).max()
-    scale = x.std(axis=0, dtype=np.float64)
+    scale = x.std(axis=0)
     terms = [
         f"{coefficient * scale[i] / scale[k]:.4g} {names[k]}"
         for k, coefficient in zip(np.array(others)[large], coefficients[large], strict=True)
