@@ -95,6 +95,8 @@ def test_one_setting_of_the_optimiser_leaves_the_other_its_default(
 ) -> None:
     fit(tmp_path, settings)
     expected = {"learning_rate": LEARNING_RATE, "weight_decay": 1.0, **settings}
+    if "learning_rate" in settings:  # what a step takes off stays the same
+        expected["weight_decay"] = pytest.approx(LEARNING_RATE / settings["learning_rate"])
     assert optimizers
     for adam in optimizers:
         assert {name: getattr(adam, name) for name in expected} == expected
@@ -104,7 +106,8 @@ def test_the_default_decay_follows_the_rows() -> None:
     assert optimizer_for(100).weight_decay == 10.0
     assert optimizer_for(2_000).weight_decay == 1.0
     assert optimizer_for(50_000).weight_decay == 0.1
-    assert optimizer_for(50_000, Adam(0.1, (0.5, 0.6), 1e-3)).weight_decay == 0.1
+    assert optimizer_for(50_000, Adam(1e-3, (0.5, 0.6), 1e-3)).weight_decay == 0.1
+    assert optimizer_for(50_000, Adam(0.1)).weight_decay == pytest.approx(0.003)
     assert repr(optimizer_for(50_000, Adam(0.1, (0.5, 0.6), 1e-3, 0.0))) == repr(Adam(0.1, (0.5, 0.6), 1e-3, 0.0))
 
 

@@ -24,12 +24,14 @@ SCHEDULES = ("cosine", "constant")
 def optimizer_for(rows: int, given: Adam | None = None) -> Adam:
     """Return the optimiser for a number of training rows: the one given, or the default.
 
-    If its weight decay is left open, it follows the rows: the fewer there are, the more the flow is regularised.
+    If its weight decay is left open, it follows the rows: the fewer there are, the more the flow is regularised. A step
+    takes off rate times decay, which no larger rate makes larger.
     """
     adam = Adam() if given is None else given
     if adam.weight_decay is not None:
         return adam
-    return Adam(adam.learning_rate, adam.betas, adam.eps, size(rows).weight_decay)
+    weight_decay = size(rows).weight_decay * min(1.0, Adam().learning_rate / adam.learning_rate)
+    return Adam(adam.learning_rate, adam.betas, adam.eps, weight_decay)
 
 
 Check = Callable[[str, Any], Any]
