@@ -50,7 +50,7 @@ class BoundCells:
             for side, end in enumerate(ends):
                 if not np.isfinite(end):
                     continue
-                if step > 0 and _ongrid(np.array([end]), ends[0], step):
+                if step > 0 and _on_grid(np.array([end]), ends[0], step):
                     result[i, side] = step / 2
                 elif self._found[i, side]:
                     result[i, side] = max(self._nearest[i, side] / 2, 0.0)
@@ -65,9 +65,9 @@ def grid(column: Array, origin: float) -> float:
     step = float(np.diff(values).min())
     span = values[-1] - values[0]
     step = float(span / np.round(span / step))
-    return step if _ongrid(values, origin, step) else 0.0
+    return step if _on_grid(values, origin, step) else 0.0
 
 
-def _ongrid(values: Array, origin: float, step: float) -> bool:
+def _on_grid(values: Array, origin: float, step: float) -> bool:
     steps = (values - origin) / step
     return bool((np.abs(steps - np.round(steps)) <= _TOLERANCE).all())
