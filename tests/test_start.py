@@ -23,8 +23,10 @@ from pushforward import (
     Real,
     neural_spline,
 )
+from pushforward._fit import likelihood
 from pushforward._fit.loop import Loop
 from pushforward._fit.mixture import calibrate_background
+from pushforward._fit.objective import gain
 from pushforward._io.rows import Rows
 from pushforward._model.gaussian import covariance, triangles, whitening
 from pushforward._model.state import State
@@ -275,6 +277,47 @@ def test_a_start_whose_trial_diverges_is_not_taken(monkeypatch: pytest.MonkeyPat
     assert trials[1].any()
     np.testing.assert_array_equal(trials[2], trials[2 - diverging])
     assert flow.history is not None
+
+
+@pytest.mark.parametrize(("mean", "is_kept"), [(0.1, True), (0.3, False)])
+def test_a_start_is_kept_unless_epochs_gain_more_than_a_standard_error(
+    monkeypatch: pytest.MonkeyPatch, mean: float, is_kept: bool
+) -> None:
+    x, starts = np.random.default_rng(0).normal(size=(300, 2)), []
+    x[:, 1] = x[:, 0] ** 2 + 0.2 * x[:, 1]
+
+    def known(state: State, rows: Rows, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+        starts.append(before)
+        return mean, 0.2
+
+    monkeypatch.setattr(likelihood, "gain", known)
+    flow = Flow(2, seed=0).fit(x, epochs=20, seed=0, progress=False)
+    assert (flow.history.best_epoch == 0) == is_kept
+    layers = sum(values.size for name, values in flow.named_parameters().items() if name.startswith("layers."))
+    assert np.array_equal(flow.parameters[:layers], starts[0][:layers]) == is_kept  # the base gets its background
+    flow.fit(x, epochs=1, seed=0, progress=False)
+    assert len(starts) == 1, "a later fit goes on from a state that it did not choose"
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_gain_and_its_standard_error(weighted: bool) -> None:
+    x, rng = correlated(500, 2), np.random.default_rng(1)
+    weights = rng.uniform(size=500) if weighted else None
+    flow = Flow(2, layers=neural_spline(2, depth=2), dtype="float64", seed=0).initialize(x)
+    before = flow.parameters.copy()
+    after = before + rng.normal(scale=0.05, size=len(before))
+    found = gain(flow._state, Rows.of(x, None, weights), before, after)
+    np.testing.assert_array_equal(flow.parameters, after)
+    difference = flow.log_prob(x)
+    flow.parameters = before
+    difference -= flow.log_prob(x)
+    if weights is None:
+        expected = difference.mean(), difference.std(ddof=1) / np.sqrt(500)
+    else:
+        mean = np.average(difference, weights=weights)
+        spread = (weights**2 * (difference - mean) ** 2).sum() * 500 / 499
+        expected = mean, np.sqrt(spread) / weights.sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_angles_alone_have_no_gaussian() -> None:

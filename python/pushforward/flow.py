@@ -334,8 +334,9 @@ class Flow:
 
         A flow that was given no layers begins at a Gaussian or a mixture of Gaussians. Short fits tell whether the
         layers shall first make the features uncorrelated, and whether several Gaussians, found by
-        expectation-maximisation, are the better start. At the end, the base gets a broad background with the share and
-        width that suit the validation rows.
+        expectation-maximisation, are the better start. The first fit keeps this start unless the best epoch is better
+        by more than one standard error of the difference on the validation rows. At the end, the base gets a broad
+        background with the share and width that suit the validation rows.
 
         Up to two million rows are shuffled one by one. A larger table is cut into runs of 1,024 rows: an epoch takes
         the runs in random order, as many at a time as make two million rows (32 MB of a memory map, which is read

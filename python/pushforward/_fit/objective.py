@@ -144,3 +144,25 @@ def mean_loss(state: State, rows: Rows) -> float:
             w = weights[index]
             total, weight = total - float(w @ density), weight + float(w.sum())
     return total / weight if weight else math.nan
+
+
+def gain(state: State, rows: Rows, before: Floats, after: Floats) -> tuple[float, float]:
+    """Return how much higher the mean log density of rows is with other parameters, and its standard error.
+
+    The flow is left with those of `after`.
+    """
+    n, terms = 0, np.zeros(5)
+    for x, context, weights, index in pieces(rows):
+        densities = []
+        for parameters in (before, after):
+            state.parameters[...] = parameters
+            densities.append(state.log_prob(x, context, index))
+        difference = densities[1] - densities[0]
+        w = np.ones(len(index)) if weights is None else weights[index]
+        wd = w * difference
+        terms += np.array([w.sum(), w @ w, wd.sum(), wd @ w, wd @ wd])
+        n += len(index)
+    total, squares, sum_of_gains, cross, sum_of_squares = terms
+    mean = sum_of_gains / total
+    spread = max(0.0, sum_of_squares - 2 * mean * cross + mean**2 * squares)
+    return float(mean), math.sqrt(spread * n / max(n - 1, 1)) / float(total)

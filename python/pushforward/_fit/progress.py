@@ -66,6 +66,8 @@ class Progress:
         rate; 0 before.
     left_open : tuple of str
         What of the flow the fit chose: nothing, "layers", or "layers" and "base".
+    start : (p,) array or None
+        Parameters in which the fit began, if it chose them.
     """
 
     rng_of_split: Mapping[str, Any]
@@ -90,6 +92,7 @@ class Progress:
     cooling_steps: int = 0
     cooling_rate: float = 0.0
     left_open: tuple[str, ...] = ()
+    start: Array | None = None
 
     @property
     def cooling(self) -> Cooling | None:
@@ -121,6 +124,7 @@ class Progress:
     def arrays(self) -> dict[str, Array]:
         """Return the arrays by name: each is as long as the parameters, or missing."""
         found = {
+            "start": self.start,
             "best": self.best,
             "good": self.good,
             "average": self.average,
@@ -163,6 +167,7 @@ class Progress:
             best=arrays.get("best"),
             best_loss=math.inf if best_loss is None else float(best_loss),
             left_open=tuple(left_open),
+            start=arrays.get("start"),
         )
         result._check()
         return result
@@ -182,6 +187,7 @@ class Progress:
             ("elapsed", last is None or self.elapsed >= last.seconds),
             ("cooling_start", self.cooling_start <= self.steps),
             ("cooling_steps", self.cooling_steps > 0 or cooling == (0, 0, 0.0)),
+            ("start", (self.start is not None) == bool(self.left_open)),
             ("best_loss", self.best is not None or best_loss is None),
             ("best_loss", best_loss == finite(self.history.best_loss)),
         ):
@@ -195,7 +201,7 @@ def _expect(is_so: bool, name: str, value: object) -> None:
 
 def _check_arrays(arrays: Mapping[str, Array]) -> None:
     """Raise FileFormatError if there are other arrays than those of a fit."""
-    expected = {"good", "average", *(set(arrays) & {"best"})}
+    expected = {"good", "average", *(set(arrays) & {"start", "best"})}
     if {"mean", "square"} & set(arrays):
         expected |= {"mean", "square"}
     for name in sorted(expected ^ set(arrays)):
