@@ -317,6 +317,7 @@ class Flow:
         max_time: float | None = None,
         patience: int | None = 30,
         clip_norm: float | None = 5.0,
+        frozen: Sequence[int] = (),
         seed: Seed = None,
         progress: bool | None = None,
         callback: Callable[[Flow, Epoch], object] | None = None,
@@ -376,6 +377,9 @@ class Flow:
             it does not.
         clip_norm : float or None
             Gradients longer than this are shortened to it, above 0; None leaves them.
+        frozen : sequence of int
+            Layers to leave out of the training, by their numbers in `layers`; -1 is the last. They keep their
+            parameters, or in a first fit those that `initialize` gives them, to the last bit.
         seed : int or numpy.random.Generator, optional
             Fixes the held-out rows and the shuffling: with it, and without `max_time`, the same flow and rows give
             the same parameters to the last bit.
@@ -433,6 +437,7 @@ class Flow:
             max_time=max_time,
             patience=patience,
             clip_norm=clip_norm,
+            frozen=frozen,
             seed=seed,
             progress=progress,
             callback=callback,

@@ -115,6 +115,7 @@ def fitting() -> Flow:
         max_time=60.0,
         patience=None,
         clip_norm=None,
+        frozen=[0, -1],
         seed=0,
         progress=False,
         callback=stop,
