@@ -55,6 +55,10 @@ def every_result(flow: Flow, x: Any, context: Any) -> dict[str, np.ndarray]:
         "log_prob_and_grad": flow.log_prob_and_grad(x, context),
         "forward_vjp": flow.forward_vjp(x, x, np.ones(n), context),
         "inverse_vjp": flow.inverse_vjp(x, x, np.ones(n), context),
+        "log_prob_vjp": flow.log_prob_vjp(x, np.ones(n), context),
+        "forward_and_log_prob": flow.forward_and_log_prob(x, context),
+        "inverse_and_log_prob": flow.inverse_and_log_prob(x, context),
+        "base_log_prob": (flow.base_log_prob(x),),
     }
     if n:
         loss, grad = flow.loss_and_grad(x, context)
@@ -283,6 +287,10 @@ def test_dtypes_and_shapes_of_results(dtype: str, given_dtype: str) -> None:
         "loss_and_grad": [((), np.float64), (p, flow.dtype)],
         "forward_vjp": [((7, DIM), points), (p, flow.dtype), ((7, CONTEXT), np.float64)],
         "inverse_vjp": [((7, DIM), points), (p, flow.dtype), ((7, CONTEXT), np.float64)],
+        "log_prob_vjp": [((7, DIM), points), (p, flow.dtype), ((7, CONTEXT), np.float64)],
+        "forward_and_log_prob": [((7, DIM), points), ((7,), np.float64)],
+        "inverse_and_log_prob": [((7, DIM), points), ((7,), np.float64)],
+        "base_log_prob": [((7,), np.float64)],
     }
     for name, array in every_result(flow, x, context).items():
         call, i = name[:-1].split("[")

@@ -142,12 +142,13 @@ def test_fit_passes_its_options_on(folder: Path, monkeypatch: pytest.MonkeyPatch
     words = """--columns mass --context angle --weights speed --epochs 7 --batch-size 8 --learning-rate 0.5
         --weight-decay 0.25 --schedule constant --max-time 9 --patience none --clip-norm 3 --validation 0.5 --seed 4
         --threads 2 --dtype float64 --preset nice --depth 3 --hidden 5,6 --activation tanh --no-progress
-        --checkpoint kept --checkpoint-every 9 --resume from --context-network 3"""
+        --checkpoint kept --checkpoint-every 9 --resume from --context-network 3 --frozen 0,2"""
     assert cli.main(["fit", "table.csv", "-o", "model", *words.split()]) == 0
     expected = {
         "epochs": 7, "batch_size": 8, "schedule": "constant", "max_time": 9.0, "patience": None, "clip_norm": 3.0,
         "groups": None,
         "validation": 0.5, "seed": 4, "progress": False, "checkpoint": "kept", "checkpoint_every": 9, "resume": "from",
+        "frozen": [0, 2],
     }  # fmt: skip
     assert {name: seen[name] for name in expected} == expected
     for name, column in (("x", [1]), ("context", [2]), ("weights", 0)):

@@ -74,9 +74,7 @@ NO_NUMBERS = "{} must be an array of real numbers; "
 NO_TABLE = "{} has shape {shape}; this flow has dim=3, so (n, 3) is expected"
 BAD_POINTS: dict[str, tuple[Any, type[Exception], str]] = {
     "too wide": (np.zeros((ROWS, 4)), ValueError, NO_TABLE.replace("{shape}", "(20, 4)")),
-    "one row": (np.zeros(3), ValueError, NO_TABLE.replace("{shape}", "(3,)") + "; one row is {}[None, :]"),
     "flat": (np.zeros(ROWS), ValueError, NO_TABLE.replace("{shape}", "(20,)")),
-    "three axes": (np.zeros((ROWS, 1, 3)), ValueError, NO_TABLE.replace("{shape}", "(20, 1, 3)")),
     "number": (1.5, ValueError, NO_TABLE.replace("{shape}", "()")),
     "nothing": ([], ValueError, NO_TABLE.replace("{shape}", "(0,)")),
     "ragged": ([[1, 2, 3], [4, 5]], TypeError, NO_NUMBERS + "its rows have different lengths"),
@@ -100,6 +98,17 @@ def test_tables_that_are_none(flows: dict[str, Flow], call: str, bad: str) -> No
     for flow, context in ((flows["fitted"], None), (flows["conditional"], C)):
         with refused(exception, message.replace("{}", "z" if call.startswith("forward") else "x")):
             calls_on_points(context)[call](flow, points)
+
+
+@pytest.mark.parametrize("call", ["loss_and_grad", "initialize", "fit"])
+def test_fits_take_tables_alone(flows: dict[str, Flow], call: str) -> None:
+    for points, shape, hint in (
+        (np.zeros(3), "(3,)", "; one row is x[None, :]"),
+        (np.zeros((ROWS, 1, 3)), "(20, 1, 3)", ""),
+    ):
+        for flow, context in ((flows["fitted"], None), (flows["conditional"], C)):
+            with refused(ValueError, NO_TABLE.format("x", shape=shape) + hint):
+                calls_on_points(context)[call](flow, points)
 
 
 def test_what_an_array_says_itself_goes_to_the_caller() -> None:
@@ -137,7 +146,6 @@ BAD_CONTEXTS: dict[str, tuple[Any, type[Exception], str]] = {
     "missing": (None, ValueError, "this flow has context=2: pass context= of shape (n, 2) or (2,)"),
     "wide": (X, ValueError, "context has shape (20, 3); with context=2 and 20 rows, (20, 2) or (2,) is expected"),
     "short": (C[:9], ValueError, "context has shape (9, 2); with context=2 and 20 rows, (20, 2) or (2,) is expected"),
-    "one row": (C[:1], ValueError, "context has shape (1, 2); with context=2 and 20 rows, (20, 2) or (2,) is expected"),
     "flat": (C[:, 0], ValueError, "context has shape (20,); with context=2 and 20 rows, (20, 2) or (2,) is expected"),
     "number": (1.0, ValueError, "context has shape (); with context=2 and 20 rows, (20, 2) or (2,) is expected"),
     "strings": (["a", "b"], TypeError, "context must be an array of real numbers; it has dtype <U1"),
@@ -168,7 +176,6 @@ def test_a_fit_needs_a_condition_for_each_row(flows: dict[str, Flow], call: str)
 BAD_WEIGHTS: dict[str, tuple[Any, type[Exception], str]] = {
     "short": (np.ones(3), ValueError, "weights has shape (3,); with 20 rows, (20,) is expected"),
     "two axes": (np.ones((ROWS, 1)), ValueError, "weights has shape (20, 1); with 20 rows, (20,) is expected"),
-    "negative": (altered(np.ones(ROWS), 7, -2), ValueError, "weights must not be negative; -2.0 at row 7"),
     "NaN": (altered(np.ones(ROWS), [7, 9], np.nan), ValueError, "weights has 2 rows with NaN or infinity, first at"),
     "infinite": (altered(np.ones(ROWS), 3, np.inf), ValueError, "weights has 1 row with NaN or infinity, first at"),
     "all zero": (np.zeros(ROWS), ValueError, "weights are all zero"),
@@ -185,6 +192,13 @@ def test_weights_that_are_none(flows: dict[str, Flow], bad: str, call: str, name
         getattr(flows[name], call)(X, weights=weights)
 
 
+@pytest.mark.parametrize("call", ["fit", "initialize"])
+@pytest.mark.parametrize("name", ["fitted", "fresh"])
+def test_fits_take_no_negative_weights(flows: dict[str, Flow], call: str, name: str) -> None:
+    with refused(ValueError, "weights must not be negative; -2.0 at row 7"):
+        getattr(flows[name], call)(X, weights=altered(np.ones(ROWS), 7, -2))
+
+
 ONES = np.ones(ROWS)
 BAD_CALLS: list[tuple[Callable[[Flow], Any], type[Exception], str]] = [
     (lambda f: f.loss_and_grad(X[:0]), ValueError, "x has no rows; a mean needs at least one"),
@@ -195,6 +209,13 @@ BAD_CALLS: list[tuple[Callable[[Flow], Any], type[Exception], str]] = [
     (lambda f: f.inverse_vjp(X, X, ONES[1:]), ValueError, "grad_log_det has shape (19,); (20,) is expected"),
     (lambda f: f.forward_vjp(X, X, 1.0), ValueError, "grad_log_det has shape (); (20,) is expected"),
     (lambda f: f.forward_vjp(X, X, ["a"] * ROWS), TypeError, "grad_log_det must be an array of real numbers"),
+    (lambda f: f.log_prob_vjp(X, X), ValueError, "grad_log_prob has shape (20, 3); (20,) is expected"),
+    (lambda f: f.log_prob_vjp(X, ONES, parameters=1), TypeError, "parameters must be True or False, not 1"),
+    (lambda f: f.inverse_vjp(X, X, ONES, parameters=None), TypeError, "parameters must be True or False, not None"),
+    (lambda f: f.log_prob(X, temperature=0), ValueError, "temperature must be in [1e-100, 1e+100], not 0"),
+    (lambda f: f.base_log_prob(X, temperature="a"), TypeError, "temperature must be a number, not 'a'"),
+    (lambda f: f.base_log_prob(C), ValueError, "z has shape (20, 2); this flow has dim=3"),
+    (lambda f: f.sample(3, temperature=-1.0), ValueError, "temperature must be in [1e-100, 1e+100], not -1.0"),
     (lambda f: f.loss_and_grad(X[:1], weights=1.0), ValueError, "weights has shape (); with 1 rows, (1,) is expected"),
     (lambda f: setattr(f, "parameters", f.parameters[1:]), ValueError, "parameters has shape ("),
     (lambda f: setattr(f, "parameters", f.parameters[None]), ValueError, "parameters has shape (1, "),
@@ -202,14 +223,16 @@ BAD_CALLS: list[tuple[Callable[[Flow], Any], type[Exception], str]] = [
     (lambda f: setattr(f, "parameters", "a"), TypeError, "parameters must be an array of real numbers"),
     (lambda f: setattr(f, "num_threads", 0), ValueError, "num_threads must be at least 1, not 0"),
     (lambda f: setattr(f, "num_threads", "2"), TypeError, "num_threads must be an integer, not '2'"),
-    *[entry for call in ("sample", "sample_and_log_prob") for entry in [
+    *[entry for call in ("sample", "sample_and_log_prob", "sample_latent") for entry in [
         (lambda f, c=call: getattr(f, c)(-1), ValueError, "n must be at least 0, not -1"),
         (lambda f, c=call: getattr(f, c)(3.0), TypeError, "n must be an integer, not 3.0"),
         (lambda f, c=call: getattr(f, c)(True), TypeError, "n must be an integer, not True"),
         (lambda f, c=call: getattr(f, c)(None), TypeError, "n must be an integer, not None"),
         (lambda f, c=call: getattr(f, c)(2**63), ValueError, "n must be at most 384307168202282325, not 9223372036854"),
         (lambda f, c=call: getattr(f, c)(2**60), ValueError, "n must be at most 384307168202282325, not 1152921504606"),
-        (lambda f, c=call: getattr(f, c)((2, 3)), TypeError, "n must be an integer, not (2, 3)"),
+        (lambda f, c=call: getattr(f, c)((2, 3.0)), TypeError, "n[1] must be an integer, not 3.0"),
+        (lambda f, c=call: getattr(f, c)((2, -3)), ValueError, "n[1] must be at least 0, not -3"),
+        (lambda f, c=call: getattr(f, c)((2**31, 2**31)), ValueError, "n must be at most 384307168202282325, not 461"),
     ]],
 ]  # fmt: skip
 

@@ -247,6 +247,8 @@ def results(flow: Flow, case: Case, size: int, threads: int) -> list[np.ndarray]
     arrays = [np.array(loss), grad, flow.log_prob(x, context), *flow.log_prob_and_grad(x, context)]
     arrays += [*flow.forward(x, context), *flow.inverse(x, context)]
     arrays += [*flow.forward_vjp(x, *seeds, context), *flow.inverse_vjp(x, *seeds, context)]
+    arrays += [*flow.log_prob_vjp(x, seeds[1], context), flow.base_log_prob(x), flow.sample_latent(size, seed=0)]
+    arrays += [*flow.forward_and_log_prob(x, context), *flow.inverse_and_log_prob(x, context)]
     arrays += [*flow.sample_and_log_prob(size, context, seed=0)]
     return [array for array in arrays if array is not None]
 
@@ -344,6 +346,10 @@ def test_a_bad_row_spoils_itself_alone(case: Case, dtype: str, bad: float) -> No
     calls += [
         lambda x, c: flow.forward_vjp(x, *seeds, c)[::2],
         lambda x, c: flow.inverse_vjp(x, *seeds, c)[::2],
+        lambda x, c: flow.log_prob_vjp(x, seeds[1], c)[::2],
+        lambda x, c: flow.base_log_prob(x),
+        flow.forward_and_log_prob,
+        flow.inverse_and_log_prob,
     ]
     for call in calls:
         clean, dirty = call(x, context), call(spoiled, context)

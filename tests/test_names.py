@@ -42,6 +42,8 @@ TABLES: dict[str, Call] = {
     "log_prob_and_grad": lambda flow, x, c: flow.log_prob_and_grad(x, c),
     "loss_and_grad": lambda flow, x, c: flow.loss_and_grad(x, c),
     "inverse_vjp": lambda flow, x, c: flow.inverse_vjp(x, ZEROS, ONES, c),
+    "log_prob_vjp": lambda flow, x, c: flow.log_prob_vjp(x, ONES, c),
+    "inverse_and_log_prob": lambda flow, x, c: flow.inverse_and_log_prob(x, c),
     "initialize": lambda flow, x, c: flow.initialize(x, c),
     "fit": lambda flow, x, c: flow.fit(x, context=c, epochs=1),
     "validation": lambda flow, x, c: flow.fit(np.array(X), context=np.array(C), validation=(x, c), epochs=1),
@@ -53,6 +55,7 @@ TABLES: dict[str, Call] = {
 CONTEXTS: dict[str, Call] = TABLES | {
     "forward": lambda flow, _, c: flow.forward(ZEROS, c),
     "forward_vjp": lambda flow, _, c: flow.forward_vjp(ZEROS, ZEROS, ONES, c),
+    "forward_and_log_prob": lambda flow, _, c: flow.forward_and_log_prob(ZEROS, c),
     "sample": lambda flow, _, c: flow.sample(60, c),
     "sample_and_log_prob": lambda flow, _, c: flow.sample_and_log_prob(60, c),
 }

@@ -50,6 +50,9 @@ CALLS: dict[str, Callable[[Flow, np.ndarray, np.ndarray], tuple]] = {
     "loss_and_grad": lambda flow, x, c: flow.loss_and_grad(x, c)[1:],
     "forward_vjp": lambda flow, x, c: flow.forward_vjp(x, x, np.ones(len(x)), c),
     "inverse_vjp": lambda flow, x, c: flow.inverse_vjp(x, x, np.ones(len(x)), c),
+    "log_prob_vjp": lambda flow, x, c: flow.log_prob_vjp(x, np.ones(len(x)), c),
+    "no parameters": lambda flow, x, c: flow.log_prob_vjp(x, np.ones(len(x)), c, parameters=False)[::2],
+    "latent": lambda flow, x, c: (flow.base_log_prob(x), flow.sample_latent(len(x), seed=0)),
 }
 
 

@@ -24,6 +24,8 @@
                                             int);                                                                     \
   kind template double engine::vjp<Scalar>(const Stack<Scalar>&, Direction, const Table&, const Table*, const Seeds&, \
                                            const Gradients<Scalar>&, int);                                            \
+  kind template void engine::base_log_prob<Scalar>(const Stack<Scalar>&, const Table&, double*, double, int);         \
+  kind template void engine::sample_latent<Scalar>(const Stack<Scalar>&, const Draws&, Index, Output, double, int);   \
   kind template void engine::initialize<Scalar>(Stack<Scalar>&, const Table&, const Table*, const double*, int);      \
   kind template void engine::to_line<Scalar>(const Stack<Scalar>&, const Table&, double*, int);                       \
   kind template double norm<Scalar>(Index, const Scalar*, int);                                                       \

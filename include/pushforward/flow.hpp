@@ -105,6 +105,35 @@ class Flow {
     map(Direction::inverse, x, "x", z, "z", log_det, context, threads);
   }
 
+  // The derivatives of a scalar from those by the results of a call: of forward, of inverse, and of log_prob. The
+  // derivative by the parameters (parameter_count(),) is a sum over rows, that by the context (rows, context()) has a
+  // row for each. What has an empty view is not computed. In log_prob_vjp a row whose dlog_prob is 0 counts for
+  // nothing, whatever it holds.
+  void forward_vjp(Span<const Scalar> z, Span<const Scalar> dx, Span<const double> dlog_det, Span<Scalar> dz,
+                   Span<Scalar> dparameters = {}, Span<Scalar> dcontext = {}, Span<const Scalar> context = {},
+                   int threads = default_threads()) const {
+    map_vjp(Direction::forward, z, "z", dx, "dx", dlog_det, dz, dparameters, dcontext, context, threads);
+  }
+
+  void inverse_vjp(Span<const Scalar> x, Span<const Scalar> dz, Span<const double> dlog_det, Span<Scalar> dx,
+                   Span<Scalar> dparameters = {}, Span<Scalar> dcontext = {}, Span<const Scalar> context = {},
+                   int threads = default_threads()) const {
+    map_vjp(Direction::inverse, x, "x", dz, "dz", dlog_det, dx, dparameters, dcontext, context, threads);
+  }
+
+  void log_prob_vjp(Span<const Scalar> x, Span<const double> dlog_prob, Span<Scalar> dx, Span<Scalar> dparameters = {},
+                    Span<Scalar> dcontext = {}, Span<const Scalar> context = {},
+                    int threads = default_threads()) const {
+    const Index rows = spans::rows_of(x, dim(), "x");
+    spans::expect_size(dlog_prob, rows, "dlog_prob");
+    spans::expect_apart(dx, dlog_prob);
+    spans::expect_apart(dparameters, dlog_prob);
+    spans::expect_apart(dcontext, dlog_prob);
+    Seeds seeds;
+    seeds.weights = dlog_prob.data();
+    vjp(Direction::inverse, points(x, rows), x, seeds, dx, dparameters, dcontext, context, threads);
+  }
+
   // Points drawn from the density, and log p of each unless its view is empty. A key and the number of a row determine
   // the row, whatever else is drawn.
   void sample(const Draws& draws, Span<Scalar> x, Span<double> log_prob = {}, Span<const Scalar> context = {},
@@ -209,6 +238,39 @@ class Flow {
     const Table conditions = conditions_of(context, rows, threads);
     engine::map(stack_, direction, points(from, rows), &conditions, {{to.data(), kIsDouble}, log_det.data(), nullptr},
                 threads);
+  }
+
+  void map_vjp(Direction direction, Span<const Scalar> from, const char* from_name, Span<const Scalar> dto,
+               const char* dto_name, Span<const double> dlog_det, Span<Scalar> dfrom, Span<Scalar> dparameters,
+               Span<Scalar> dcontext, Span<const Scalar> context, int threads) const {
+    const Index rows = spans::rows_of(from, dim(), from_name);
+    spans::expect_size(dto, rows * dim(), dto_name);
+    spans::expect_size(dlog_det, rows, "dlog_det");
+    spans::expect_apart(dfrom, dto, dlog_det);
+    spans::expect_apart(dparameters, dto, dlog_det);
+    spans::expect_apart(dcontext, dto, dlog_det);
+    const Table output = points(dto, rows);
+    Seeds seeds;
+    seeds.output = &output;
+    seeds.log_det = dlog_det.data();
+    vjp(direction, points(from, rows), from, seeds, dfrom, dparameters, dcontext, context, threads);
+  }
+
+  void vjp(Direction direction, const Table& input, Span<const Scalar> from, const Seeds& seeds, Span<Scalar> dfrom,
+           Span<Scalar> dparameters, Span<Scalar> dcontext, Span<const Scalar> context, int threads) const {
+    const Index rows = input.rows;
+    if (!dfrom.empty()) spans::expect_size(dfrom, rows * dim(), "the derivative by the points");
+    if (!dparameters.empty()) spans::expect_size(dparameters, parameter_count(), "dparameters");
+    if (!dcontext.empty()) spans::expect_size(dcontext, rows * this->context(), "dcontext");
+    spans::expect_apart(dfrom, from, dparameters, dcontext, context);
+    spans::expect_apart(dparameters, from, dcontext, context);
+    spans::expect_apart(dcontext, from, context);
+    const Table conditions = conditions_of(context, rows, threads);
+    Gradients<Scalar> gradients;
+    if (!dfrom.empty()) gradients.input = {dfrom.data(), kIsDouble};
+    if (!dcontext.empty()) gradients.context = {dcontext.data(), kIsDouble};
+    if (!dparameters.empty()) gradients.parameters = dparameters.data();
+    engine::vjp(stack_, direction, input, &conditions, seeds, gradients, threads);
   }
 
   static std::vector<FeatureSupport> supports_of(const Json& description, const DataSide& data_side, Index dim) {

@@ -196,20 +196,42 @@ def table(x: object, width: int, name: str, owner: str = "dim", columns: Sequenc
         return x
     array = floats(x, name)
     if array.ndim != 2 or array.shape[1] != width:
-        hint = ""
-        if array.ndim == 1 and array.shape[0] == width:
-            hint = f"; one row is {name}[None, :]"
-        elif array.ndim == 1 and width == 1:
-            hint = f"; one column is {name}[:, None]"
-        raise ValueError(
-            f"{name} has shape {array.shape}; this flow has {owner}={width}, so (n, {width}) is expected{hint}"
-        )
+        hint = f"; one row is {name}[None, :]" if array.ndim == 1 and array.shape[0] == width else ""
+        _refuse_points(array, width, name, owner, f"(n, {width})", hint)
     names(x, columns, name)
     return array
 
 
+def points(x: object, width: int, name: str, columns: Sequence[str] | None = None) -> Array:
+    """Return `x` as an array (..., width) that the core can read, one row or any number of leading axes."""
+    if type(x) is np.ndarray and x.ndim == 2 and x.shape[1] == width and _readable(x):
+        return x
+    array = floats(x, name)
+    if array.ndim == 0 or array.shape[-1] != width:
+        _refuse_points(array, width, name, "dim", f"(n, {width})" if array.ndim < 3 else f"(..., {width})")
+    names(x, columns, name)
+    return array
+
+
+def _refuse_points(array: Array, width: int, name: str, owner: str, expected: str, hint: str = "") -> NoReturn:
+    if array.ndim == 1 and width == 1 and not hint:
+        hint = f"; one column is {name}[:, None]"
+    raise ValueError(f"{name} has shape {array.shape}; this flow has {owner}={width}, so {expected} is expected{hint}")
+
+
 def condition(context: object, width: int, rows: int, columns: Sequence[str] | None = None) -> Array | None:
     """Return the context of `rows` rows as (rows, width) or (width,), or None for a flow without context."""
+    array = conditions(context, width, columns, (rows,))
+    if array is not None and array.ndim != 1 and array.shape != (rows, width):
+        refuse_condition(array, width, (rows,))
+    return array
+
+
+def conditions(context: object, width: int, columns: Sequence[str] | None, leading: tuple[int, ...]) -> Array | None:
+    """Return a context as an array (..., width), or None for a flow without context.
+
+    `leading` are the axes of the rows whose context it is, for the message.
+    """
     if width == 0:
         if context is not None:
             raise ValueError("context was given, but this flow has context=0")
@@ -217,18 +239,29 @@ def condition(context: object, width: int, rows: int, columns: Sequence[str] | N
     if context is None:
         raise ValueError(f"this flow has context={width}: pass context= of shape (n, {width}) or ({width},)")
     array = floats(context, "context")
-    if array.shape == (width,) or array.shape == (rows, width):
-        names(context, columns, "context")
-        return array
-    hint = "; one column is context[:, None]" if width == 1 and array.shape == (rows,) else ""
+    if array.ndim == 0 or array.shape[-1] != width:
+        refuse_condition(array, width, leading)
+    names(context, columns, "context")
+    return array
+
+
+def refuse_condition(array: Array, width: int, leading: tuple[int, ...]) -> NoReturn:
+    """Raise a ValueError for a context that does not go with rows of these leading axes."""
+    if len(leading) == 1:
+        (rows,) = leading
+        hint = "; one column is context[:, None]" if width == 1 and array.shape == (rows,) else ""
+        raise ValueError(
+            f"context has shape {array.shape}; with context={width} and {rows} rows, "
+            f"({rows}, {width}) or ({width},) is expected{hint}"
+        )
     raise ValueError(
-        f"context has shape {array.shape}; with context={width} and {rows} rows, "
-        f"({rows}, {width}) or ({width},) is expected{hint}"
+        f"context has shape {array.shape}; with context={width} and rows of shape {leading}, (..., {width}) is "
+        f"expected, with leading axes that broadcast against {leading}"
     )
 
 
-def row_weights(weights: object, rows: int) -> Doubles | None:
-    """Return the weights as (rows,) float64, non-negative, finite and not all zero; None stays None.
+def row_weights(weights: object, rows: int, *, signed: bool = False) -> Doubles | None:
+    """Return the weights as (rows,) float64, non-negative unless `signed`, finite and not all zero; None stays None.
 
     Their scale does not matter: the greatest is brought to between 1/2 and 1, so that no sum or square of them
     overflows or vanishes. The factor is a power of two, which rounds nothing.
@@ -244,11 +277,11 @@ def row_weights(weights: object, rows: int) -> Doubles | None:
         raise ValueError(
             f"weights has {count} row{'s' * (count > 1)} with NaN or infinity, first at row {bad.argmax()}"
         )
-    if (array < 0).any():
+    if not signed and (array < 0).any():
         raise ValueError(f"weights must not be negative; {array.min()} at row {array.argmin()}")
     if rows and not array.any():
         raise ValueError("weights are all zero")
-    scaled: Doubles = np.ldexp(array, -np.frexp(array.max(initial=0.0))[1])
+    scaled: Doubles = np.ldexp(array, -np.frexp(np.abs(array).max(initial=0.0))[1])
     return scaled
 
 
@@ -279,15 +312,16 @@ def counted(x: Array, context: Array | None, weights: Doubles | None) -> tuple[A
     """Leave out the rows of weight 0: a weight says how often a row is there."""
     if weights is None or weights.all():
         return x, context, weights
-    kept = weights > 0
+    kept = weights != 0
     return x[kept], context[kept] if context is not None and context.ndim == 2 else context, weights[kept]
 
 
-def vector(values: object, size: int, name: str) -> Doubles:
-    """Return `values` as a (size,) float64 array."""
+def vector(values: object, shape: int | tuple[int, ...], name: str) -> Doubles:
+    """Return `values` as a float64 array of a shape, or of so many numbers."""
     array = floats(values, name).astype(np.float64, order="C", copy=False)
-    if array.shape != (size,):
-        raise ValueError(f"{name} has shape {array.shape}; ({size},) is expected")
+    expected = shape if isinstance(shape, tuple) else (shape,)
+    if array.shape != expected:
+        raise ValueError(f"{name} has shape {array.shape}; {expected} is expected")
     return array
 
 

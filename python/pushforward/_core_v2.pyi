@@ -110,8 +110,25 @@ class _Flow:
         *,
         context: _Floats | None = None,
         index: _Indices | None = None,
+        temperature: float = 1.0,
         threads: int | None = None,
     ) -> _Doubles: ...
+    def forward_and_log_prob(
+        self, z: _Floats, *, context: _Floats | None = None, threads: int | None = None
+    ) -> tuple[_Floats, _Doubles]: ...
+    def inverse_and_log_prob(
+        self, x: _Floats, *, context: _Floats | None = None, threads: int | None = None
+    ) -> tuple[_Floats, _Doubles]: ...
+    def base_log_prob(self, z: _Floats, *, temperature: float = 1.0, threads: int | None = None) -> _Doubles: ...
+    def sample_latent(
+        self,
+        key: int,
+        rows: int,
+        *,
+        is_double: bool = ...,
+        temperature: float = 1.0,
+        threads: int | None = None,
+    ) -> _Floats: ...
     def sample(
         self,
         key: int,
@@ -121,6 +138,7 @@ class _Flow:
         context: _Floats | None = None,
         is_double: bool = ...,
         with_log_prob: bool = False,
+        temperature: float = 1.0,
         threads: int | None = None,
     ) -> tuple[_Floats, _Doubles]: ...
     def log_prob_and_grad(
@@ -145,8 +163,9 @@ class _Flow:
         grad_log_det: _Doubles,
         *,
         context: _Floats | None = None,
+        parameters: bool = True,
         threads: int | None = None,
-    ) -> tuple[_Floats, _Floats, _Floats | None]: ...
+    ) -> tuple[_Floats, _Floats | None, _Floats | None]: ...
     def inverse_vjp(
         self,
         x: _Floats,
@@ -154,8 +173,18 @@ class _Flow:
         grad_log_det: _Doubles,
         *,
         context: _Floats | None = None,
+        parameters: bool = True,
         threads: int | None = None,
-    ) -> tuple[_Floats, _Floats, _Floats | None]: ...
+    ) -> tuple[_Floats, _Floats | None, _Floats | None]: ...
+    def log_prob_vjp(
+        self,
+        x: _Floats,
+        grad_log_prob: _Doubles,
+        *,
+        context: _Floats | None = None,
+        parameters: bool = True,
+        threads: int | None = None,
+    ) -> tuple[_Floats, _Floats | None, _Floats | None]: ...
 
 class FlowFloat32(_Flow): ...
 class FlowFloat64(_Flow): ...

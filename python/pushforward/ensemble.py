@@ -9,7 +9,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from pushforward._io.rows import Rows
 from pushforward._io.scan import check_values, pieces
 from pushforward._model.state import sample_key, state_of
 from pushforward._model.supports import Support
+from pushforward._shapes import Batch, batch, draws
 from pushforward._typing import Array, Doubles, Floats, Indices, PathLike, Seed
 from pushforward.errors import FileFormatError
 from pushforward.flow import Flow
@@ -269,7 +270,7 @@ class Ensemble:
             ends the fit of that member.
         **options
             The other options of `Flow.fit`, for every member: ``epochs``, ``batch_size``, ``optimizer``, ``schedule``,
-            ``patience``, ``clip_norm``. An ensemble keeps no checkpoint.
+            ``patience``, ``clip_norm``, ``frozen``. An ensemble keeps no checkpoint.
 
         Returns
         -------
@@ -397,35 +398,40 @@ class Ensemble:
 
     # -- densities and samples -----------------------------------------------------------------------------------
 
-    def log_prob(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None) -> Doubles:
+    def log_prob(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None, *, temperature: float = 1.0) -> Doubles:
         """Return the log density of each row, in nats.
 
         Parameters
         ----------
-        x : (n, dim) array
-            Rows of data.
-        context : (n, context) or (context,) array, optional
-            Conditions of each row or of all.
+        x : (..., dim) array
+            Rows of data: a table (n, dim), one row (dim,), or rows in any number of leading axes.
+        context : (..., context) array, optional
+            Conditions of each row, or (context,), of all. Leading axes broadcast against those of `x`, as in NumPy.
+        temperature : float
+            What the scale of every member's base is multiplied with (see `Flow.sample_latent`), from 1e-100 to 1e100.
 
         Returns
         -------
-        (n,) array of float64
-            NaN where a row holds NaN or infinity, -inf where a value is outside its support.
+        (...) array of float64
+            A number for each row, (n,) for a table. NaN where a row holds NaN or infinity, -inf where a value is
+            outside its support.
 
         Raises
         ------
         TypeError, ValueError
-            If an array has the wrong shape or type.
+            If an array has the wrong shape or type, or the temperature is not such a number.
         """
-        rows = _checks.table(x, self.dim, "x", columns=self.columns)
-        condition = self._condition(context, len(rows))
-        return self._log_prob(rows, condition)
+        given = self._batch(x, context)
+        return given.shaped(self._log_prob(given.points, given.condition, temperature))
 
-    def _condition(self, context: object, rows: int) -> Array | None:
-        return _checks.condition(context, self.context, rows, self.context_columns)
+    def _batch(self, x: object, context: object) -> Batch:
+        return batch(x, context, (self.dim, self.context), "x", self._names)
 
-    def _log_prob(self, rows: Array, condition: Array | None) -> Doubles:
-        parts = (self._flows[m].log_prob(rows, condition) + log_weight for m, log_weight in self._active())
+    def _log_prob(self, rows: Array, condition: Array | None, temperature: float = 1.0) -> Doubles:
+        parts = (
+            self._flows[m].log_prob(rows, condition, temperature=temperature) + log_weight
+            for m, log_weight in self._active()
+        )
         return _log_sum(len(rows), parts)
 
     def _active(self) -> list[tuple[int, float]]:
@@ -440,11 +446,11 @@ class Ensemble:
 
         Returns
         -------
-        (n,) array of float64, (n, dim) array
+        (...) array of float64, (..., dim) array
             log p, and d log p / dx in the dtype of `x`.
         """
-        rows = _checks.table(x, self.dim, "x", columns=self.columns)
-        condition = self._condition(context, len(rows))
+        given = self._batch(x, context)
+        rows, condition = given.points, given.condition
         results = [(self._flows[m].log_prob_and_grad(rows, condition), log) for m, log in self._active()]
         total = _log_sum(len(rows), (density + log_weight for (density, _), log_weight in results))
         mean = np.zeros(rows.shape)
@@ -452,32 +458,126 @@ class Ensemble:
             for (density, gradient), log_weight in results:
                 share = np.exp(density + log_weight - total)[:, None]
                 mean += np.where(share == 0, 0.0, share * gradient)
-        return total, mean.astype(rows.dtype)
+        return given.shaped(total), given.shaped(mean.astype(rows.dtype))
 
-    def sample(self, n: int, context: npt.ArrayLike | None = None, seed: Seed = None) -> Floats:
-        """Draw rows from the density: for each row a member by the weights, and the row from that member.
+    @overload
+    def log_prob_vjp(
+        self,
+        x: npt.ArrayLike,
+        grad_log_prob: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        parameters: Literal[True] = True,
+    ) -> tuple[Floats, tuple[Floats, ...], Floats | None]: ...
+
+    @overload
+    def log_prob_vjp(
+        self,
+        x: npt.ArrayLike,
+        grad_log_prob: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        parameters: Literal[False],
+    ) -> tuple[Floats, None, Floats | None]: ...
+
+    def log_prob_vjp(
+        self,
+        x: npt.ArrayLike,
+        grad_log_prob: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        parameters: bool = True,
+    ) -> tuple[Floats, tuple[Floats, ...] | None, Floats | None]:
+        """Return the vector-Jacobian product of `log_prob`: derivatives of a scalar that depends on it.
+
+        Each member gets its share in every row: the probability that the row comes from it.
 
         Parameters
         ----------
-        n : int
-            Rows, at least 0.
-        context : (context,) or (n, context) array, optional
-            One condition for all rows, or one for each.
-        seed : int or numpy.random.Generator, optional
-            Fixes the rows drawn; those of a longer call begin with those of a shorter one.
+        x : (..., dim) array
+            Data points.
+        grad_log_prob : (...) array
+            Derivative of the scalar by log p(x), a number for each row. A row whose number is 0 counts for nothing,
+            whatever it holds.
+        context : (..., context) array, optional
+            Conditions of each row, or (context,), of all. Leading axes broadcast against those of `x`, as in NumPy.
+        parameters : bool
+            Whether the derivatives by the parameters are wanted.
 
         Returns
         -------
-        (n, dim) array
-            In the dtype of the data fitted; float64 before any fit.
+        (..., dim) array, tuple of (p,) arrays or None, (..., context) array or None
+            Derivatives by x, by the parameters of each member (None without `parameters`), and by each row's context.
 
         Raises
         ------
         TypeError, ValueError
-            If `n` is not such an integer, or the context has the wrong shape or type.
+            If an array has the wrong shape or type.
         """
-        n = _checks.row_count(n, self.dim)
-        condition = self._condition(context, n)
+        given = self._batch(x, context)
+        rows, condition = given.points, given.condition
+        seeds = given.vector(grad_log_prob, "grad_log_prob")
+        if not isinstance(parameters, bool):
+            raise TypeError(f"parameters must be True or False, not {parameters!r}")
+        logs = {m: self._flows[m].log_prob(rows, condition) + log_weight for m, log_weight in self._active()}
+        total = _log_sum(len(rows), logs.values())
+        by_x, by_context = np.zeros(rows.shape), np.zeros((len(rows), self.context))
+        by_parameters: list[Floats] = []
+        for m, flow in enumerate(self._flows):
+            share = np.zeros(len(rows))
+            if m in logs:
+                with np.errstate(invalid="ignore"):  # outside the support
+                    share = np.where(seeds == 0, 0.0, seeds * np.exp(logs[m] - total))
+            elif not parameters:
+                continue
+            of_x, of_parameters, of_context = flow.log_prob_vjp(rows, share, condition, parameters=parameters)
+            by_x += of_x
+            if of_context is not None:
+                by_context += of_context
+            if of_parameters is not None:
+                by_parameters.append(of_parameters)
+        conditions = None if condition is None else given.shaped(by_context.astype(condition.dtype))
+        return given.shaped(by_x.astype(rows.dtype)), tuple(by_parameters) if parameters else None, conditions
+
+    def sample(
+        self,
+        n: int | tuple[int, ...],
+        context: npt.ArrayLike | None = None,
+        seed: Seed = None,
+        *,
+        temperature: float = 1.0,
+    ) -> Floats:
+        """Draw rows from the density: for each row a member by the weights, and the row from that member.
+
+        Parameters
+        ----------
+        n : int or tuple of int
+            Rows, at least 0, or their leading axes: ``(m, k)`` draws m rows for each of k conditions.
+        context : (..., context) array, optional
+            One condition (context,) for all rows, or conditions whose leading axes broadcast to those of the rows:
+            (n, context) has one for each.
+        seed : int or numpy.random.Generator, optional
+            Fixes the rows drawn; those of a longer call begin with those of a shorter one.
+        temperature : float
+            What the scale of every member's base is multiplied with (see `Flow.sample_latent`), from 1e-100 to 1e100.
+
+        Returns
+        -------
+        (n, dim) array
+            In the dtype of the data fitted; float64 before any fit. With a tuple, (*n, dim).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `n` is not such an integer, the context has the wrong shape or type, or the temperature is not such a
+            number.
+        """
+        count, given = draws(n, context, (self.dim, self.context), self.context_columns)
+        return given.shaped(self._sample(count, given.condition, seed, temperature))
+
+    def _sample(self, n: int, condition: Array | None, seed: Seed, temperature: float) -> Floats:
+        for m, _ in self._active():
+            state_of(self._flows[m]).checked_temperature(temperature)
         key = sample_key(seed)
         chosen = self._members_of_rows(key, n)
         x: Floats = np.empty((n, self.dim), np.result_type(*(state_of(flow).data_dtype for flow in self._flows)))
@@ -485,7 +585,8 @@ class Ensemble:
             rows = np.flatnonzero(chosen == m)
             given = condition[rows] if condition is not None and condition.ndim == 2 else condition
             # A key for each member: with one for all, rows of different members would share their random numbers.
-            x[rows] = state_of(self._flows[m]).sample((key + m * _KEY_STEP) % 2**64, len(rows), given)[0]
+            key_of_member = (key + m * _KEY_STEP) % 2**64
+            x[rows] = state_of(self._flows[m]).sample(key_of_member, len(rows), given, temperature=temperature)[0]
         return x
 
     def _members_of_rows(self, key: int, n: int) -> Indices:
@@ -497,7 +598,12 @@ class Ensemble:
         return chosen
 
     def sample_and_log_prob(
-        self, n: int, context: npt.ArrayLike | None = None, seed: Seed = None
+        self,
+        n: int | tuple[int, ...],
+        context: npt.ArrayLike | None = None,
+        seed: Seed = None,
+        *,
+        temperature: float = 1.0,
     ) -> tuple[Floats, Doubles]:
         """Draw rows and return their log densities too.
 
@@ -506,10 +612,11 @@ class Ensemble:
         Returns
         -------
         (n, dim) array, (n,) array of float64
-            The rows, and log p of each in nats.
+            The rows, and log p of each in nats, at the temperature of the draw.
         """
-        x = self.sample(n, context, seed)
-        return x, self._log_prob(x, self._condition(context, len(x)))
+        count, given = draws(n, context, (self.dim, self.context), self.context_columns)
+        x = self._sample(count, given.condition, seed, temperature)
+        return given.shaped(x), given.shaped(self._log_prob(x, given.condition, temperature))
 
     # -- files ---------------------------------------------------------------------------------------------------
 

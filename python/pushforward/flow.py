@@ -6,7 +6,7 @@ import copy
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from pushforward._model.networks import ContextNetwork
 from pushforward._model.part import one_of
 from pushforward._model.state import Open, State, checked_names, sample_key
 from pushforward._model.supports import Support
+from pushforward._shapes import Batch, batch, draws
 from pushforward._typing import Array, Doubles, Floats, PathLike, Seed
 
 if TYPE_CHECKING:
@@ -317,6 +318,7 @@ class Flow:
         max_time: float | None = None,
         patience: int | None = 30,
         clip_norm: float | None = 5.0,
+        frozen: Sequence[int] = (),
         seed: Seed = None,
         progress: bool | None = None,
         callback: Callable[[Flow, Epoch], object] | None = None,
@@ -377,6 +379,9 @@ class Flow:
             it does not.
         clip_norm : float or None
             Gradients longer than this are shortened to it, above 0; None leaves them.
+        frozen : sequence of int
+            Layers to leave out of the training, by their numbers in `layers`; -1 is the last. They keep their
+            parameters, or in a first fit those that `initialize` gives them, to the last bit.
         seed : int or numpy.random.Generator, optional
             Fixes the held-out rows and the shuffling: with it, and without `max_time`, the same flow and rows give
             the same parameters to the last bit.
@@ -434,6 +439,7 @@ class Flow:
             max_time=max_time,
             patience=patience,
             clip_norm=clip_norm,
+            frozen=frozen,
             seed=seed,
             progress=progress,
             callback=callback,
@@ -467,95 +473,134 @@ class Flow:
 
     # -- densities and samples -----------------------------------------------------------------------------------
 
-    def log_prob(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None, *, out: Floats | None = None) -> Floats:
+    def log_prob(
+        self,
+        x: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        temperature: float = 1.0,
+        out: Floats | None = None,
+    ) -> Floats:
         """Return the log density of each row, in nats.
 
         A memory-mapped table larger than 32 MB is read in pieces, whose memory is given back.
 
         Parameters
         ----------
-        x : (n, dim) array
-            Rows of data.
-        context : (n, context) or (context,) array, optional
-            Conditions of each row or of all.
-        out : (n,) array of float32 or float64, optional
-            Where to write the result, a memory map for instance. It may lie in the memory of `x` or `context`, which
-            are then copied if need be.
+        x : (..., dim) array
+            Rows of data: a table (n, dim), one row (dim,), or rows in any number of leading axes.
+        context : (..., context) array, optional
+            Conditions of each row, or (context,), of all. Leading axes broadcast against those of `x`, as in NumPy.
+        temperature : float
+            What the scale of the base is multiplied with (see `sample_latent`), from 1e-100 to 1e100.
+        out : array of float32 or float64, optional
+            Where to write the result, in its shape, a memory map for instance. It may lie in the memory of `x` or
+            `context`, which are then copied if need be.
 
         Returns
         -------
-        (n,) array of float64
-            NaN where a row holds NaN or infinity, -inf where a value is outside its support; `out` if that was given.
+        (...) array of float64
+            A number for each row, (n,) for a table. NaN where a row holds NaN or infinity, -inf where a value is
+            outside its support; `out` if that was given.
 
         Raises
         ------
         TypeError, ValueError
-            If an array has the wrong shape or type.
+            If an array has the wrong shape or type, or the temperature is not such a number.
+
+        Examples
+        --------
+        >>> flow = Flow(2, context=1, seed=0)
+        >>> flow.log_prob([0.5, 1.0], context=[[0.0], [1.0], [2.0]]).shape  # one row under three conditions
+        (3,)
         """
-        x = self._rows(x)
-        context = self._condition(context, len(x))
-        if out is None and not rows.is_large_map(x):
-            return self._state.log_prob(x, context)
-        out = np.empty(len(x)) if out is None else _checks.outputs(out, ((len(x),),))[0]
-        self._in_pieces(lambda x, c: (self._state.log_prob(x, c),), x, context, (out,))
-        return out
+        given = self._batch(x, context)
+        temperature = self._state.checked_temperature(temperature)
 
-    def _rows(self, x: object) -> Array:
-        return _checks.table(x, self.dim, "x", columns=self.columns)
+        def call(x: Array, context: Array | None) -> tuple[Array, ...]:
+            return (self._state.log_prob(x, context, temperature=temperature),)
 
-    def _condition(self, context: object, rows: int) -> Array | None:
-        return _checks.condition(context, self.context, rows, self.context_columns)
+        return self._in_pieces(call, given, out, ((),))[0]
 
-    @staticmethod
+    def _batch(self, x: object, context: object, name: str = "x") -> Batch:
+        """Check points of the data side, or of the latent side, whose columns have no names."""
+        columns = (self.columns if name == "x" else None, self.context_columns)
+        return batch(x, context, (self.dim, self.context), name, columns)
+
     def _in_pieces(
+        self,
         call: Callable[[Array, Array | None], tuple[Array, ...]],
-        x: Array,
-        context: Array | None,
-        results: tuple[Array, ...],
-    ) -> None:
-        """Write a call's results for a table, a window of rows at a time.
+        given: Batch,
+        out: object,
+        widths: tuple[tuple[int, ...], ...],
+    ) -> tuple[Array, ...]:
+        """Return a call's results, a window of a large memory map at a time, and in `out` if that is given.
 
-        Results may lie in the memory of the table or its context.
+        `widths` are the axes of the results behind the leading ones.
         """
-        for piece in rows.pieces_of(x):
-            condition = context[piece] if context is not None and context.ndim == 2 else context
-            found = call(x[piece], condition)
-            places = [result[piece] for result in results]
-            if piece.stop < len(x):
-                x = rows.still_readable(x, piece.stop, places)
-                if context is not None:
-                    context = rows.still_readable(context, piece.stop if context.ndim == 2 else 0, places)
-            for place, values in zip(places, found, strict=True):
-                place[...] = values
-            rows.drop_pages(x, context, *results)
+        rows_of = (len(given.points),)
+        if out is None and not rows.is_large_map(given.points):
+            return tuple(map(given.shaped, call(given.points, given.condition)))
+        if out is not None:
+            places = _checks.outputs(out, tuple((*given.shape, *width) for width in widths))
+            if len(given.shape) != 1:
+                for place, result in zip(places, self._in_pieces(call, given, None, widths), strict=True):
+                    place[...] = result
+                return places
+        else:
+            dtypes = (given.points.dtype if width else np.dtype(np.float64) for width in widths)
+            places = tuple(np.empty((*rows_of, *width), dtype) for width, dtype in zip(widths, dtypes, strict=True))
+        _write_pieces(call, given.points, given.condition, places)
+        return tuple(map(given.shaped, places))
 
-    def sample(self, n: int, context: npt.ArrayLike | None = None, seed: Seed = None) -> Floats:
+    def sample(
+        self,
+        n: int | tuple[int, ...],
+        context: npt.ArrayLike | None = None,
+        seed: Seed = None,
+        *,
+        temperature: float = 1.0,
+    ) -> Floats:
         """Draw rows from the density.
 
         Parameters
         ----------
-        n : int
-            Rows, at least 0.
-        context : (context,) or (n, context) array, optional
-            One condition for all rows, or one for each.
+        n : int or tuple of int
+            Rows, at least 0, or their leading axes: ``(m, k)`` draws m rows for each of k conditions.
+        context : (..., context) array, optional
+            One condition (context,) for all rows, or conditions whose leading axes broadcast to those of the rows:
+            (n, context) has one for each.
         seed : int or numpy.random.Generator, optional
             Fixes the rows drawn; those of a longer call begin with those of a shorter one.
+        temperature : float
+            What the scale of the base is multiplied with (see `sample_latent`), from 1e-100 to 1e100.
 
         Returns
         -------
         (n, dim) array
-            In the dtype of the data fitted; float64 before any fit.
+            In the dtype of the data fitted; float64 before any fit. With a tuple, (*n, dim).
 
         Raises
         ------
         TypeError, ValueError
-            If `n` is not such an integer, or the context has the wrong shape or type.
+            If `n` is not such an integer, the context has the wrong shape or type, or the temperature is not such a
+            number.
+
+        Examples
+        --------
+        >>> flow = Flow(2, context=1, seed=0)
+        >>> flow.sample((100, 3), context=[[0.0], [1.0], [2.0]], seed=0).shape  # 100 rows for each of 3 conditions
+        (100, 3, 2)
         """
-        n = _checks.row_count(n, self.dim)
-        return self._state.sample(sample_key(seed), n, self._condition(context, n))[0]
+        return self._sample(n, context, seed, temperature, with_log_prob=False)[0]
 
     def sample_and_log_prob(
-        self, n: int, context: npt.ArrayLike | None = None, seed: Seed = None
+        self,
+        n: int | tuple[int, ...],
+        context: npt.ArrayLike | None = None,
+        seed: Seed = None,
+        *,
+        temperature: float = 1.0,
     ) -> tuple[Floats, Doubles]:
         """Draw rows and return their log densities too, from one pass.
 
@@ -564,10 +609,20 @@ class Flow:
         Returns
         -------
         (n, dim) array, (n,) array of float64
-            The rows, and log p of each in nats.
+            The rows, and log p of each in nats, at the temperature of the draw.
         """
-        n = _checks.row_count(n, self.dim)
-        return self._state.sample(sample_key(seed), n, self._condition(context, n), with_log_prob=True)
+        x, density = self._sample(n, context, seed, temperature, with_log_prob=True)
+        return x, density
+
+    def _sample(
+        self, n: object, context: object, seed: Seed, temperature: float, *, with_log_prob: bool
+    ) -> tuple[Floats, Doubles]:
+        count, given = draws(n, context, (self.dim, self.context), self.context_columns)
+        temperature = self._state.checked_temperature(temperature)
+        x, density = self._state.sample(
+            sample_key(seed), count, given.condition, with_log_prob=with_log_prob, temperature=temperature
+        )
+        return given.shaped(x), given.shaped(density) if with_log_prob else density
 
     def check(
         self,
@@ -617,6 +672,105 @@ class Flow:
 
         return diagnostics.check(self._state, self.history, x, context, weights, seed)
 
+    # -- the latent side -----------------------------------------------------------------------------------------
+
+    def sample_latent(self, n: int | tuple[int, ...], seed: Seed = None, *, temperature: float = 1.0) -> Floats:
+        """Draw latent points from the base: those that `sample` with the same seed carries to the data side.
+
+        A temperature T multiplies the scale of the base, and the density stays normalised. Under `Normal` and
+        `StudentT` a draw is T times one of the base. Each Gaussian of a `Mixture` keeps its mean and its weight, and
+        its covariance is multiplied by T squared. Latent features in a box or on a circle are uniform at any
+        temperature; a flow that has no others, as under `Uniform`, refuses it.
+
+        Parameters
+        ----------
+        n : int or tuple of int
+            Points, at least 0, or their leading axes.
+        seed : int or numpy.random.Generator, optional
+            Fixes the points drawn; those of a longer call begin with those of a shorter one.
+        temperature : float
+            What the scale is multiplied with, from 1e-100 to 1e100.
+
+        Returns
+        -------
+        (n, dim) array
+            In the dtype of the data fitted; float64 before any fit. With a tuple, (*n, dim).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `n` is not such an integer, or the temperature not such a number.
+
+        Examples
+        --------
+        >>> flow = Flow(2, seed=0)
+        >>> z = flow.sample_latent(5, seed=1)
+        >>> bool((flow.forward(z)[0] == flow.sample(5, seed=1)).all())
+        True
+        """
+        count, given = draws(n, None, (self.dim, 0), None)
+        temperature = self._state.checked_temperature(temperature)
+        return given.shaped(self._state.sample_latent(sample_key(seed), count, temperature))
+
+    def base_log_prob(self, z: npt.ArrayLike, *, temperature: float = 1.0) -> Doubles:
+        """Return the log density of latent points under the base, in nats.
+
+        Parameters
+        ----------
+        z : (..., dim) array
+            Latent points.
+        temperature : float
+            What the scale of the base is multiplied with (see `sample_latent`), from 1e-100 to 1e100.
+
+        Returns
+        -------
+        (...) array of float64
+            A number for each point, (n,) for a table. NaN where a point holds NaN or infinity, -inf outside the box of
+            a feature that has one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `z` has the wrong shape or type, or the temperature is not such a number.
+
+        Examples
+        --------
+        >>> flow = Flow(2, base=Normal(), seed=0)
+        >>> flow.base_log_prob([[0.0, 0.0]]).round(3)
+        array([-1.838])
+        """
+        given = batch(z, None, (self.dim, 0), "z")
+        temperature = self._state.checked_temperature(temperature)
+        return given.shaped(self._state.base_log_prob(given.points, temperature))
+
+    def forward_and_log_prob(self, z: npt.ArrayLike, context: npt.ArrayLike | None = None) -> tuple[Floats, Doubles]:
+        """Carry latent points to data points, and return the log density there, from one pass.
+
+        Parameters and errors are those of `forward`.
+
+        Returns
+        -------
+        (..., dim) array, (...) array of float64
+            x = G(z) in the dtype of `z` (float64 for other than floats), and log p(x) = log p_base(z) - log|det dx/dz|.
+        """
+        given = self._batch(z, context, "z")
+        x, density = self._in_pieces(self._state.forward_and_log_prob, given, None, ((self.dim,), ()))
+        return x, density
+
+    def inverse_and_log_prob(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None) -> tuple[Floats, Doubles]:
+        """Carry data points to latent points, and return the log density of the data points, from one pass.
+
+        Parameters and errors are those of `inverse`.
+
+        Returns
+        -------
+        (..., dim) array, (...) array of float64
+            z = G^-1(x) in the dtype of `x` (float64 for other than floats), and log p(x).
+        """
+        given = self._batch(x, context)
+        z, density = self._in_pieces(self._state.inverse_and_log_prob, given, None, ((self.dim,), ()))
+        return z, density
+
     # -- the map and its derivatives -----------------------------------------------------------------------------
 
     def forward(
@@ -630,17 +784,17 @@ class Flow:
 
         Parameters
         ----------
-        z : (n, dim) array
-            Latent points.
-        context : (n, context) or (context,) array, optional
-            Conditions of each row or of all.
-        out : tuple of (n, dim) array and (n,) array, optional
-            Where to write the results, memory maps for instance. They may lie in the memory of `z` or `context`, which
-            are then copied if need be, but not in each other's.
+        z : (..., dim) array
+            Latent points: a table (n, dim), one point (dim,), or points in any number of leading axes.
+        context : (..., context) array, optional
+            Conditions of each row, or (context,), of all. Leading axes broadcast against those of `z`, as in NumPy.
+        out : tuple of two arrays, optional
+            Where to write the results, in their shapes, memory maps for instance. They may lie in the
+            memory of `z` or `context`, which are then copied if need be, but not in each other's.
 
         Returns
         -------
-        (n, dim) array, (n,) array of float64
+        (..., dim) array, (...) array of float64
             x in the dtype of `z` (float64 for other than floats), and log|det dx/dz|; `out` if that was given.
 
         Raises
@@ -648,7 +802,8 @@ class Flow:
         TypeError, ValueError
             If an array has the wrong shape or type.
         """
-        return self._map(self._state.forward, _checks.table(z, self.dim, "z"), context, out)
+        x, log_det = self._in_pieces(self._state.forward, self._batch(z, context, "z"), out, ((self.dim,), ()))
+        return x, log_det
 
     def inverse(
         self,
@@ -661,17 +816,17 @@ class Flow:
 
         Parameters
         ----------
-        x : (n, dim) array
-            Data points.
-        context : (n, context) or (context,) array, optional
-            Conditions of each row or of all.
-        out : tuple of (n, dim) array and (n,) array, optional
-            Where to write the results, memory maps for instance. They may lie in the memory of `x` or `context`, which
-            are then copied if need be, but not in each other's.
+        x : (..., dim) array
+            Data points: a table (n, dim), one row (dim,), or rows in any number of leading axes.
+        context : (..., context) array, optional
+            Conditions of each row, or (context,), of all. Leading axes broadcast against those of `x`, as in NumPy.
+        out : tuple of two arrays, optional
+            Where to write the results, in their shapes, memory maps for instance. They may lie in the
+            memory of `x` or `context`, which are then copied if need be, but not in each other's.
 
         Returns
         -------
-        (n, dim) array, (n,) array of float64
+        (..., dim) array, (...) array of float64
             z in the dtype of `x` (float64 for other than floats), and log|det dz/dx|; `out` if that was given.
 
         Raises
@@ -679,22 +834,8 @@ class Flow:
         TypeError, ValueError
             If an array has the wrong shape or type.
         """
-        return self._map(self._state.inverse, self._rows(x), context, out)
-
-    def _map(
-        self,
-        call: Callable[[Array, Array | None], tuple[Floats, Floats]],
-        table: Array,
-        context: object,
-        out: tuple[Floats, Floats] | None,
-    ) -> tuple[Floats, Floats]:
-        condition = self._condition(context, len(table))
-        if out is None and not rows.is_large_map(table):
-            return call(table, condition)
-        shapes = (table.shape, (len(table),))
-        results = (np.empty_like(table), np.empty(len(table))) if out is None else _checks.outputs(out, shapes)
-        self._in_pieces(call, table, condition, results)
-        return results[0], results[1]
+        z, log_det = self._in_pieces(self._state.inverse, self._batch(x, context), out, ((self.dim,), ()))
+        return z, log_det
 
     def log_prob_and_grad(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None) -> tuple[Doubles, Floats]:
         """Return the log density of each row and its gradient by the row.
@@ -703,12 +844,14 @@ class Flow:
 
         Returns
         -------
-        (n,) array of float64, (n, dim) array
+        (...) array of float64, (..., dim) array
             log p, and d log p / dx in the dtype of `x`.
         """
-        x = self._rows(x)
-        context = self._condition(context, len(x))
-        return self._state.core.log_prob_and_grad(x, context=context, threads=self.num_threads)
+        given = self._batch(x, context)
+        density, gradient = self._state.core.log_prob_and_grad(
+            given.points, context=given.condition, threads=self.num_threads
+        )
+        return given.shaped(density), given.shaped(gradient)
 
     def loss_and_grad(
         self, x: npt.ArrayLike, context: npt.ArrayLike | None = None, weights: npt.ArrayLike | None = None
@@ -722,7 +865,8 @@ class Flow:
         context : (n, context) or (context,) array, optional
             Conditions of each row or of all.
         weights : (n,) array, optional
-            Non-negative weights of the rows; the mean is weighted.
+            Weights of the rows, of any sign, not all zero. The loss is the sum of each row's weight times its negative
+            log-likelihood over the sum of the weights' sizes: the weighted mean, if none is negative.
 
         Returns
         -------
@@ -733,19 +877,119 @@ class Flow:
         Raises
         ------
         TypeError, ValueError
-            If an array has the wrong shape or type, there is no row, or the weights are negative or all zero.
+            If an array has the wrong shape or type, there is no row, or the weights are all zero.
         """
-        table = self._rows(x)
+        table = _checks.table(x, self.dim, "x", columns=self.columns)
         if len(table) == 0:
             raise ValueError("x has no rows; a mean needs at least one")
-        condition = self._condition(context, len(table))
-        table, condition, w = _checks.counted(table, condition, _checks.row_weights(weights, len(table)))
-        total = float(len(table)) if w is None else float(w.sum())
+        condition = _checks.condition(context, self.context, len(table), self.context_columns)
+        table, condition, w = _checks.counted(table, condition, _checks.row_weights(weights, len(table), signed=True))
+        total = float(len(table)) if w is None else float(np.abs(w).sum())
         gradient = np.empty_like(self.parameters)
         loss: float = self._state.core.loss_and_grad(
             table, gradient, context=condition, weights=w, normalizer=total, threads=self.num_threads
         )[0]
         return loss, gradient
+
+    @overload
+    def log_prob_vjp(
+        self,
+        x: npt.ArrayLike,
+        grad_log_prob: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        parameters: Literal[True] = True,
+    ) -> tuple[Floats, Floats, Floats | None]: ...
+
+    @overload
+    def log_prob_vjp(
+        self,
+        x: npt.ArrayLike,
+        grad_log_prob: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        parameters: Literal[False],
+    ) -> tuple[Floats, None, Floats | None]: ...
+
+    @overload
+    def log_prob_vjp(
+        self,
+        x: npt.ArrayLike,
+        grad_log_prob: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        parameters: bool,
+    ) -> tuple[Floats, Floats | None, Floats | None]: ...
+
+    def log_prob_vjp(
+        self,
+        x: npt.ArrayLike,
+        grad_log_prob: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        parameters: bool = True,
+    ) -> tuple[Floats, Floats | None, Floats | None]:
+        """Return the vector-Jacobian product of `log_prob`: derivatives of a scalar that depends on it, under any base.
+
+        Parameters
+        ----------
+        x : (..., dim) array
+            Data points.
+        grad_log_prob : (...) array
+            Derivative of the scalar by log p(x), a number for each row. A row whose number is 0 counts for nothing,
+            whatever it holds.
+        context : (..., context) array, optional
+            Conditions of each row, or (context,), of all. Leading axes broadcast against those of `x`, as in NumPy.
+        parameters : bool
+            Whether the derivative by the parameters is wanted. It is what a call on few rows spends its time on.
+
+        Returns
+        -------
+        (..., dim) array, (p,) array or None, (..., context) array or None
+            Derivatives by x, by the parameters (those of the base among them, summed over rows; None without
+            `parameters`), and by each row's context.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array has the wrong shape or type.
+        """
+        given = self._batch(x, context)
+        seeds = given.vector(grad_log_prob, "grad_log_prob")
+        return self._vjp(self._state.core.log_prob_vjp, given, parameters, seeds)
+
+    @overload
+    def forward_vjp(
+        self,
+        z: npt.ArrayLike,
+        grad_x: npt.ArrayLike,
+        grad_log_det: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        parameters: Literal[True] = True,
+    ) -> tuple[Floats, Floats, Floats | None]: ...
+
+    @overload
+    def forward_vjp(
+        self,
+        z: npt.ArrayLike,
+        grad_x: npt.ArrayLike,
+        grad_log_det: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        parameters: Literal[False],
+    ) -> tuple[Floats, None, Floats | None]: ...
+
+    @overload
+    def forward_vjp(
+        self,
+        z: npt.ArrayLike,
+        grad_x: npt.ArrayLike,
+        grad_log_det: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        parameters: bool,
+    ) -> tuple[Floats, Floats | None, Floats | None]: ...
 
     def forward_vjp(
         self,
@@ -753,32 +997,70 @@ class Flow:
         grad_x: npt.ArrayLike,
         grad_log_det: npt.ArrayLike,
         context: npt.ArrayLike | None = None,
-    ) -> tuple[Floats, Floats, Floats | None]:
+        *,
+        parameters: bool = True,
+    ) -> tuple[Floats, Floats | None, Floats | None]:
         """Return the vector-Jacobian product of `forward`: derivatives of a scalar that depends on its results.
 
         Parameters
         ----------
-        z : (n, dim) array
+        z : (..., dim) array
             Latent points.
-        grad_x : (n, dim) array
-            Derivative of the scalar by x.
-        grad_log_det : (n,) array
+        grad_x : (..., dim) array
+            Derivative of the scalar by x, a row for each of the results.
+        grad_log_det : (...) array
             Derivative of the scalar by log_det.
-        context : (n, context) or (context,) array, optional
-            Conditions of each row or of all.
+        context : (..., context) array, optional
+            Conditions of each row, or (context,), of all. Leading axes broadcast against those of `z`, as in NumPy.
+        parameters : bool
+            Whether the derivative by the parameters is wanted. It is what a call on few rows spends its time on.
 
         Returns
         -------
-        (n, dim) array, (p,) array, (n, context) array or None
-            Derivatives by z, by the parameters (summed over rows), and by each row's context.
+        (..., dim) array, (p,) array or None, (..., context) array or None
+            Derivatives by z, by the parameters (summed over rows; None without `parameters`), and by the context.
 
         Raises
         ------
         TypeError, ValueError
             If an array has the wrong shape or type.
         """
-        points = _checks.table(z, self.dim, "z")
-        return self._vjp(self._state.core.forward_vjp, points, "z", grad_x, "grad_x", grad_log_det, context)
+        given = self._batch(z, context, "z")
+        seeds = given.like_points(grad_x, "grad_x", "z"), given.vector(grad_log_det, "grad_log_det")
+        return self._vjp(self._state.core.forward_vjp, given, parameters, *seeds)
+
+    @overload
+    def inverse_vjp(
+        self,
+        x: npt.ArrayLike,
+        grad_z: npt.ArrayLike,
+        grad_log_det: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        parameters: Literal[True] = True,
+    ) -> tuple[Floats, Floats, Floats | None]: ...
+
+    @overload
+    def inverse_vjp(
+        self,
+        x: npt.ArrayLike,
+        grad_z: npt.ArrayLike,
+        grad_log_det: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        parameters: Literal[False],
+    ) -> tuple[Floats, None, Floats | None]: ...
+
+    @overload
+    def inverse_vjp(
+        self,
+        x: npt.ArrayLike,
+        grad_z: npt.ArrayLike,
+        grad_log_det: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        parameters: bool,
+    ) -> tuple[Floats, Floats | None, Floats | None]: ...
 
     def inverse_vjp(
         self,
@@ -786,48 +1068,52 @@ class Flow:
         grad_z: npt.ArrayLike,
         grad_log_det: npt.ArrayLike,
         context: npt.ArrayLike | None = None,
-    ) -> tuple[Floats, Floats, Floats | None]:
+        *,
+        parameters: bool = True,
+    ) -> tuple[Floats, Floats | None, Floats | None]:
         """Return the vector-Jacobian product of `inverse`: derivatives of a scalar that depends on its results.
 
         Parameters
         ----------
-        x : (n, dim) array
+        x : (..., dim) array
             Data points.
-        grad_z : (n, dim) array
-            Derivative of the scalar by z.
-        grad_log_det : (n,) array
+        grad_z : (..., dim) array
+            Derivative of the scalar by z, a row for each of the results.
+        grad_log_det : (...) array
             Derivative of the scalar by log_det.
-        context : (n, context) or (context,) array, optional
-            Conditions of each row or of all.
+        context : (..., context) array, optional
+            Conditions of each row, or (context,), of all. Leading axes broadcast against those of `x`, as in NumPy.
+        parameters : bool
+            Whether the derivative by the parameters is wanted. It is what a call on few rows spends its time on.
 
         Returns
         -------
-        (n, dim) array, (p,) array, (n, context) array or None
-            Derivatives by x, by the parameters (summed over rows), and by each row's context.
+        (..., dim) array, (p,) array or None, (..., context) array or None
+            Derivatives by x, by the parameters (summed over rows; None without `parameters`), and by the context.
 
         Raises
         ------
         TypeError, ValueError
             If an array has the wrong shape or type.
         """
-        return self._vjp(self._state.core.inverse_vjp, self._rows(x), "x", grad_z, "grad_z", grad_log_det, context)
+        given = self._batch(x, context)
+        seeds = given.like_points(grad_z, "grad_z", "x"), given.vector(grad_log_det, "grad_log_det")
+        return self._vjp(self._state.core.inverse_vjp, given, parameters, *seeds)
 
     def _vjp(
         self,
-        call: Callable[..., tuple[Floats, Floats, Floats | None]],
-        points: Array,
-        name: str,
-        grad: object,
-        grad_name: str,
-        grad_log_det: object,
-        context: object,
-    ) -> tuple[Floats, Floats, Floats | None]:
-        seeds = _checks.table(grad, self.dim, grad_name)
-        if len(seeds) != len(points):
-            raise ValueError(f"{grad_name} has {len(seeds)} rows, {name} has {len(points)}")
-        log_det_seeds = _checks.vector(grad_log_det, len(points), "grad_log_det")
-        condition = self._condition(context, len(points))
-        return call(points, seeds, log_det_seeds, context=condition, threads=self.num_threads)
+        call: Callable[..., tuple[Floats, Floats | None, Floats | None]],
+        given: Batch,
+        parameters: bool,
+        *seeds: Array,
+    ) -> tuple[Floats, Any, Floats | None]:
+        if not isinstance(parameters, bool):
+            raise TypeError(f"parameters must be True or False, not {parameters!r}")
+        by_points, by_parameters, by_context = call(
+            given.points, *seeds, context=given.condition, parameters=parameters, threads=self.num_threads
+        )
+        by_context = None if by_context is None else given.shaped(by_context)
+        return given.shaped(by_points), by_parameters, by_context
 
     # -- copies --------------------------------------------------------------------------------------------------
 
@@ -932,3 +1218,26 @@ class Flow:
         self._state = files.restore(content, state["tensors"])
         self._state.threads, self._state.open = state["threads"], state.get("open")
         self.history = from_json(files.training_of(content))
+
+
+def _write_pieces(
+    call: Callable[[Array, Array | None], tuple[Array, ...]],
+    x: Array,
+    context: Array | None,
+    results: tuple[Array, ...],
+) -> None:
+    """Write a call's results for a table, a window of rows at a time.
+
+    Results may lie in the memory of the table or its context.
+    """
+    for piece in rows.pieces_of(x):
+        condition = context[piece] if context is not None and context.ndim == 2 else context
+        found = call(x[piece], condition)
+        places = [result[piece] for result in results]
+        if piece.stop < len(x):
+            x = rows.still_readable(x, piece.stop, places)
+            if context is not None:
+                context = rows.still_readable(context, piece.stop if context.ndim == 2 else 0, places)
+        for place, values in zip(places, found, strict=True):
+            place[...] = values
+        rows.drop_pages(x, context, *results)

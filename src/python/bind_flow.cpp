@@ -18,7 +18,8 @@ class FlowBindings {
     using py::arg;
     // What most calls share. None: no context, every row, the default number of threads.
     const auto context = arg("context") = py::none(), index = arg("index") = py::none(),
-               weights = arg("weights") = py::none(), threads = arg("threads") = py::none();
+               weights = arg("weights") = py::none(), threads = arg("threads") = py::none(),
+               temperature = arg("temperature") = 1.0, parameters_too = arg("parameters") = true;
     const py::kw_only kw_only;
     py::class_<F>(module, name, "The compiled flow behind pushforward.Flow.", py::module_local())
         .def(py::init(&make), arg("description"), kw_only, arg("most_parameters") = py::none(),
@@ -44,10 +45,19 @@ class FlowBindings {
              "Map z (n, dim) to x; return x and log|det dx/dz| (n,).")
         .def("inverse", &map<Direction::inverse>, arg("x"), kw_only, context, threads,
              "Map x (n, dim) to z; return z and log|det dz/dx| (n,).")
-        .def("log_prob", &log_prob, arg("x"), kw_only, context, index, threads,
-             "Return log p (n,) of the rows in `index`, or of all.")
+        .def("forward_and_log_prob", &map<Direction::forward, true>, arg("z"), kw_only, context, threads,
+             "Map z (n, dim) to x; return x and log p(x) (n,).")
+        .def("inverse_and_log_prob", &map<Direction::inverse, true>, arg("x"), kw_only, context, threads,
+             "Map x (n, dim) to z; return z and log p(x) (n,).")
+        .def("log_prob", &log_prob, arg("x"), kw_only, context, index, temperature, threads,
+             "Return log p (n,) of the rows in `index`, or of all. The temperature multiplies the scale of the base.")
+        .def("base_log_prob", &base_log_prob, arg("z"), kw_only, temperature, threads,
+             "Return the log density (n,) of latent points (n, dim).")
+        .def("sample_latent", &sample_latent, arg("key"), arg("rows"), kw_only,
+             arg("is_double") = std::is_same_v<Scalar, double>, temperature, threads,
+             "Return the latent points of the rows that `sample` draws, float64 or float32.")
         .def("sample", &sample, arg("key"), arg("rows"), kw_only, arg("first") = 0, context,
-             arg("is_double") = std::is_same_v<Scalar, double>, arg("with_log_prob") = false, threads,
+             arg("is_double") = std::is_same_v<Scalar, double>, arg("with_log_prob") = false, temperature, threads,
              "Draw rows first, first + 1, ... of a key; return them, float64 or float32, and their log p (empty "
              "unless wanted).")
         .def("log_prob_and_grad", &log_prob_and_grad, arg("x"), kw_only, context, threads,
@@ -57,10 +67,15 @@ class FlowBindings {
              "Return -sum_i w_i log p(x_i) / normalizer over the rows in `index` (or all) and the norm of its "
              "gradient, which is written to `gradient` (p,). The normalizer is the number of rows if None; dropout is "
              "the key of the units to drop, 0 for none.")
-        .def("forward_vjp", &vjp<Direction::forward>, arg("z"), arg("grad_x"), arg("grad_log_det"), kw_only, context,
-             threads, "Return the derivatives of a scalar by z, parameters and context, from those by x and log_det.")
-        .def("inverse_vjp", &vjp<Direction::inverse>, arg("x"), arg("grad_z"), arg("grad_log_det"), kw_only, context,
-             threads, "Return the derivatives of a scalar by x, parameters and context, from those by z and log_det.");
+        .def("forward_vjp", &map_vjp<Direction::forward>, arg("z"), arg("grad_x"), arg("grad_log_det"), kw_only,
+             context, parameters_too, threads,
+             "Return the derivatives of a scalar by z, parameters and context, from those by x and log_det. Those by "
+             "the parameters are None if they are not wanted.")
+        .def("inverse_vjp", &map_vjp<Direction::inverse>, arg("x"), arg("grad_z"), arg("grad_log_det"), kw_only,
+             context, parameters_too, threads,
+             "Return the derivatives of a scalar by x, parameters and context, from those by z and log_det.")
+        .def("log_prob_vjp", &log_prob_vjp, arg("x"), arg("grad_log_prob"), kw_only, context, parameters_too, threads,
+             "Return the derivatives of a scalar by x, parameters and context, from those by log p (n,).");
   }
 
  private:
@@ -135,37 +150,57 @@ class FlowBindings {
     engine::initialize(flow, rows, &conditions, data_or_null(weights), count(threads));
   }
 
-  template <Direction direction>
+  // Returns the log-determinants too, or in their place log p(x).
+  template <Direction direction, bool density = false>
   static py::tuple map(const F& flow, const py::array& input, const MaybeArray& context, MaybeThreads threads) {
     const Table rows = table(input, flow.dim()), conditions = context_table(flow, context, rows.rows);
     auto points = empty_table(rows.is_double, rows.rows, flow.dim());
-    Vector log_det(rows.rows);
-    Results results{output(points), log_det.mutable_data(), nullptr};
+    Vector values(rows.rows);
+    Results results{output(points), density ? nullptr : values.mutable_data(),
+                    density ? values.mutable_data() : nullptr};
     {
       const InterruptibleWithoutGil released;
       engine::map(flow, direction, rows, &conditions, results, count(threads));
     }
-    return py::make_tuple(points, log_det);
+    return py::make_tuple(points, values);
   }
 
   // Of the rows in `index`, or of all of them without one.
   static Vector log_prob(const F& flow, const py::array& x, const MaybeArray& context, const MaybeIndex& index,
-                         MaybeThreads threads) {
+                         double temperature, MaybeThreads threads) {
     const Table rows = table(x, flow.dim(), -1, index);
     const Table conditions = context_table(flow, context, rows.rows, index);
     Vector result(rows.rows);
-    Results results{{}, nullptr, result.mutable_data()};
+    Results results{{}, nullptr, result.mutable_data(), temperature};
     const InterruptibleWithoutGil released;
     engine::map(flow, Direction::inverse, rows, &conditions, results, count(threads));
     return result;
   }
 
+  static Vector base_log_prob(const F& flow, const py::array& z, double temperature, MaybeThreads threads) {
+    const Table rows = table(z, flow.dim());
+    Vector result(rows.rows);
+    double* to = result.mutable_data();
+    const InterruptibleWithoutGil released;
+    engine::base_log_prob(flow, rows, to, temperature, count(threads));
+    return result;
+  }
+
+  static py::array sample_latent(const F& flow, std::uint64_t key, Index rows, bool is_double, double temperature,
+                                 MaybeThreads threads) {
+    auto points = empty_table(is_double, rows, flow.dim());
+    const Output to = output(points);
+    const InterruptibleWithoutGil released;
+    engine::sample_latent(flow, {key}, rows, to, temperature, count(threads));
+    return points;
+  }
+
   static py::tuple sample(const F& flow, std::uint64_t key, Index rows, Index first, const MaybeArray& context,
-                          bool is_double, bool with_log_prob, MaybeThreads threads) {
+                          bool is_double, bool with_log_prob, double temperature, MaybeThreads threads) {
     const Table conditions = context_table(flow, context, rows);
     auto points = empty_table(is_double, rows, flow.dim());
     Vector density(with_log_prob ? rows : 0);
-    Results results{output(points), nullptr, with_log_prob ? density.mutable_data() : nullptr};
+    Results results{output(points), nullptr, with_log_prob ? density.mutable_data() : nullptr, temperature};
     {
       const InterruptibleWithoutGil released;
       engine::sample(flow, {key, first}, rows, &conditions, results, count(threads));
@@ -211,26 +246,48 @@ class FlowBindings {
   }
 
   template <Direction direction>
-  static py::tuple vjp(const F& flow, const py::array& input, const py::array& grad_output, const Vector& grad_log_det,
-                       const MaybeArray& context, MaybeThreads threads) {
-    const Table rows = table(input, flow.dim()), conditions = context_table(flow, context, rows.rows);
-    const Table seed = table(grad_output, flow.dim(), rows.rows);
+  static py::tuple map_vjp(const F& flow, const py::array& input, const py::array& grad_output,
+                           const Vector& grad_log_det, const MaybeArray& context, bool parameters_too,
+                           MaybeThreads threads) {
+    const Table rows = table(input, flow.dim()), seed = table(grad_output, flow.dim(), rows.rows);
     if (grad_log_det.size() != rows.rows) throw std::invalid_argument("grad_log_det");
-    auto grad_input = empty_table(rows.is_double, rows.rows, flow.dim());
-    auto grad_context = empty_table(conditions.is_double, rows.rows, flow.context());
-    py::array_t<Scalar> grad_parameters(flow.parameter_count());
     Seeds seeds;
     seeds.output = &seed;
     seeds.log_det = grad_log_det.data();
+    return vjp(flow, direction, rows, seeds, context, parameters_too, threads);
+  }
+
+  static py::tuple log_prob_vjp(const F& flow, const py::array& x, const Vector& grad_log_prob,
+                                const MaybeArray& context, bool parameters_too, MaybeThreads threads) {
+    const Table rows = table(x, flow.dim());
+    if (grad_log_prob.size() != rows.rows) throw std::invalid_argument("grad_log_prob");
+    Seeds seeds;
+    seeds.weights = grad_log_prob.data();
+    return vjp(flow, Direction::inverse, rows, seeds, context, parameters_too, threads);
+  }
+
+  static py::tuple vjp(const F& flow, Direction direction, const Table& rows, const Seeds& seeds,
+                       const MaybeArray& context, bool parameters_too, MaybeThreads threads) {
+    const Table conditions = context_table(flow, context, rows.rows);
+    auto grad_input = empty_table(rows.is_double, rows.rows, flow.dim());
+    py::object grad_parameters = py::none(), grad_context = py::none();
     Gradients<Scalar> gradients;
     gradients.input = output(grad_input);
-    gradients.parameters = grad_parameters.mutable_data();
-    if (context) gradients.context = output(grad_context);
+    if (parameters_too) {
+      py::array_t<Scalar> sum(flow.parameter_count());
+      gradients.parameters = sum.mutable_data();
+      grad_parameters = sum;
+    }
+    if (context) {
+      auto table = empty_table(conditions.is_double, rows.rows, flow.context());
+      gradients.context = output(table);
+      grad_context = table;
+    }
     {
       const InterruptibleWithoutGil released;
       engine::vjp(flow, direction, rows, &conditions, seeds, gradients, count(threads));
     }
-    return py::make_tuple(grad_input, grad_parameters, context ? py::object(grad_context) : py::none());
+    return py::make_tuple(grad_input, grad_parameters, grad_context);
   }
 };
 

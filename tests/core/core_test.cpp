@@ -291,13 +291,10 @@ void adjoint(Trial<double>& trial, Direction direction) {
   value(0);
 
   Values<double> grad_input(input.size()), grad_condition(condition.size()), grad_parameters(start.size());
-  const Table rows = table(input, trial.dim), conditions = table(condition, trial.context);
-  const Table seed = table(seeds, trial.dim);
-  Gradients<double> gradients;
-  gradients.input = {grad_input.data(), true};
-  gradients.parameters = grad_parameters.data();
-  if (trial.context > 0) gradients.context = {grad_condition.data(), true};
-  engine::vjp(flow.stack(), direction, rows, &conditions, {&seed, log_det_seeds.data(), nullptr, 1}, gradients, 1);
+  if (direction == Direction::forward)
+    flow.forward_vjp(input, seeds, log_det_seeds, grad_input, grad_parameters, grad_condition, condition, 1);
+  else
+    flow.inverse_vjp(input, seeds, log_det_seeds, grad_input, grad_parameters, grad_condition, condition, 1);
   double analytical = 0, size = 1;
   const auto add = [&](const Values<double>& gradient, const Values<double>& step) {
     for (std::size_t i = 0; i < gradient.size(); ++i) {
@@ -1014,6 +1011,40 @@ void views() {
   expect(same_bits(z, place) && same_bits(log_det, log_det_in_place), where, "rows in their place are others");
 }
 
+// The derivatives of a scalar of the log densities are those of the loss and of the density, and what is not wanted
+// changes nothing.
+template <class Scalar>
+void density_vjp() {
+  const std::string where = std::is_same_v<Scalar, float> ? "log_prob_vjp, float" : "log_prob_vjp, double";
+  const Trial<Scalar> trial(kCases[8], 3, 2, 70);
+  auto x = trial.forward(1).values;
+  const auto size = static_cast<std::size_t>(trial.flow.parameter_count());
+  Values<double> density(70), ones(70, 1.0), shares(70, -1.0 / 70);
+  Values<Scalar> gradient(x.size()), dx(x.size()), dcontext(140), again(x.size()), dparameters(size), dloss(size);
+  trial.flow.log_prob_and_grad(x, density, gradient, trial.condition);
+  trial.flow.log_prob_vjp(x, ones, dx, {}, {}, trial.condition);
+  expect(same_bits(dx, gradient), where, "another gradient than that of log_prob_and_grad");
+  trial.flow.loss_and_grad(x, dloss, trial.condition);
+  trial.flow.log_prob_vjp(x, shares, dx, dparameters, dcontext, trial.condition);
+  bool near = true;
+  for (std::size_t i = 0; i < size; ++i) near &= std::abs(dloss[i] - dparameters[i]) < 1e-5 * (1 + std::abs(dloss[i]));
+  expect(near, where, "another gradient than that of the loss");
+  Values<Scalar> alone(size), context_alone(140);
+  trial.flow.log_prob_vjp(x, shares, {}, alone, {}, trial.condition);
+  trial.flow.log_prob_vjp(x, shares, {}, {}, context_alone, trial.condition);
+  trial.flow.log_prob_vjp(x, shares, again, {}, {}, trial.condition);
+  expect(same_bits(again, dx) && same_bits(alone, dparameters) && same_bits(context_alone, dcontext), where,
+         "one derivative depends on whether others are wanted");
+  expect(refused([&] { trial.flow.log_prob_vjp(x, Values<double>(69), dx, {}, {}, trial.condition); }), where,
+         "fewer derivatives than rows are not refused");
+  expect(refused([&] { trial.flow.log_prob_vjp(x, shares, x, {}, {}, trial.condition); }), where,
+         "a derivative over the rows is not refused");
+  expect(refused([&] { trial.flow.log_prob_vjp(x, shares, dx, Values<Scalar>(size + 1), {}, trial.condition); }), where,
+         "more derivatives than parameters are not refused");
+  expect(refused([&] { trial.flow.forward_vjp(x, Values<Scalar>(3), ones, dx, {}, {}, trial.condition); }), where,
+         "fewer derivatives than points are not refused");
+}
+
 }  // namespace
 
 // `core_test few` tries flows of three features alone, for a processor that is emulated.
@@ -1047,5 +1078,7 @@ int main(int count, char** words) {
   wrong_calls();
   views<float>();
   views<double>();
+  density_vjp<float>();
+  density_vjp<double>();
   return report();
 }

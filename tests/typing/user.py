@@ -115,6 +115,7 @@ def fitting() -> Flow:
         max_time=60.0,
         patience=None,
         clip_norm=None,
+        frozen=[0, -1],
         seed=0,
         progress=False,
         callback=stop,
@@ -168,6 +169,7 @@ def ensembles(flow: Flow) -> None:
     )
     log_prob: Doubles = Ensemble([*fitted.flows, flow], [1, 1, 2]).log_prob(x, condition)
     density, gradient = fitted.fit_weights(x, condition, weights).log_prob_and_grad(x, context=condition)
+    of_members: tuple[Floats, ...] = fitted.log_prob_vjp(x, density, condition)[1]
     samples: Floats = fitted.sample(10, [0.5], seed=0)
     both: tuple[Floats, Doubles] = fitted.sample_and_log_prob(10, context=[0.5], seed=0)
     fitted.save("ensemble.safetensors")
@@ -175,6 +177,7 @@ def ensembles(flow: Flow) -> None:
     loaded.weights, loaded.columns, loaded.context_columns, loaded.num_threads = None, ("a", "b"), None, 1
     shares: Doubles = loaded.weights
     print(log_prob.shape, density.shape, gradient.shape, samples.shape, both[0].dtype, shares, len(loaded))
+    print(of_members[0].shape)
     print(loaded.dim, loaded.context, loaded.dtype, loaded.support, loaded.columns, loaded.num_threads)
     plot.corner(loaded, x, context=condition, n=100).savefig("ensemble.png")
 
@@ -184,6 +187,15 @@ def maps(flow: Flow) -> None:
     out: tuple[Floats, Floats] = flow.forward(z, condition, out=(np.empty_like(x), np.empty(len(x))))
     by_z, by_parameters, by_context = flow.forward_vjp(z, np.ones_like(z), np.zeros(len(z)), condition)
     by_x: Floats = flow.inverse_vjp(x, -z, np.ones(len(z)), context=condition)[0]
+    by_parameters = flow.log_prob_vjp(x, np.ones(len(z)), condition)[1]
+    none: None = flow.log_prob_vjp(x, np.ones(len(z)), condition, parameters=False)[1]
+    latent: Floats = flow.sample_latent((2, 5), seed=0, temperature=0.5)
+    base: Floats = flow.base_log_prob(latent, temperature=0.5)
+    back, back_density = flow.forward_and_log_prob(latent, [0.5])
+    latent, density_of_rows = flow.inverse_and_log_prob(x, condition)
+    grid: Floats = flow.sample((2, 5), [0.5], seed=0)
+    warm: Floats = flow.log_prob(grid, [0.5], temperature=2.0)
+    print(none, base.shape, back.shape, back_density.shape, latent.shape, density_of_rows.shape, warm.shape)
     if by_context is not None:
         print(by_context.sum(), by_z.shape, by_parameters.shape, by_x.shape, log_det.shape, out[0].shape)
 

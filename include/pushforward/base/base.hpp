@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "pushforward/base/noise.hpp"
@@ -19,14 +20,17 @@ class Base {
   virtual std::vector<ParameterBlock> parameters() const { return {}; }
   // Tile columns of float64 that each of the calls needs as scratch memory.
   virtual Index scratch_columns() const { return 0; }
+  // A temperature is what the scale of every feature on the line is multiplied with: 1 is the base itself. Components
+  // of a mixture keep their weights and means. Features on a box or a circle are uniform at any temperature.
+
   // Adds log p(z) of each row to log_prob.
-  virtual void log_prob(const Scalar* parameters, Index padded, Columns<const Scalar> z, double* log_prob,
-                        Columns<double> scratch) const = 0;
-  // dz = dlog_prob * d log p / dz, written. dparameters: added to; null if not wanted.
+  virtual void log_prob(const Scalar* parameters, double temperature, Index padded, Columns<const Scalar> z,
+                        double* log_prob, Columns<double> scratch) const = 0;
+  // dz = dlog_prob * d log p / dz at the temperature 1, written. dparameters: added to; null if not wanted.
   virtual void vjp(const Scalar* parameters, Index padded, Columns<const Scalar> z, const Scalar* dlog_prob,
                    Columns<Scalar> dz, Scalar* dparameters, Columns<double> scratch) const = 0;
   // Draws points of the base and writes them to z.
-  virtual void sample(const Scalar* parameters, const Draws& draws, Index padded, Columns<Scalar> z,
+  virtual void sample(const Scalar* parameters, double temperature, const Draws& draws, Index padded, Columns<Scalar> z,
                       Columns<double> scratch) const = 0;
 };
 
@@ -49,6 +53,16 @@ class LatentFeatures {
   const std::vector<Index>& on_line() const { return on_line_; }
   // The log density of the other features together.
   double log_density() const { return log_density_; }
+
+  // Multiplies the features on the line by a temperature.
+  template <class Scalar>
+  void heat(double temperature, Index padded, Columns<Scalar> z) const {
+    if (temperature == 1) return;
+    constexpr double kMost = static_cast<double>(std::numeric_limits<Scalar>::max());
+    for (const Index i : on_line_)
+      for (Index row = 0; row < padded; ++row)
+        z[i][row] = static_cast<Scalar>(std::clamp(static_cast<double>(z[i][row]) * temperature, -kMost, kMost));
+  }
 
   // The derivatives by the other features are 0.
   template <class Scalar>

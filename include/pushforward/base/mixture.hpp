@@ -33,10 +33,10 @@ class Mixture final : public Base<Scalar> {
 
   Index scratch_columns() const override { return layout_.count(); }
 
-  void log_prob(const Scalar* parameters, Index padded, Columns<const Scalar> z, double* log_prob,
+  void log_prob(const Scalar* parameters, double temperature, Index padded, Columns<const Scalar> z, double* log_prob,
                 Columns<double> memory) const override {
     using V = Vec<double>;
-    log_joints(parameters, padded, z, memory);
+    log_joints(parameters, temperature, padded, z, memory);
     const Columns<const double> log_joint = memory[log_joint_];
     for (Index row = 0; row < padded; row += V::kWidth) {
       const V value =
@@ -53,7 +53,7 @@ class Mixture final : public Base<Scalar> {
     features_.clear(padded, dz);
     const auto delta = memory[delta_], y = memory[y_], weighted = memory[weighted_], dvalue = memory[dvalue_];
     double* factor = memory[factor_].data();
-    log_joints(parameters, padded, z, memory);
+    log_joints(parameters, 1, padded, z, memory);
     responsibilities(padded, memory);
     std::fill_n(dvalue.data(), dim() * kTileRows, 0.0);
     const WeightSum weights(parameters, components_);
@@ -62,7 +62,7 @@ class Mixture final : public Base<Scalar> {
     for (Index k = 0; k < components_; ++k) {
       double* w = memory[log_joint_][k];
       for (Index row = 0; row < padded; row += kLanes) lanes(w + row) *= lanes(dlog_prob + row).template cast<double>();
-      whiten(parameters, k, padded, z, memory);
+      whiten(parameters, 1, k, padded, z, memory);
       for_each_lanes(padded, dim(),
                      [&](Index i, Index row) { lanes(weighted[i] + row) = lanes(w + row) * lanes(y[i] + row); });
       gaussian::add_whiten_transposed(full_, dim(), padded, factor, weighted, dvalue);
@@ -83,7 +83,7 @@ class Mixture final : public Base<Scalar> {
   }
 
   // A uniform number picks the component. Standard normals e give z = mean + A^-1 e, by forward substitution.
-  void sample(const Scalar* parameters, const Draws& draws, Index padded, Columns<Scalar> z,
+  void sample(const Scalar* parameters, double temperature, const Draws& draws, Index padded, Columns<Scalar> z,
               Columns<double> memory) const override {
     features_.sample(draws, padded, z);
     const auto& lines = features_.on_line();
@@ -112,7 +112,7 @@ class Mixture final : public Base<Scalar> {
       }
       for (Index i = 0; i < dim(); ++i) {
         constexpr double kMost = static_cast<double>(std::numeric_limits<Scalar>::max());
-        const double value = static_cast<double>(means_of(parameters, k)[i]) + delta[i];
+        const double value = static_cast<double>(means_of(parameters, k)[i]) + temperature * delta[i];
         z[lines[static_cast<std::size_t>(i)]][row] = static_cast<Scalar>(std::clamp(value, -kMost, kMost));
       }
     }
@@ -153,14 +153,16 @@ class Mixture final : public Base<Scalar> {
     return held(parameters[log_diagonal_start(k) + i], kMostLog);
   }
 
-  // Fills `factor` with A_k, and the columns delta = z - mean_k and y = A_k delta. Returns the log-determinant of A_k.
-  double whiten(const Scalar* parameters, Index k, Index padded, Columns<const Scalar> z,
+  // Fills `factor` with A_k over the temperature, and the columns delta = z - mean_k and y = A_k delta. Returns the
+  // log-determinant of `factor`.
+  double whiten(const Scalar* parameters, double temperature, Index k, Index padded, Columns<const Scalar> z,
                 Columns<double> memory) const {
     double* factor = memory[factor_].data();
     const Scalar* shear = shears_of(parameters, k);
+    const double log_temperature = std::log(temperature);
     double log_det = 0;
     for (Index i = 0; i < dim(); ++i) {
-      const double log_scale = log_diagonal(parameters, k, i), scale = std::exp(log_scale);
+      const double log_scale = log_diagonal(parameters, k, i) - log_temperature, scale = std::exp(log_scale);
       log_det += log_scale;
       if (!full_) {
         factor[i] = scale;
@@ -185,12 +187,13 @@ class Mixture final : public Base<Scalar> {
   }
 
   // log(w_k N_k) of each component and row, with the log density of the other features.
-  void log_joints(const Scalar* parameters, Index padded, Columns<const Scalar> z, Columns<double> memory) const {
+  void log_joints(const Scalar* parameters, double temperature, Index padded, Columns<const Scalar> z,
+                  Columns<double> memory) const {
     const double constant = features_.log_density() - gaussian::kLogRootTwoPi * static_cast<double>(dim());
     const WeightSum weights(parameters, components_);
     const auto y = memory[y_];
     for (Index k = 0; k < components_; ++k) {
-      const double log_det = whiten(parameters, k, padded, z, memory);
+      const double log_det = whiten(parameters, temperature, k, padded, z, memory);
       const double start =
           components_ == 1 ? constant + log_det : constant + log_det + weights.log_weight(parameters, k);
       for (Index row = 0; row < padded; row += kLanes) {

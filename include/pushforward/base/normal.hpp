@@ -16,11 +16,13 @@ class Normal final : public Base<Scalar> {
       : features_(std::move(features)),
         constant_(features_.log_density() - 0.91893853320467274178 * static_cast<double>(features_.on_line().size())) {}
 
-  void log_prob(const Scalar*, Index padded, Columns<const Scalar> z, double* log_prob,
+  void log_prob(const Scalar*, double temperature, Index padded, Columns<const Scalar> z, double* log_prob,
                 Columns<double>) const override {
+    const double constant = constant_ - std::log(temperature) * static_cast<double>(features_.on_line().size());
+    const double factor = 0.5 / (temperature * temperature);
     for (Index row = 0; row < padded; row += kLanes) {
-      Lanes<double> sum = Lanes<double>::Constant(constant_);
-      for (const Index i : features_.on_line()) sum -= 0.5 * lanes(z[i] + row).template cast<double>().square();
+      Lanes<double> sum = Lanes<double>::Constant(constant);
+      for (const Index i : features_.on_line()) sum -= factor * lanes(z[i] + row).template cast<double>().square();
       lanes(log_prob + row) += sum;
     }
   }
@@ -32,7 +34,8 @@ class Normal final : public Base<Scalar> {
       for (Index row = 0; row < padded; row += kLanes) lanes(dz[i] + row) = -lanes(z[i] + row) * lanes(dlog_prob + row);
   }
 
-  void sample(const Scalar*, const Draws& draws, Index padded, Columns<Scalar> z, Columns<double>) const override {
+  void sample(const Scalar*, double temperature, const Draws& draws, Index padded, Columns<Scalar> z,
+              Columns<double>) const override {
     features_.sample(draws, padded, z);
     const auto& lines = features_.on_line();
     for (std::size_t k = 0; k < lines.size(); k += 2) {
@@ -40,6 +43,7 @@ class Normal final : public Base<Scalar> {
       Scalar* second = k + 1 < lines.size() ? z[lines[k + 1]] : spare;
       draw_normals(draws, static_cast<std::uint32_t>(k / 2), padded, z[lines[k]], second);
     }
+    features_.heat(temperature, padded, z);
   }
 
  private:

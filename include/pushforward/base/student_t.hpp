@@ -24,16 +24,17 @@ class StudentT final : public Base<Scalar> {
     return {{"log_df", {static_cast<Index>(features_.on_line().size())}, 0.0}};
   }
 
-  void log_prob(const Scalar* parameters, Index padded, Columns<const Scalar> z, double* log_prob,
+  void log_prob(const Scalar* parameters, double temperature, Index padded, Columns<const Scalar> z, double* log_prob,
                 Columns<double>) const override {
+    const double log_temperature = std::log(temperature), variance = temperature * temperature;
     for (Index row = 0; row < padded; row += kLanes) lanes(log_prob + row) += features_.log_density();
     Index k = 0;
     for (const Index i : features_.on_line()) {
       const double n = df(parameters, k++);
-      const double constant = log_gamma_ratio(n) - 0.5 * std::log(n * kPi);
+      const double constant = log_gamma_ratio(n) - 0.5 * std::log(n * kPi) - log_temperature;
       for (Index row = 0; row < padded; row += kLanes) {
         const Lanes<double> square = lanes(z[i] + row).template cast<double>().square();
-        lanes(log_prob + row) += constant - 0.5 * (n + 1) * (1 + square / n).log();
+        lanes(log_prob + row) += constant - 0.5 * (n + 1) * (1 + square / (n * variance)).log();
       }
     }
   }
@@ -62,7 +63,7 @@ class StudentT final : public Base<Scalar> {
     }
   }
 
-  void sample(const Scalar* parameters, const Draws& draws, Index padded, Columns<Scalar> z,
+  void sample(const Scalar* parameters, double temperature, const Draws& draws, Index padded, Columns<Scalar> z,
               Columns<double>) const override {
     features_.sample(draws, padded, z);
     Index k = 0;
@@ -70,6 +71,7 @@ class StudentT final : public Base<Scalar> {
       draw_student_t(draws, static_cast<std::uint32_t>(k), padded, df(parameters, k), z[i]);
       ++k;
     }
+    features_.heat(temperature, padded, z);
   }
 
  private:

@@ -18,7 +18,8 @@ class Uniform final : public Base<Scalar> {
       throw std::invalid_argument("the base Uniform() needs the support Interval or Circle of every feature");
   }
 
-  void log_prob(const Scalar*, Index padded, Columns<const Scalar>, double* log_prob, Columns<double>) const override {
+  void log_prob(const Scalar*, double, Index padded, Columns<const Scalar>, double* log_prob,
+                Columns<double>) const override {
     for (Index row = 0; row < padded; row += kLanes) lanes(log_prob + row) += features_.log_density();
   }
 
@@ -27,7 +28,8 @@ class Uniform final : public Base<Scalar> {
     features_.clear(padded, dz);
   }
 
-  void sample(const Scalar*, const Draws& draws, Index padded, Columns<Scalar> z, Columns<double>) const override {
+  void sample(const Scalar*, double, const Draws& draws, Index padded, Columns<Scalar> z,
+              Columns<double>) const override {
     features_.sample(draws, padded, z);
   }
 

@@ -20,6 +20,15 @@ template <class Scalar>
 void sample(const Stack<Scalar>& stack, const Draws& draws, Index rows, const Table* context, const Results& results,
             int threads);
 
+// log p_base(z) of latent points: -infinity outside a box. z: (rows, dim).
+template <class Scalar>
+void base_log_prob(const Stack<Scalar>& stack, const Table& z, double* log_prob, double temperature, int threads);
+
+// The points that sample() takes to the other side.
+template <class Scalar>
+void sample_latent(const Stack<Scalar>& stack, const Draws& draws, Index rows, Output z, double temperature,
+                   int threads);
+
 // The adjoint of a map; a density's seeds go with the inverse. Returns sum over rows of weight * log p(x) / normalizer
 // when the seeds are a density's and the parameters' gradient is wanted.
 template <class Scalar>

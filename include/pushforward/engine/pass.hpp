@@ -13,8 +13,9 @@ namespace pushforward::engine {
 template <class Scalar>
 class Pass {
  public:
-  // context: null for a flow without one.
-  Pass(const Stack<Scalar>& stack, const Table* context) : stack_(stack), context_(context) {}
+  // context: null for a flow without one. temperature: of the base.
+  Pass(const Stack<Scalar>& stack, const Table* context, double temperature = 1)
+      : stack_(stack), context_(context), temperature_(temperature) {}
 
   // Fills the tile that begins at row `first`: start(rows, work) writes its state and log_det, and marks rows that are
   // bad (a value is not finite) or outside the support. The context is read; embed() has to follow.
@@ -66,7 +67,8 @@ class Pass {
 
   void base_log_prob(const Tile<Scalar>& tile, Workspace<Scalar>& work) const {
     std::fill_n(work.log_prob, kTileRows, 0.0);
-    stack_.base().log_prob(stack_.base_parameters(), tile.padded, tile.state, work.log_prob, work.base_scratch);
+    stack_.base().log_prob(stack_.base_parameters(), temperature_, tile.padded, tile.state, work.log_prob,
+                           work.base_scratch);
   }
 
   // log p(x) = log p_base(z) + log|det dz/dx|; there is no density outside the support.
@@ -145,12 +147,13 @@ class Pass {
 
   const Stack<Scalar>& stack_;
   const Table* context_;
+  double temperature_;
 };
 
 template <class Scalar>
 void map(const Stack<Scalar>& stack, Direction direction, const Table& input, const Table* context,
          const Results& results, int threads) {
-  const Pass<Scalar> pass(stack, context);
+  const Pass<Scalar> pass(stack, context, results.temperature);
   pass.run(direction, input.rows, results, threads,
            [&](Index first, Workspace<Scalar>& work) { return pass.load(direction, input, first, work); });
 }
@@ -158,14 +161,55 @@ void map(const Stack<Scalar>& stack, Direction direction, const Table& input, co
 template <class Scalar>
 void sample(const Stack<Scalar>& stack, const Draws& draws, Index rows, const Table* context, const Results& results,
             int threads) {
-  const Pass<Scalar> pass(stack, context);
+  const Pass<Scalar> pass(stack, context, results.temperature);
   pass.run(Direction::forward, rows, results, threads, [&](Index first, Workspace<Scalar>& work) {
     return pass.begin(first, rows, work, [&](Index count, Workspace<Scalar>& to) {
       const SubnormalMode mode(Subnormals::zero);
-      stack.base().sample(stack.base_parameters(), {draws.key, draws.first_row + first}, whole_lanes(count), to.state,
-                          to.base_scratch);
+      stack.base().sample(stack.base_parameters(), results.temperature, {draws.key, draws.first_row + first},
+                          whole_lanes(count), to.state, to.base_scratch);
       stack.data_side().start_forward_log_det(to.log_det);
     });
+  });
+}
+
+template <class Scalar>
+void base_log_prob(const Stack<Scalar>& stack, const Table& z, double* log_prob, double temperature, int threads) {
+  const Pass<Scalar> pass(stack, nullptr, temperature);
+  const Index tiles = tile_count(z.rows);
+  const CallMemory<Scalar> memory(stack, false, threads_for(tiles, threads), 0);
+  parallel_for(tiles, threads, [&](Index index, int thread) {
+    Workspace<Scalar> work = memory.workspace(thread);
+    const Index first = index * kTileRows, rows = std::min(kTileRows, z.rows - first);
+    std::fill_n(work.bad, kTileRows, false);
+    read_columns(z, first, rows, stack.identity(), stack.latent_columns(), work.state, work.bad);
+    {
+      const SubnormalMode mode(Subnormals::zero);
+      pass.base_log_prob({rows, whole_lanes(rows), work.state, work.context, work.log_det}, work);
+    }
+    for (Index i = 0; i < stack.dim(); ++i) {
+      if (stack.latent_domains()[static_cast<std::size_t>(i)] != Domain::box) continue;
+      for (Index row = 0; row < rows; ++row)
+        if (std::abs(work.state[i][row]) > 1) work.log_prob[row] = -std::numeric_limits<double>::infinity();
+    }
+    pass.copy_rows(work.log_prob, work.bad, rows, log_prob + first);
+  });
+}
+
+template <class Scalar>
+void sample_latent(const Stack<Scalar>& stack, const Draws& draws, Index rows, Output z, double temperature,
+                   int threads) {
+  const Index tiles = tile_count(rows);
+  const CallMemory<Scalar> memory(stack, false, threads_for(tiles, threads), 0);
+  parallel_for(tiles, threads, [&](Index index, int thread) {
+    Workspace<Scalar> work = memory.workspace(thread);
+    const Index first = index * kTileRows, count = std::min(kTileRows, rows - first);
+    std::fill_n(work.bad, kTileRows, false);
+    {
+      const SubnormalMode mode(Subnormals::zero);
+      stack.base().sample(stack.base_parameters(), temperature, {draws.key, draws.first_row + first},
+                          whole_lanes(count), work.state, work.base_scratch);
+    }
+    write_columns(work.state, first, count, stack.dim(), stack.identity(), stack.latent_columns(), work.bad, z);
   });
 }
 

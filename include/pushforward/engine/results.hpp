@@ -13,6 +13,7 @@ struct Results {
   Output output;               // (rows, dim), the points on the other side
   double* log_det = nullptr;   // (rows,), of the map taken
   double* log_prob = nullptr;  // (rows,), log density of the x side
+  double temperature = 1;      // of the base, in that density and of points drawn
 };
 
 // The scalar that an adjoint differentiates: sum(output * points) + sum(log_det * log-determinants) over the results of

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pushforward._fit import checkpoint
+from pushforward._fit.frozen import resolve
 from pushforward._fit.held_out import Names, held_out
 from pushforward._fit.loop import Loop
 from pushforward._fit.mixture import Components, calibrate_background, clusters, gaussian
@@ -58,6 +59,7 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     Loop
         The fit, with the flow that it is going to change.
     """
+    options = replace(options, frozen=resolve(options.frozen, len(state.layers)))
     check_density(rows, state.support)
     left_open = () if state.open is None else state.open.parts
     found = None if options.resume is None else checkpoint.read(options.resume, state)

@@ -13,6 +13,7 @@ import numpy as np
 
 from pushforward._fit import checkpoint
 from pushforward._fit.bar import Show, bar
+from pushforward._fit.frozen import Frozen, decayed
 from pushforward._fit.history import Epoch
 from pushforward._fit.objective import Objective
 from pushforward._fit.options import Options
@@ -20,7 +21,7 @@ from pushforward._fit.progress import Progress, generator
 from pushforward._fit.schedule import Schedule
 from pushforward._io import files
 from pushforward._model.state import State
-from pushforward._typing import Floats, Indices
+from pushforward._typing import Floats
 from pushforward._warn import warn
 from pushforward.errors import FileFormatError, TrainingDivergedError
 
@@ -57,7 +58,8 @@ class Loop:
         self._parameters = state.parameters
         self._window = min(_AVERAGED_EPOCHS * objective.steps, _MOST_AVERAGED_STEPS)
         self._gradient = np.empty_like(self._parameters)
-        self._decayed = _network_weights(state)
+        self._frozen = Frozen(state, options.frozen)
+        self._decayed = decayed(state, self._frozen)
         self._epochs = math.inf if options.epochs is None else options.epochs
         self._schedule = Schedule(
             options.schedule, optimizer.learning_rate, self._epochs * objective.steps, options.max_time
@@ -107,6 +109,7 @@ class Loop:
             "max_time": options.max_time,
             "patience": options.patience,
             "clip_norm": options.clip_norm,
+            **({"frozen": list(self._frozen.layers)} if self._frozen.layers else {}),
         }
 
     def resume(self, settings: Mapping[str, Any]) -> None:
@@ -214,17 +217,19 @@ class Loop:
         loss, norm = self._objective.loss_and_grad(batch, self._gradient, self._dropout_key())
         finite = math.isfinite(loss) and math.isfinite(norm)
         if finite:
-            progress.optimizer.update(
+            self._frozen.clear(self._gradient)
+            norm = progress.optimizer.update(
                 self._parameters,
                 self._gradient,
                 progress.rate,
                 math.inf if options.clip_norm is None else options.clip_norm,
                 self.state.num_threads,
                 self._decayed,
-                norm,
+                None if self._frozen else norm,
                 progress.average,
                 1 / min(progress.averaged + 1, self._window),
             )
+            self._frozen.restore(self._parameters, progress.average)
         progress.position += 1
         if not finite:
             self._roll_back()
@@ -328,14 +333,3 @@ class Loop:
         self.progress.elapsed = self._elapsed()
         found = checkpoint.Checkpoint(self.state, self.progress, self.settings())
         checkpoint.write(self._options.checkpoint, found)
-
-
-def _network_weights(state: State) -> Indices:
-    """Return where the weights of networks stand in the parameter vector, (k, 2) of first and last + 1."""
-    runs, first = [], 0
-    for name, values in state.named_parameters().items():
-        is_network = ".conditioner." in name or name.startswith("context_network.")
-        if is_network and name.endswith(".weight"):
-            runs.append((first, first + values.size))
-        first += values.size
-    return np.array(runs, dtype=np.int64).reshape(-1, 2)

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +78,13 @@ def _progress(name: str, value: object) -> bool:
     return value
 
 
+def _frozen(name: str, value: object) -> tuple[int, ...]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a sequence of numbers of layers, not {value!r}")
+    least = -sys.maxsize  # how many layers there are, the fit knows
+    return tuple(_checks.integer(f"{name}[{i}]", index, least) for i, index in enumerate(value))
+
+
 def _seed(name: str, value: Any) -> object:
     np.random.default_rng(value)  # raises what is wrong with it
     return value
@@ -109,6 +117,7 @@ class Options:
         30, _optional(_count), "stop after N epochs without a better validation loss, or none (default: 30)"
     )
     clip_norm: float | None = _option(5.0, _optional(_clip_norm), "longest gradient, or none (default: 5)")
+    frozen: Sequence[int] = _option((), _frozen, "layers to leave as they start, by number from 0 (default: none)")
     seed: Seed = _option(None, _seed, "seed of the random numbers")
     progress: bool | None = _option(None, _progress, "show a progress bar (default: in a terminal)")
     callback: Callable[[Any, Any], object] | None = _option(None, _callback, "called after each epoch")

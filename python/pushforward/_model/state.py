@@ -6,12 +6,14 @@ Files, fits, checks, and the modules beside `Flow` work on a state. Its calls ta
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from pushforward import _checks
 from pushforward._dispatch import core
 from pushforward._model import description, threads
 from pushforward._model.bases import Base
@@ -174,9 +176,13 @@ class State:
 
     # -- calls, on arrays that were checked ----------------------------------------------------------------------
 
-    def log_prob(self, x: Array, context: Array | None = None, index: Indices | None = None) -> Doubles:
+    def log_prob(
+        self, x: Array, context: Array | None = None, index: Indices | None = None, temperature: float = 1.0
+    ) -> Doubles:
         """Return the log density of rows, those of `index` if it is given."""
-        density: Doubles = self.core.log_prob(x, context=context, index=index, threads=self.num_threads)
+        density: Doubles = self.core.log_prob(
+            x, context=context, index=index, temperature=temperature, threads=self.num_threads
+        )
         return density
 
     def forward(self, z: Array, context: Array | None = None) -> tuple[Floats, Doubles]:
@@ -188,7 +194,14 @@ class State:
         return self.core.inverse(x, context=context, threads=self.num_threads)
 
     def sample(
-        self, key: int, n: int, context: Array | None = None, *, first: int = 0, with_log_prob: bool = False
+        self,
+        key: int,
+        n: int,
+        context: Array | None = None,
+        *,
+        first: int = 0,
+        with_log_prob: bool = False,
+        temperature: float = 1.0,
     ) -> tuple[Floats, Doubles]:
         """Draw the `n` rows of a key from row `first` on; each row depends on the key and its number alone."""
         return self.core.sample(
@@ -198,8 +211,38 @@ class State:
             context=context,
             is_double=self.data_dtype != np.float32,
             with_log_prob=with_log_prob,
+            temperature=temperature,
             threads=self.num_threads,
         )
+
+    def forward_and_log_prob(self, z: Array, context: Array | None = None) -> tuple[Floats, Doubles]:
+        """Map latent points to data points; with the log density there."""
+        return self.core.forward_and_log_prob(z, context=context, threads=self.num_threads)
+
+    def inverse_and_log_prob(self, x: Array, context: Array | None = None) -> tuple[Floats, Doubles]:
+        """Map data points to latent points; with the log density of the data points."""
+        return self.core.inverse_and_log_prob(x, context=context, threads=self.num_threads)
+
+    def base_log_prob(self, z: Array, temperature: float = 1.0) -> Doubles:
+        """Return the log density of latent points."""
+        density: Doubles = self.core.base_log_prob(z, temperature=temperature, threads=self.num_threads)
+        return density
+
+    def sample_latent(self, key: int, n: int, temperature: float = 1.0) -> Floats:
+        """Draw the latent points of the rows of a key."""
+        is_double = self.data_dtype != np.float32
+        return self.core.sample_latent(key, n, is_double=is_double, temperature=temperature, threads=self.num_threads)
+
+    def checked_temperature(self, temperature: float) -> float:
+        """Return a temperature of the base; raise if it is none, or if the base has no scale."""
+        # Beyond these bounds its square would leave the range of numbers.
+        value = _checks.number("temperature", temperature, 1e-100, 1e100)
+        if value != 1 and "line" not in self.core.latent_domains:
+            raise ValueError(
+                f"temperature={value:g} multiplies the scale of the base, and this flow has none to multiply: all its "
+                "latent features are uniform, in a box or on a circle"
+            )
+        return value
 
     def to_line(self, x: Array, index: Indices | None = None) -> Array:
         """Return rows behind the support, before standardisation; for real features that is x."""
@@ -231,6 +274,25 @@ def state_of(flow: _HasState) -> State:
     return flow._state
 
 
+class _Unseeded:
+    """The generator of draws without a seed.
+
+    One is kept, since making one takes longer than drawing a row. Threads may share it: it locks itself.
+    """
+
+    rng = np.random.default_rng()
+
+    @classmethod
+    def begin_anew(cls) -> None:
+        """Replace the generator, in a process that would draw the rows of its parent."""
+        cls.rng = np.random.default_rng()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Unseeded.begin_anew)
+
+
 def sample_key(seed: int | np.random.Generator | None) -> int:
     """Return what names the rows of one sample."""
-    return int(np.random.default_rng(seed).integers(2**64, dtype=np.uint64))
+    rng = _Unseeded.rng if seed is None else np.random.default_rng(seed)
+    return int(rng.integers(2**64, dtype=np.uint64))

@@ -126,6 +126,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         "max_time": {"metavar": "SECONDS", "type": size},
         "patience": {"metavar": "N", "type": values.or_none(count)},
         "clip_norm": {"metavar": "NORM", "type": values.or_none(size)},
+        "frozen": {"metavar": "I,I,...", "type": values.indices},
         "validation": {"metavar": "FRACTION|TABLE", "type": values.validation},
         "checkpoint": {"metavar": "FILE"},
         "checkpoint_every": {"metavar": "N", "type": count},
@@ -164,7 +165,7 @@ def _run(args: argparse.Namespace) -> int:
                 optimizer=_optimizer(args),
                 seed=args.seed,
                 progress=args.progress,
-                **given(args, "epochs", "batch_size", "schedule", "max_time", "patience", "clip_norm"),
+                **given(args, "epochs", "batch_size", "schedule", "max_time", "patience", "clip_norm", "frozen"),
                 **given(args, "checkpoint", "checkpoint_every", "resume"),
                 **validation,
             )

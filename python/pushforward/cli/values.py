@@ -71,6 +71,11 @@ def widths(text: str) -> list[int]:
     return [integer(1)(part) for part in text.split(",")] if text else []
 
 
+def indices(text: str) -> list[int]:
+    """Numbers of layers between commas."""
+    return [integer(0)(part) for part in text.split(",")]
+
+
 def activation(text: str) -> str:
     """Names of activations."""
     try:
