@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "pushforward/engine/engine.hpp"
 #include "pushforward/engine/memory.hpp"
+#include "pushforward/engine/workspace.hpp"
 #include "pushforward/tile/subnormals.hpp"
 
 namespace pushforward::engine {
@@ -109,9 +111,10 @@ class Pass {
   template <class BeginTile>
   void run(Direction direction, Index rows, const Results& results, int threads, BeginTile&& begin_tile) const {
     const Index tiles = tile_count(rows);
-    const CallMemory<Scalar> memory(stack_, false, threads_for(tiles, threads), 0);
+    const WorkspaceShape shape = workspace_shape(stack_, false);
+    const CallMemory<Scalar> memory(Workspace<Scalar>::bytes(shape), 0, threads_for(tiles, threads), 0);
     parallel_for(tiles, threads, [&](Index index, int thread) {
-      Workspace<Scalar> work = memory.workspace(thread);
+      Workspace<Scalar> work(shape, memory.workspace(thread));
       const Index first = index * kTileRows;
       const bool scores = results.log_det || results.log_prob;
       const Tile<Scalar> tile = begin_tile(first, work);

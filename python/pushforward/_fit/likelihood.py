@@ -39,7 +39,7 @@ _ROWS_OF_TRIAL = 200_000
 _HELD_OF_TRIALS = 0.1
 
 
-def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tuple[Names, Names]) -> Loop:
+def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tuple[Names, Names]) -> Loop[State]:
     """Prepare a fit to rows, or resume one.
 
     Parameters
@@ -108,14 +108,14 @@ def _progress(state: State, rng_of_split: Mapping[str, Any], rng: np.random.Gene
     return Progress(rng_of_split, rng.bit_generator.state, good, average, options.optimizer.fresh())
 
 
-def _finished(loop: Loop, held: Rows | None) -> Loop:
+def _finished(loop: Loop[State], held: Rows | None) -> Loop[State]:
     """Let a fit end with the choice of the background, if there is one."""
     if held is not None and loop.state.base.has_background:
         loop.finish = functools.partial(_finish, loop, held)
     return loop
 
 
-def _finish(loop: Loop, held: Rows) -> None:
+def _finish(loop: Loop[State], held: Rows) -> None:
     calibrate_background(loop.state, held)
     loop.history.best_loss = mean_loss(loop.state, held)
 

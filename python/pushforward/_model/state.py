@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from pushforward._dispatch import core
-from pushforward._model import description, threads
+from pushforward._model import description
 from pushforward._model.bases import Base
 from pushforward._model.layers import Layer
 from pushforward._model.networks import ContextNetwork
+from pushforward._model.parametric import Parametric
 from pushforward._model.supports import Support
 from pushforward._typing import Array, Doubles, Floats, Indices
 
@@ -45,7 +46,7 @@ class Open:
         return ("layers", "base") if self.base else ("layers",)
 
 
-class State:
+class State(Parametric):
     """A flow's description, its compiled core, its data side and its names.
 
     Parameters
@@ -98,7 +99,6 @@ class State:
         self.cells: Doubles = np.zeros((self.dim, 2))
         self.initialized = False
         self.data_dtype: np.dtype[Any] = np.dtype(np.float64)
-        self.threads: int | None = None
         self.open: Open | None = None
         self._columns: tuple[str, ...] | None = None
         self._context_columns: tuple[str, ...] | None = None
@@ -107,11 +107,6 @@ class State:
     def layers(self) -> list[Layer]:
         """The layers as they were described, in generator order."""
         return description.layers_of(self.model)
-
-    @property
-    def num_threads(self) -> int:
-        """Threads of every call."""
-        return self.threads or threads.default()
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -138,30 +133,7 @@ class State:
         """Names of the features; x0, x1, ... if they are not known."""
         return self._columns or tuple(f"x{i}" for i in range(self.dim))
 
-    # -- parameters ----------------------------------------------------------------------------------------------
-
-    @property
-    def parameters(self) -> Floats:
-        """All parameters, as one live array."""
-        parameters: Floats = self.core.parameters
-        return parameters
-
-    def named_parameters(self) -> dict[str, Floats]:
-        """Return each block of the parameters by name, as writable views."""
-        views: dict[str, Floats] = {}
-        parameters, first = self.parameters, 0
-        for name, shape, _ in self.core.parameter_blocks:
-            size = int(np.prod(shape))
-            views[name] = parameters[first : first + size].reshape(shape)
-            first += size
-        return views
-
-    def draw_parameters(self, rng: np.random.Generator) -> None:
-        """Draw initial parameters."""
-        views = self.named_parameters()
-        for name, _, bound in self.core.parameter_blocks:
-            if bound > 0:
-                views[name][...] = rng.uniform(-bound, bound, views[name].shape)
+    # -- standardisation -----------------------------------------------------------------------------------------
 
     def set_standardization(
         self, data: Standardization, context: Standardization, cells: Doubles | None = None
@@ -173,11 +145,6 @@ class State:
         self.core.set_context_standardization(*context)
 
     # -- calls, on arrays that were checked ----------------------------------------------------------------------
-
-    def log_prob(self, x: Array, context: Array | None = None, index: Indices | None = None) -> Doubles:
-        """Return the log density of rows, those of `index` if it is given."""
-        density: Doubles = self.core.log_prob(x, context=context, index=index, threads=self.num_threads)
-        return density
 
     def forward(self, z: Array, context: Array | None = None) -> tuple[Floats, Doubles]:
         """Map latent points to data points; with the log-determinant."""
