@@ -6,7 +6,19 @@ import re
 from pathlib import Path
 
 CORE = Path(__file__).parents[1] / "include" / "pushforward"
-FLOORS = ("tile", "description", "threads", "network", "transform", "base", "layer", "data", "engine", "model")
+FLOORS = (
+    "tile",
+    "description",
+    "threads",
+    "network",
+    "transform",
+    "base",
+    "layer",
+    "data",
+    "engine",
+    "masses",
+    "model",
+)
 
 _INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"(?:pushforward/)?|<pushforward/)([^">]+)[">]', re.M)
 

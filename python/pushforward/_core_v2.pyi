@@ -188,3 +188,36 @@ class _Flow:
 
 class FlowFloat32(_Flow): ...
 class FlowFloat64(_Flow): ...
+
+class _Masses:
+    def __init__(self, description: str, *, most_parameters: int | None = None) -> None: ...
+    @property
+    def parameters(self) -> _Floats: ...
+    @property
+    def parameter_blocks(self) -> list[tuple[str, tuple[int, ...], float]]: ...
+    def log_prob(
+        self,
+        x: _Floats,
+        *,
+        context: _Floats | None = None,
+        index: _Indices | None = None,
+        threads: int | None = None,
+    ) -> _Doubles: ...
+    def sample(
+        self, key: int, rows: int, *, first: int = 0, context: _Floats | None = None, threads: int | None = None
+    ) -> _Doubles: ...
+    def loss_and_grad(
+        self,
+        x: _Floats,
+        gradient: _Floats,
+        *,
+        context: _Floats | None = None,
+        weights: _Doubles | None = None,
+        index: _Indices | None = None,
+        normalizer: float | None = None,
+        dropout: int = 0,
+        threads: int | None = None,
+    ) -> tuple[float, float]: ...
+
+class MassesFloat32(_Masses): ...
+class MassesFloat64(_Masses): ...

@@ -8,5 +8,6 @@ namespace pushforward::bindings {
 void bind_flow(pybind11::module_& module);
 void bind_adam(pybind11::module_& module);
 void bind_mixture(pybind11::module_& module);
+void bind_masses(pybind11::module_& module);
 
 }  // namespace pushforward::bindings

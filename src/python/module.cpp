@@ -27,6 +27,7 @@ py::dict limits() {
   add("df", in::kDegrees);
   add("learned_df", in::kLearnedDegrees);
   add("components", in::kComponents);
+  add("categories", in::kCategories);
   return table;
 }
 
@@ -50,6 +51,7 @@ PYBIND11_MODULE(PUSHFORWARD_MODULE, module) {
   pushforward::bindings::bind_flow(module);
   pushforward::bindings::bind_adam(module);
   pushforward::bindings::bind_mixture(module);
+  pushforward::bindings::bind_masses(module);
   module.def("default_threads", &pushforward::default_threads,
              "The default number of threads, taken from OpenMP's settings.");
   module.def("processors", &pushforward::processors, "How many processors the calling thread and its helpers may use.");

@@ -29,6 +29,8 @@ inline constexpr Range<double> kMaxLogScale{kLeast, 100}, kBound{kLeast, 1e30}, 
 inline constexpr Range<Index> kBins{2, 64};
 // Degrees of freedom of a Student t. Learned ones start above the least value that they can reach.
 inline constexpr Range<double> kDegrees{0.01, 1e9}, kLearnedDegrees{0.51, 1e9};
+// Categories of a column, and columns of categories. In float32 a code is exact, and its logits are tile columns.
+inline constexpr Range<Index> kCategories{1, 1 << 16};
 // Components of a mixture.
 inline constexpr Range<Index> kComponents{1, 256};
 

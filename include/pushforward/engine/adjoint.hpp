@@ -1,26 +1,10 @@
 // The adjoint of a pass: each tile is taken through the flow and straight back, while what its layers keep is in cache.
 #pragma once
 
-#include <atomic>
-
 #include "pushforward/engine/pass.hpp"
+#include "pushforward/engine/tiles.hpp"
 
 namespace pushforward::engine {
-
-// The sum over tiles of derivatives by the parameters; none if they are not wanted.
-template <class Scalar>
-struct GradientSum {
-  Scalar* data = nullptr;
-  bool begins = false;  // nothing has been added yet
-
-  // The part from `first` to `last`. The first tile clears it just before it is added to, while it is in cache.
-  // Clearing the whole sum at once would push it out again.
-  Scalar* part(Index first, Index last) const {
-    if (!data) return nullptr;
-    if (begins) std::fill_n(data + first, last - first, Scalar(0));
-    return data + first;
-  }
-};
 
 template <class Scalar>
 class Adjoint {
@@ -244,44 +228,21 @@ double vjp(const Stack<Scalar>& stack, Direction direction, const Table& input, 
            const Seeds& seeds, const Gradients<Scalar>& gradients, int threads) {
   const Adjoint<Scalar> adjoint(stack, direction, input, context, seeds, gradients);
   const Index tiles = tile_count(input.rows);
-  const int workers = threads_for(tiles, threads);
+  const WorkspaceShape shape = workspace_shape(stack, true);
+  const std::size_t bytes = Workspace<Scalar>::bytes(shape);
   if (!gradients.parameters) {
-    const CallMemory<Scalar> memory(stack, true, workers, 0);
+    const CallMemory<Scalar> memory(bytes, 0, threads_for(tiles, threads), 0);
     parallel_for(tiles, threads, [&](Index index, int thread) {
-      Workspace<Scalar> work = memory.workspace(thread);
+      Workspace<Scalar> work(shape, memory.workspace(thread));
       adjoint.tile(index, {}, work);
     });
     return 0;
   }
-  const Index count = stack.parameter_count();
-  const SlotPlan plan(tiles, count * static_cast<Index>(sizeof(Scalar)), workers);
-  // The first sum is the gradient itself.
-  const CallMemory<Scalar> memory(stack, true, workers, std::max<Index>(plan.items() - 1, 0));
-  const auto sum_of = [&](Index item) { return item == 0 ? gradients.parameters : memory.sum(item - 1); };
-  if (tiles == 0) std::fill_n(gradients.parameters, count, Scalar(0));
-  double values[kMostGradientSlots] = {};
-  std::atomic<bool> ended{false};  // by a watch; a slot of many rows does not make it wait
-  parallel_for(plan.items(), threads, [&](Index item, int thread) {
-    Workspace<Scalar> work = memory.workspace(thread);
-    const Index first = plan.first_tile(item);
-    for (Index index = first; index < plan.end_tile(item); index += plan.stride()) {
-      if (ended.load(std::memory_order_relaxed)) return;
-      try {
-        Watch::look_now();
-      } catch (...) {
-        ended.store(true, std::memory_order_relaxed);
-        throw;
-      }
-      values[index % plan.slots()] += adjoint.tile(index, {sum_of(item), index == first}, work);
-    }
-  });
-  if (plan.items() > 1 || gradients.norm) {
-    const double norm = add_sums(plan, count, gradients.parameters, sum_of, memory.norms(), threads);
-    if (gradients.norm) *gradients.norm = norm;
-  }
-  double total = 0;
-  for (Index slot = 0; slot < plan.slots(); ++slot) total += values[slot];
-  return total;
+  return sum_over_tiles(tiles, bytes, stack.parameter_count(), gradients.parameters, gradients.norm, threads,
+                        [&](Index index, GradientSum<Scalar> sum, std::byte* memory) {
+                          Workspace<Scalar> work(shape, memory);
+                          return adjoint.tile(index, sum, work);
+                        });
 }
 
 }  // namespace pushforward::engine

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "pushforward/engine/engine.hpp"
 #include "pushforward/engine/memory.hpp"
+#include "pushforward/engine/workspace.hpp"
 #include "pushforward/tile/subnormals.hpp"
 
 namespace pushforward::engine {
@@ -111,9 +113,10 @@ class Pass {
   template <class BeginTile>
   void run(Direction direction, Index rows, const Results& results, int threads, BeginTile&& begin_tile) const {
     const Index tiles = tile_count(rows);
-    const CallMemory<Scalar> memory(stack_, false, threads_for(tiles, threads), 0);
+    const WorkspaceShape shape = workspace_shape(stack_, false);
+    const CallMemory<Scalar> memory(Workspace<Scalar>::bytes(shape), 0, threads_for(tiles, threads), 0);
     parallel_for(tiles, threads, [&](Index index, int thread) {
-      Workspace<Scalar> work = memory.workspace(thread);
+      Workspace<Scalar> work(shape, memory.workspace(thread));
       const Index first = index * kTileRows;
       const bool scores = results.log_det || results.log_prob;
       const Tile<Scalar> tile = begin_tile(first, work);
@@ -176,9 +179,10 @@ template <class Scalar>
 void base_log_prob(const Stack<Scalar>& stack, const Table& z, double* log_prob, double temperature, int threads) {
   const Pass<Scalar> pass(stack, nullptr, temperature);
   const Index tiles = tile_count(z.rows);
-  const CallMemory<Scalar> memory(stack, false, threads_for(tiles, threads), 0);
+  const WorkspaceShape shape = workspace_shape(stack, false);
+  const CallMemory<Scalar> memory(Workspace<Scalar>::bytes(shape), 0, threads_for(tiles, threads), 0);
   parallel_for(tiles, threads, [&](Index index, int thread) {
-    Workspace<Scalar> work = memory.workspace(thread);
+    Workspace<Scalar> work(shape, memory.workspace(thread));
     const Index first = index * kTileRows, rows = std::min(kTileRows, z.rows - first);
     std::fill_n(work.bad, kTileRows, false);
     read_columns(z, first, rows, stack.identity(), stack.latent_columns(), work.state, work.bad);
@@ -199,9 +203,10 @@ template <class Scalar>
 void sample_latent(const Stack<Scalar>& stack, const Draws& draws, Index rows, Output z, double temperature,
                    int threads) {
   const Index tiles = tile_count(rows);
-  const CallMemory<Scalar> memory(stack, false, threads_for(tiles, threads), 0);
+  const WorkspaceShape shape = workspace_shape(stack, false);
+  const CallMemory<Scalar> memory(Workspace<Scalar>::bytes(shape), 0, threads_for(tiles, threads), 0);
   parallel_for(tiles, threads, [&](Index index, int thread) {
-    Workspace<Scalar> work = memory.workspace(thread);
+    Workspace<Scalar> work(shape, memory.workspace(thread));
     const Index first = index * kTileRows, count = std::min(kTileRows, rows - first);
     std::fill_n(work.bad, kTileRows, false);
     {

@@ -24,9 +24,10 @@ Moments moments(const Stack<Scalar>& stack, std::size_t layer, const Table& x, c
   const auto width = static_cast<std::size_t>(stack.dim());
   std::vector<double> weight(static_cast<std::size_t>(tiles)), means(weight.size() * width),
       squares(weight.size() * width);
-  const CallMemory<Scalar> memory(stack, false, threads_for(tiles, threads), 0);
+  const WorkspaceShape shape = workspace_shape(stack, false);
+  const CallMemory<Scalar> memory(Workspace<Scalar>::bytes(shape), 0, threads_for(tiles, threads), 0);
   parallel_for(tiles, threads, [&](Index index, int thread) {
-    Workspace<Scalar> work = memory.workspace(thread);
+    Workspace<Scalar> work(shape, memory.workspace(thread));
     const Index first = index * kTileRows;
     const Tile<Scalar> tile = pass.load(Direction::inverse, x, first, work);
     double share[kTileRows];  // the rows' weights; 0 for rows left out

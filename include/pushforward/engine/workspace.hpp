@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "pushforward/engine/stack.hpp"
 #include "pushforward/threads/arena.hpp"
 #include "pushforward/tile/columns.hpp"
 
@@ -66,5 +67,17 @@ struct Workspace {
  private:
   std::size_t bytes_ = 0;
 };
+
+template <class Scalar>
+WorkspaceShape workspace_shape(const Stack<Scalar>& stack, bool adjoint) {
+  const auto* network = stack.context_network();
+  return {stack.dim(),
+          stack.embedding(),
+          network ? network->cache_columns() : 0,
+          adjoint ? stack.all_caches() : stack.largest_cache(),
+          adjoint ? stack.scratch() : 0,
+          stack.base().scratch_columns(),
+          adjoint};
+}
 
 }  // namespace pushforward

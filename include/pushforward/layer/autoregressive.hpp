@@ -153,15 +153,7 @@ std::unique_ptr<Layer<Scalar>> make_autoregressive(const Json& description, cons
     passes[static_cast<std::size_t>(numbers[i])].push_back(place.columns[i]);
   for (const auto& pass : passes)
     if (pass.empty()) throw std::invalid_argument("an autoregressive layer has a pass without features");
-  HiddenUnits units;
-  for (const Json& layer : json::array_member(description, "units")) {
-    std::vector<Index> ends;
-    for (const Index count : json::integers(layer, "units", 0, limits::kWidth.high))
-      ends.push_back((ends.empty() ? 0 : ends.back()) + count);
-    if (ends.size() != passes.size())
-      throw std::invalid_argument("an autoregressive layer needs the number of units of each pass");
-    units.push_back(std::move(ends));
-  }
+  const HiddenUnits units = hidden_units(description, passes.size());
   const auto one_pass = json::string_member(description, "one_pass");
   if (one_pass != "inverse" && one_pass != "forward")
     throw std::invalid_argument("unknown direction " + json::quote(one_pass));

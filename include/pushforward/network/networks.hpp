@@ -17,6 +17,19 @@ inline Activation activation_of(const Json& description) {
 // The ends of the groups of units in each hidden layer.
 using HiddenUnits = std::vector<std::vector<Index>>;
 
+// Those of a description that gives the number of units in each group of each hidden layer.
+inline HiddenUnits hidden_units(const Json& description, std::size_t groups) {
+  HiddenUnits units;
+  for (const Json& layer : json::array_member(description, "units")) {
+    std::vector<Index> ends;
+    for (const Index count : json::integers(layer, "units", 0, limits::kWidth.high))
+      ends.push_back((ends.empty() ? 0 : ends.back()) + count);
+    if (ends.size() != groups) throw std::invalid_argument("a masked network needs the number of units of each group");
+    units.push_back(std::move(ends));
+  }
+  return units;
+}
+
 // The units of each hidden layer, by group. hidden: the layers' widths, as one group each. units: the groups of a
 // masked network, which must add up to these widths; null for a network without masks.
 inline HiddenUnits grouped(HiddenUnits hidden, const HiddenUnits* units) {

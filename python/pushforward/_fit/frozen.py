@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from pushforward import _checks
-from pushforward._model.state import State
+from pushforward._model.parametric import Parametric
 from pushforward._typing import Array, Floats, Indices
 
 
@@ -27,14 +27,14 @@ class Frozen:
 
     Parameters
     ----------
-    state : State
-        The flow.
-    layers : sequence of int
-        The numbers of the frozen layers.
+    state : Parametric
+        The model.
+    layers : tuple of int
+        The numbers of the frozen layers, as `resolve` returns them.
     """
 
-    def __init__(self, state: State, layers: Iterable[int]) -> None:
-        self.layers = resolve(layers, len(state.layers))
+    def __init__(self, state: Parametric, layers: tuple[int, ...]) -> None:
+        self.layers = layers
         prefixes = tuple(f"layers.{i}." for i in self.layers)
         self._runs = [run for name, run in runs(state).items() if prefixes and name.startswith(prefixes)]
         self._values = [state.parameters[run].copy() for run in self._runs]
@@ -57,7 +57,7 @@ class Frozen:
                 array[run] = values
 
 
-def runs(state: State) -> dict[str, slice]:
+def runs(state: Parametric) -> dict[str, slice]:
     """Return where each block of the parameters stands in their vector, by name."""
     found, first = {}, 0
     for name, values in state.named_parameters().items():
@@ -66,12 +66,12 @@ def runs(state: State) -> dict[str, slice]:
     return found
 
 
-def decayed(state: State, frozen: Frozen) -> Indices:
+def decayed(state: Parametric, frozen: Frozen) -> Indices:
     """Return where the weights of networks that are not frozen stand, (k, 2) of first and last + 1."""
     prefixes = tuple(f"layers.{i}." for i in frozen.layers)
     found = []
     for name, run in runs(state).items():
-        is_network = ".conditioner." in name or name.startswith("context_network.")
+        is_network = "conditioner." in name or name.startswith("context_network.")
         if is_network and name.endswith(".weight") and not (prefixes and name.startswith(prefixes)):
             found.append((run.start, run.stop))
     return np.array(found, dtype=np.int64).reshape(-1, 2)

@@ -40,7 +40,7 @@ _ROWS_OF_TRIAL = 200_000
 _HELD_OF_TRIALS = 0.1
 
 
-def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tuple[Names, Names]) -> Loop:
+def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tuple[Names, Names]) -> Loop[State]:
     """Prepare a fit to rows, or resume one.
 
     Parameters
@@ -111,14 +111,14 @@ def _progress(state: State, rng_of_split: Mapping[str, Any], rng: np.random.Gene
     return Progress(rng_of_split, rng.bit_generator.state, good, average, options.optimizer.fresh())
 
 
-def _finished(loop: Loop, held: Rows | None) -> Loop:
+def _finished(loop: Loop[State], held: Rows | None) -> Loop[State]:
     """Let a fit end with the choice between its start and its best epoch, and with that of the background."""
     if held is not None and (loop.progress.start is not None or loop.state.base.has_background):
         loop.finish = functools.partial(_finish, loop, held)
     return loop
 
 
-def _finish(loop: Loop, held: Rows) -> None:
+def _finish(loop: Loop[State], held: Rows) -> None:
     state, progress, history = loop.state, loop.progress, loop.history
     if progress.start is not None and history.best_epoch > 0:
         # The rule of one standard error (Breiman, Friedman, Olshen, Stone 1984, section 3.4.3): among as good as equal

@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from pushforward._fit.options import Options
 from pushforward._fit.progress import Progress, generator
 from pushforward._fit.schedule import Schedule
 from pushforward._io import files
+from pushforward._model.parametric import Parametric
 from pushforward._model.state import State
 from pushforward._typing import Floats
 from pushforward._warn import warn
@@ -33,14 +34,16 @@ _STOPPED = ("epochs", "max_time", "patience", "callback", "interrupted")
 _AVERAGED_EPOCHS = 5
 _MOST_AVERAGED_STEPS = 500
 
+M = TypeVar("M", bound=Parametric)
 
-class Loop:
+
+class Loop(Generic[M]):
     """A fit: steps of an optimiser on an objective, until there is a reason to stop.
 
     Parameters
     ----------
-    state : State
-        The flow; its parameters change in place.
+    state : Parametric
+        The model; its parameters change in place. Checkpoints are for a flow's `State`.
     objective : Objective
         What is minimised.
     options : Options
@@ -49,7 +52,7 @@ class Loop:
         Where the fit begins, or is resumed.
     """
 
-    def __init__(self, state: State, objective: Objective[Any], options: Options, progress: Progress) -> None:
+    def __init__(self, state: M, objective: Objective[Any], options: Options, progress: Progress) -> None:
         optimizer = options.optimizer
         assert optimizer is not None
         self.state, self.progress, self.history = state, progress, progress.history
@@ -58,7 +61,7 @@ class Loop:
         self._parameters = state.parameters
         self._window = min(_AVERAGED_EPOCHS * objective.steps, _MOST_AVERAGED_STEPS)
         self._gradient = np.empty_like(self._parameters)
-        self._frozen = Frozen(state, options.frozen)
+        self._frozen = Frozen(state, tuple(options.frozen))
         self._decayed = decayed(state, self._frozen)
         self._epochs = math.inf if options.epochs is None else options.epochs
         self._schedule = Schedule(
@@ -330,6 +333,7 @@ class Loop:
         assert self._options.checkpoint is not None
         if not (np.isfinite(self._parameters).all() and self.progress.is_finite):
             return  # the fit is about to go back; the checkpoint before this one can be resumed
+        assert isinstance(self.state, State)
         self.progress.elapsed = self._elapsed()
         found = checkpoint.Checkpoint(self.state, self.progress, self.settings())
         checkpoint.write(self._options.checkpoint, found)

@@ -14,7 +14,7 @@ import numpy as np
 from pushforward._fit.held_out import mean_weight
 from pushforward._io.rows import Rows, Window
 from pushforward._io.scan import fingerprint, pieces
-from pushforward._model.state import State
+from pushforward._model.parametric import Parametric
 from pushforward._typing import Floats
 
 B = TypeVar("B")
@@ -23,7 +23,7 @@ _PROBED_ROWS = 1024
 
 
 class Objective(ABC, Generic[B]):
-    """What a fit minimises over the parameters of a flow.
+    """What a fit minimises over the parameters of a model.
 
     An epoch is a walk over batches, of any type B. A fit that is resumed begins in the middle of an epoch, so the
     batches must follow from the generator's state alone.
@@ -72,8 +72,8 @@ class MaximumLikelihood(Objective[Window]):
 
     Parameters
     ----------
-    state : State
-        The flow.
+    state : Parametric
+        The model: a flow, or masses.
     rows : Rows
         The rows that were given to the fit.
     train, held : Rows, Rows or None
@@ -82,7 +82,7 @@ class MaximumLikelihood(Objective[Window]):
         Rows of a batch, at most.
     """
 
-    def __init__(self, state: State, rows: Rows, train: Rows, held: Rows | None, batch_size: int) -> None:
+    def __init__(self, state: Parametric, rows: Rows, train: Rows, held: Rows | None, batch_size: int) -> None:
         self._state, self._rows, self._train, self._held, self._batch_size = state, rows, train, held, batch_size
         self._mean_weight = mean_weight(train)
         # Without held-out rows these show whether an epoch left a density at all.
@@ -133,7 +133,7 @@ class MaximumLikelihood(Objective[Window]):
         }
 
 
-def mean_loss(state: State, rows: Rows) -> float:
+def mean_loss(state: Parametric, rows: Rows) -> float:
     """Return the mean negative log-likelihood of rows."""
     total = weight = 0.0
     for x, context, weights, index in pieces(rows):
@@ -146,7 +146,7 @@ def mean_loss(state: State, rows: Rows) -> float:
     return total / weight if weight else math.nan
 
 
-def gain(state: State, rows: Rows, before: Floats, after: Floats) -> tuple[float, float]:
+def gain(state: Parametric, rows: Rows, before: Floats, after: Floats) -> tuple[float, float]:
     """Return how much higher the mean log density of rows is with other parameters, and its standard error.
 
     The flow is left with those of `after`.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pushforward import _checks
 from pushforward._dispatch import core
 from pushforward._model.gaussian import Sample, covariance, regression, triangles, whitening
-from pushforward._model.networks import MLP, NETWORKS, Conditioner
+from pushforward._model.networks import MLP, NETWORKS, Conditioner, even_units
 from pushforward._model.part import Part, one_of, table
 from pushforward._model.transforms import TRANSFORMS, Affine, Transform
 from pushforward._typing import Floats
@@ -267,13 +267,7 @@ class Autoregressive(Layer):
     def _units(self, dim: int, context: int) -> list[list[int]]:
         passes = max(self.passes(dim)) + 1
         if self.degrees is None:
-            # A unit of degree 0 sees the context alone.
-            least = 0 if context or passes == 1 else 1
-            kinds = passes - least
-            return [
-                [0] * least + [width // kinds + (kind < width % kinds) for kind in range(kinds)]
-                for width in self.conditioner.widths
-            ]
+            return even_units(self.conditioner.widths, passes, context)
         if any(layer and layer[-1] >= passes for layer in self.degrees):
             raise ValueError(f"degrees go up to {passes - 1}, that of the last pass")
         return [np.bincount(np.array(layer, dtype=np.int64), minlength=passes).tolist() for layer in self.degrees]

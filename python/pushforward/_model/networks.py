@@ -114,6 +114,16 @@ class ResNet(Conditioner):
 NETWORKS = table(MLP, ResNet)
 
 
+def even_units(widths: Sequence[int], groups: int, context: int) -> list[list[int]]:
+    """Return how many units of each hidden layer of a masked network each group has: all that see anything, the same.
+
+    The units of a group see the inputs of the groups before it, and the context.
+    """
+    least = 0 if context or groups == 1 else 1
+    kinds = groups - least
+    return [[0] * least + [width // kinds + (kind < width % kinds) for kind in range(kinds)] for width in widths]
+
+
 @dataclass(frozen=True)
 class ContextNetwork(Part):
     """A network that reads the context once for all layers: they read its few outputs in place of the context.

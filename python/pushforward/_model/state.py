@@ -15,10 +15,11 @@ import numpy as np
 
 from pushforward import _checks
 from pushforward._dispatch import core
-from pushforward._model import description, threads
+from pushforward._model import description
 from pushforward._model.bases import Base
 from pushforward._model.layers import Layer
 from pushforward._model.networks import ContextNetwork
+from pushforward._model.parametric import Parametric
 from pushforward._model.supports import Support
 from pushforward._typing import Array, Doubles, Floats, Indices
 
@@ -47,7 +48,7 @@ class Open:
         return ("layers", "base") if self.base else ("layers",)
 
 
-class State:
+class State(Parametric):
     """A flow's description, its compiled core, its data side and its names.
 
     Parameters
@@ -76,6 +77,8 @@ class State:
         What the first fit is to choose; None if everything is described.
     """
 
+    core: core.FlowFloat32 | core.FlowFloat64
+
     def __init__(self, model: dict[str, Any], *, most_parameters: int | None = None) -> None:
         self.model = model
         self.dim: int = model["dim"]
@@ -100,7 +103,6 @@ class State:
         self.cells: Doubles = np.zeros((self.dim, 2))
         self.initialized = False
         self.data_dtype: np.dtype[Any] = np.dtype(np.float64)
-        self.threads: int | None = None
         self.open: Open | None = None
         self._columns: tuple[str, ...] | None = None
         self._context_columns: tuple[str, ...] | None = None
@@ -109,11 +111,6 @@ class State:
     def layers(self) -> list[Layer]:
         """The layers as they were described, in generator order."""
         return description.layers_of(self.model)
-
-    @property
-    def num_threads(self) -> int:
-        """Threads of every call."""
-        return self.threads or threads.default()
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -140,30 +137,7 @@ class State:
         """Names of the features; x0, x1, ... if they are not known."""
         return self._columns or tuple(f"x{i}" for i in range(self.dim))
 
-    # -- parameters ----------------------------------------------------------------------------------------------
-
-    @property
-    def parameters(self) -> Floats:
-        """All parameters, as one live array."""
-        parameters: Floats = self.core.parameters
-        return parameters
-
-    def named_parameters(self) -> dict[str, Floats]:
-        """Return each block of the parameters by name, as writable views."""
-        views: dict[str, Floats] = {}
-        parameters, first = self.parameters, 0
-        for name, shape, _ in self.core.parameter_blocks:
-            size = int(np.prod(shape))
-            views[name] = parameters[first : first + size].reshape(shape)
-            first += size
-        return views
-
-    def draw_parameters(self, rng: np.random.Generator) -> None:
-        """Draw initial parameters."""
-        views = self.named_parameters()
-        for name, _, bound in self.core.parameter_blocks:
-            if bound > 0:
-                views[name][...] = rng.uniform(-bound, bound, views[name].shape)
+    # -- standardisation -----------------------------------------------------------------------------------------
 
     def set_standardization(
         self, data: Standardization, context: Standardization, cells: Doubles | None = None

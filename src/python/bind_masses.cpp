@@ -1,0 +1,132 @@
+// A mass over rows of categories for Python, one class per precision.
+#include "arrays.hpp"
+#include "bindings.hpp"
+#include "gil.hpp"
+#include "pushforward/masses/calls.hpp"
+#include "pushforward/model/make_masses.hpp"
+
+namespace pushforward {
+
+extern template class Network<float>;
+extern template class Network<double>;
+extern template Registry<MakeNetwork<float>>& networks<float>();
+extern template Registry<MakeNetwork<double>>& networks<double>();
+
+}  // namespace pushforward
+
+namespace pushforward::bindings {
+
+namespace {
+
+template <class Scalar>
+class MassesBindings {
+ public:
+  using M = Masses<Scalar>;
+
+  static void bind(py::module_& module, const char* name) {
+    using py::arg;
+    const auto context = arg("context") = py::none(), index = arg("index") = py::none(),
+               weights = arg("weights") = py::none(), threads = arg("threads") = py::none();
+    const py::kw_only kw_only;
+    py::class_<M>(module, name, "A mass over rows of categories.", py::module_local())
+        .def(py::init(&make), arg("description"), kw_only, arg("most_parameters") = py::none(),
+             "Build the masses of a JSON description, with parameters of zero. ValueError, before they are allocated, "
+             "if there are more than `most_parameters`.")
+        .def_property_readonly("parameters", &parameters, "All parameters, (p,): a writable view.")
+        .def_property_readonly("parameter_blocks", &parameter_blocks,
+                               "Name, shape and bound of the initial values of each block of the parameters.")
+        .def("log_prob", &log_prob, arg("x"), kw_only, context, index, threads,
+             "Return the log mass (n,) of the rows of codes in `index`, or of all.")
+        .def("sample", &sample, arg("key"), arg("rows"), kw_only, arg("first") = 0, context, threads,
+             "Draw rows first, first + 1, ... of a key: codes (n, columns), float64.")
+        .def("loss_and_grad", &loss_and_grad, arg("x"), arg("gradient").noconvert(), kw_only, context, weights, index,
+             arg("normalizer") = py::none(), arg("dropout") = 0, threads,
+             "Return -sum_i w_i log p(x_i) / normalizer over the rows in `index` (or all) and the norm of its "
+             "gradient, which is written to `gradient` (p,). The normalizer is the number of rows if None; dropout is "
+             "the key of the units to drop, 0 for none.");
+  }
+
+ private:
+  static M make(const std::string& description, std::optional<Index> most_parameters) {
+    return make_masses<Scalar>(Json::parse(description), most_parameters.value_or(std::numeric_limits<Index>::max()));
+  }
+
+  static int count(MaybeThreads threads) { return threads ? *threads : default_threads(); }
+
+  // A writable view on the model's own vector, which it keeps alive.
+  static py::array parameters(py::object self) {
+    auto& model = self.cast<M&>();
+    return py::array_t<Scalar>({model.parameter_count()}, {sizeof(Scalar)}, model.parameters(), self);
+  }
+
+  static py::list parameter_blocks(const M& model) {
+    py::list blocks;
+    for (const auto& block : model.parameter_blocks())
+      blocks.append(py::make_tuple(block.name, py::tuple(py::cast(block.shape)), block.initial_bound));
+    return blocks;
+  }
+
+  static Table context_table(const M& model, const MaybeArray& context, Index rows,
+                             const MaybeIndex& index = std::nullopt) {
+    if (!context) {
+      if (model.context() > 0) throw std::invalid_argument("context");
+      return {};
+    }
+    const bool one_row = context->ndim() == 1;
+    return table(*context, model.context(), rows, one_row ? MaybeIndex() : index);
+  }
+
+  static Vector log_prob(const M& model, const py::array& x, const MaybeArray& context, const MaybeIndex& index,
+                         MaybeThreads threads) {
+    const Table rows = table(x, model.columns(), -1, index);
+    const Table conditions = context_table(model, context, rows.rows, index);
+    Vector result(rows.rows);
+    double* to = result.mutable_data();
+    const InterruptibleWithoutGil released;
+    masses::log_prob(model, rows, &conditions, to, count(threads));
+    return result;
+  }
+
+  static py::array sample(const M& model, std::uint64_t key, Index rows, Index first, const MaybeArray& context,
+                          MaybeThreads threads) {
+    const Table conditions = context_table(model, context, rows);
+    auto codes = empty_table(true, rows, model.columns());
+    const Output to = output(codes);
+    {
+      const InterruptibleWithoutGil released;
+      masses::sample(model, {key, first}, rows, &conditions, to, count(threads));
+    }
+    return codes;
+  }
+
+  static std::pair<double, double> loss_and_grad(const M& model, const py::array& x,
+                                                 py::array_t<Scalar, py::array::c_style>& gradient,
+                                                 const MaybeArray& context, const std::optional<Vector>& weights,
+                                                 const MaybeIndex& index, std::optional<double> normalizer,
+                                                 std::uint64_t dropout, MaybeThreads threads) {
+    const Table rows = table(x, model.columns(), -1, index);
+    const Table conditions = context_table(model, context, rows.rows, index);
+    if (gradient.size() != model.parameter_count()) throw std::invalid_argument("gradient");
+    if (weights && weights->size() != x.shape(0)) throw std::invalid_argument("weights");
+    Seeds seeds;
+    seeds.weights = data_or_null(weights);
+    seeds.normalizer = -normalizer.value_or(static_cast<double>(rows.rows));
+    seeds.dropout = dropout;
+    Scalar* to = gradient.mutable_data();
+    double norm = 0, loss = 0;
+    {
+      const WithoutGil released;
+      loss = masses::vjp(model, rows, &conditions, seeds, to, &norm, count(threads));
+    }
+    return {loss, norm};
+  }
+};
+
+}  // namespace
+
+void bind_masses(py::module_& module) {
+  MassesBindings<float>::bind(module, "MassesFloat32");
+  MassesBindings<double>::bind(module, "MassesFloat64");
+}
+
+}  // namespace pushforward::bindings
