@@ -75,6 +75,8 @@ class State(Parametric):
         What the first fit is to choose; None if everything is described.
     """
 
+    core: core.FlowFloat32 | core.FlowFloat64
+
     def __init__(self, model: dict[str, Any], *, most_parameters: int | None = None) -> None:
         self.model = model
         self.dim: int = model["dim"]
