@@ -97,6 +97,14 @@ def test_draws_have_the_masses(name: str, dtype: str) -> None:
     assert stats.chisquare(observed[kept], wanted).pvalue > 1e-4
 
 
+def test_draws_can_be_kept_to_the_first_codes() -> None:
+    model, n = Masses(masses.describe([4])), 20_000
+    model.parameters[...] = np.log([0.1, 0.2, 0.3, 0.4])
+    found = np.bincount(model.sample(3, n, counts=[3])[:, 0].astype(int), minlength=4)
+    assert found[3] == 0
+    assert stats.chisquare(found[:3], n * np.array([1, 2, 3]) / 6).pvalue > 1e-4
+
+
 @every_case
 @both_precisions
 @pytest.mark.parametrize("size", SIZES)

@@ -16,9 +16,12 @@ from pushforward._model.networks import MLP, ContextNetwork, ResNet
 from pushforward._model.presets import maf, neural_spline, nice, realnvp
 from pushforward._model.supports import Circle, Interval, Positive, Real
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic
+from pushforward._tables.kinds import Above, Below, Boolean, Category, Date, Integer
+from pushforward._tables.schema import Column, Schema
 from pushforward.ensemble import Ensemble
 from pushforward.errors import FileFormatError, TrainingDivergedError
 from pushforward.flow import Flow
+from pushforward.table_flow import TableFlow
 
 if TYPE_CHECKING:
     from pushforward import cli as cli
@@ -48,21 +51,28 @@ def __dir__() -> list[str]:
 __all__ = [
     "LU",
     "MLP",
+    "Above",
     "ActNorm",
     "Adam",
     "Additive",
     "Affine",
     "Autoregressive",
+    "Below",
+    "Boolean",
+    "Category",
     "Circle",
+    "Column",
     "ContextNetwork",
     "ContextShift",
     "Coupling",
+    "Date",
     "Ensemble",
     "Epoch",
     "FileFormatError",
     "Flow",
     "History",
     "Householder",
+    "Integer",
     "Interval",
     "Mixture",
     "Normal",
@@ -72,7 +82,9 @@ __all__ = [
     "Real",
     "Report",
     "ResNet",
+    "Schema",
     "StudentT",
+    "TableFlow",
     "TrainingDivergedError",
     "Uniform",
     "build_info",

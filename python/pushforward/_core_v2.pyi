@@ -204,7 +204,14 @@ class _Masses:
         threads: int | None = None,
     ) -> _Doubles: ...
     def sample(
-        self, key: int, rows: int, *, first: int = 0, context: _Floats | None = None, threads: int | None = None
+        self,
+        key: int,
+        rows: int,
+        *,
+        first: int = 0,
+        context: _Floats | None = None,
+        counts: Sequence[int] | None = None,
+        threads: int | None = None,
     ) -> _Doubles: ...
     def loss_and_grad(
         self,

@@ -37,8 +37,10 @@ class MassesBindings {
                                "Name, shape and bound of the initial values of each block of the parameters.")
         .def("log_prob", &log_prob, arg("x"), kw_only, context, index, threads,
              "Return the log mass (n,) of the rows of codes in `index`, or of all.")
-        .def("sample", &sample, arg("key"), arg("rows"), kw_only, arg("first") = 0, context, threads,
-             "Draw rows first, first + 1, ... of a key: codes (n, columns), float64.")
+        .def("sample", &sample, arg("key"), arg("rows"), kw_only, arg("first") = 0, context, arg("counts") = py::none(),
+             threads,
+             "Draw rows first, first + 1, ... of a key: codes (n, columns), float64. With `counts`, among so many of "
+             "the first codes of each column.")
         .def("loss_and_grad", &loss_and_grad, arg("x"), arg("gradient").noconvert(), kw_only, context, weights, index,
              arg("normalizer") = py::none(), arg("dropout") = 0, threads,
              "Return -sum_i w_i log p(x_i) / normalizer over the rows in `index` (or all) and the norm of its "
@@ -88,13 +90,21 @@ class MassesBindings {
   }
 
   static py::array sample(const M& model, std::uint64_t key, Index rows, Index first, const MaybeArray& context,
-                          MaybeThreads threads) {
+                          const std::optional<std::vector<Index>>& counts, MaybeThreads threads) {
+    std::vector<Index> all;
+    for (const Category& category : model.categories()) all.push_back(category.count);
+    if (counts) {
+      if (counts->size() != all.size()) throw std::invalid_argument("counts");
+      for (std::size_t i = 0; i < all.size(); ++i)
+        if ((*counts)[i] < 1 || (*counts)[i] > all[i]) throw std::invalid_argument("counts");
+      all = *counts;
+    }
     const Table conditions = context_table(model, context, rows);
     auto codes = empty_table(true, rows, model.columns());
     const Output to = output(codes);
     {
       const InterruptibleWithoutGil released;
-      masses::sample(model, {key, first}, rows, &conditions, to, count(threads));
+      masses::sample(model, {key, first}, rows, &conditions, all, to, count(threads));
     }
     return codes;
   }

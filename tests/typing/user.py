@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import tempfile
 
 import numpy as np
 import numpy.typing as npt
@@ -14,21 +15,28 @@ import pushforward
 from pushforward import (
     LU,
     MLP,
+    Above,
     ActNorm,
     Adam,
     Additive,
     Affine,
     Autoregressive,
+    Below,
+    Boolean,
+    Category,
     Circle,
+    Column,
     ContextNetwork,
     ContextShift,
     Coupling,
+    Date,
     Ensemble,
     Epoch,
     FileFormatError,
     Flow,
     History,
     Householder,
+    Integer,
     Interval,
     Mixture,
     Normal,
@@ -38,7 +46,9 @@ from pushforward import (
     Real,
     Report,
     ResNet,
+    Schema,
     StudentT,
+    TableFlow,
     TrainingDivergedError,
     Uniform,
     convert,
@@ -302,6 +312,28 @@ def like_scikit_learn() -> None:
     print(target.shape, quantiles.shape, draws.shape, scores.shape, regressor.n_outputs_)
 
 
+def tables() -> None:
+    schema = Schema(
+        {
+            "grade": Column(Category(["low", "high"], ordered=True)),
+            "count": Column(Integer(0, 99), atoms=[0], gaps=True),
+        },
+        left_out=["name"],
+    )
+    print(schema["grade"].kind, Above(0), Below(1), Boolean(), Date("D"))
+    flow: TableFlow = TableFlow({"x": Positive(), "flag": Boolean()}, num_threads=1)
+    table = {"x": rng.gamma(2.0, size=200), "flag": rng.uniform(size=200) < 0.5}
+    flow.fit(table, validation=0.2, epochs=2, batch_size=64, patience=None, seed=0)
+    scores: Doubles = flow.log_prob(table)
+    curves: dict[str, History] = flow.history
+    found: Schema = flow.schema
+    columns: tuple[str, ...] = flow.columns
+    print(scores.shape, curves, found, columns, flow.sample(3, gaps=False, seed=0), flow.num_threads)
+    with tempfile.TemporaryDirectory() as folder:
+        flow.save(f"{folder}/table.safetensors")
+        print(TableFlow.load(f"{folder}/table.safetensors"))
+
+
 def build() -> None:
     level: str = pushforward.simd_level()
     info: dict[str, str] = pushforward.build_info()
@@ -323,4 +355,5 @@ checking(flow)
 other_libraries()
 like_scipy()
 like_scikit_learn()
+tables()
 build()

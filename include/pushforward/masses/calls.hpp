@@ -93,13 +93,13 @@ class Rows {
                          memory_.transposed.data(), false);
   }
 
-  // Draws column by column.
-  void draw(const Draws& draws) {
+  // Draws column by column, each code among the first ones of its column.
+  void draw(const Draws& draws, const std::vector<Index>& counts) {
     const SubnormalMode mode(Subnormals::zero);
     for (Index column = 0; column < model_.columns(); ++column) {
       model_.network().evaluate({column, column + 1}, model_.parameters(), {}, padded_, memory_.network,
                                 memory_.output);
-      softmax::draw(model_.category(column).count, padded_, {draws.key, draws.first_row + first_},
+      softmax::draw(counts[static_cast<std::size_t>(column)], padded_, {draws.key, draws.first_row + first_},
                     static_cast<std::uint32_t>(column), memory_.output.from(model_.first_output(column)),
                     memory_.codes[column]);
       if (column + 1 < model_.columns()) show(column);
@@ -145,16 +145,17 @@ void log_prob(const Masses<Scalar>& model, const Table& codes, const Table* cont
   });
 }
 
-// Draws rows of codes (rows, columns). A key and the number of a row determine the row.
+// Draws rows of codes (rows, columns). A key and the number of a row determine the row. counts: by column, how many of
+// the first codes may be drawn; a column's masses are then those given that its code is one of them.
 template <class Scalar>
-void sample(const Masses<Scalar>& model, const Draws& draws, Index rows, const Table* context, Output codes,
-            int threads) {
+void sample(const Masses<Scalar>& model, const Draws& draws, Index rows, const Table* context,
+            const std::vector<Index>& counts, Output codes, int threads) {
   const AffineMap identity = AffineMap::identity(model.columns());
   std::vector<Index> columns(static_cast<std::size_t>(model.columns()));
   for (std::size_t i = 0; i < columns.size(); ++i) columns[i] = static_cast<Index>(i);
   detail::for_each_tile(model, rows, threads, [&](Index first, detail::Memory<Scalar>& memory) {
     detail::Rows<Scalar> tile(model, context, first, rows, memory);
-    tile.draw(draws);
+    tile.draw(draws, counts);
     write_columns(memory.codes, first, tile.rows(), model.columns(), identity, columns.data(), memory.bad, codes);
   });
 }

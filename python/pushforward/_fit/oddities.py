@@ -81,7 +81,7 @@ def _oddities(x: Array, names: Sequence[str]) -> tuple[Oddity, ...]:
         if len(values) <= _FEW_VALUES:
             discrete.append(f"{name!r} ({len(values)} values)")
             continue
-        atoms = _atoms(counts, len(x))
+        atoms = atoms_among(counts, len(x))
         for i in np.flatnonzero(atoms):
             found.append(_atom(name, values, int(i), counts[i] / len(x)))
         if len(x) < _ROWS_A_VALUE * len(values):
@@ -96,7 +96,7 @@ def _oddities(x: Array, names: Sequence[str]) -> tuple[Oddity, ...]:
     return (*found, *(Oddity("relation", text) for text in _relations(x, names)))
 
 
-def _atoms(counts: Array, rows: int) -> Array:
+def atoms_among(counts: Array, rows: int) -> Array:
     """Return which of the values, in their order, many more rows have than the values beside them."""
     around = np.pad(counts.astype(np.float64), 2, mode="reflect")
     beside = np.mean([around[i : i + len(counts)] for i in (0, 1, 3, 4)], axis=0)

@@ -30,6 +30,9 @@ _KEY = "pushforward"
 CHECKPOINT = "checkpoint."
 """How the names of tensors begin that a checkpoint has beside those of the flow."""
 
+TABLE = "table"
+"""The member of a file that describes the model of a table; such a file has no model of a flow."""
+
 _CELLS = "standardization.cells"
 _DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 
@@ -154,6 +157,8 @@ def load(path: PathLike) -> tuple[State, dict[str, Any] | None]:
     with reading(path):
         if _is_ensemble(content):
             raise FileFormatError("it holds an ensemble, which Ensemble.load reads")
+        if TABLE in content:
+            raise FileFormatError("it holds the model of a table, which TableFlow.load reads")
         state, kept = restore_checkpoint(content, tensors)
         if "best" in kept:
             state.parameters[...] = kept["best"]
@@ -162,17 +167,18 @@ def load(path: PathLike) -> tuple[State, dict[str, Any] | None]:
 
 def restore_checkpoint(content: dict[str, Any], tensors: dict[str, Array]) -> tuple[State, dict[str, Array]]:
     """Make the flow of a file, and return what a checkpoint keeps beside it by name: all as long as the parameters."""
-    _check_finite(tensors)
+    check_finite(tensors)
     kept = {name: values for name, values in tensors.items() if name.startswith(CHECKPOINT)}
     if ("checkpoint" in content) != bool(kept):
         raise FileFormatError("half of a checkpoint is missing")
     state = restore(content, {name: values for name, values in tensors.items() if name not in kept})
     for name in list(kept):
-        kept[name.removeprefix(CHECKPOINT)] = _take(kept, name, state.parameters.shape, state.dtype)
+        kept[name.removeprefix(CHECKPOINT)] = take(kept, name, state.parameters.shape, state.dtype)
     return state, kept
 
 
-def _check_finite(tensors: dict[str, Array]) -> None:
+def check_finite(tensors: dict[str, Array]) -> None:
+    """Raise a FileFormatError for a tensor that holds NaN or infinity."""
     for name, values in tensors.items():
         if not np.isfinite(values).all():
             raise FileFormatError(f"tensor {name!r} holds NaN or infinity")
@@ -196,14 +202,14 @@ def restore(content: dict[str, Any], tensors: dict[str, Array]) -> State:
     if type(dim) is not int or type(context) is not int or dim < 1 or context < 0:
         raise FileFormatError(f"dim is {dim!r} and context is {context!r}")
     data = _take_standardization(tensors, "standardization", dim)
-    cells = _take(tensors, _CELLS, (dim, 2), np.dtype(np.float64)) if _CELLS in tensors else np.zeros((dim, 2))
+    cells = take(tensors, _CELLS, (dim, 2), np.dtype(np.float64)) if _CELLS in tensors else np.zeros((dim, 2))
     if not (cells >= 0).all():
         raise FileFormatError(f"{_CELLS} is below 0")
     conditions = _take_standardization(tensors, "context_standardization", context)
     # Everything left is parameters: their number bounds what the description may ask for.
     state = _build(model, sum(values.size for values in tensors.values()))
     for name, values in state.named_parameters().items():
-        values[...] = _take(tensors, name, values.shape, values.dtype)
+        values[...] = take(tensors, name, values.shape, values.dtype)
     if tensors:
         raise FileFormatError(f"unexpected tensor {min(tensors)!r}")
     try:
@@ -234,13 +240,14 @@ def _build(model: object, most_parameters: int) -> State:
 def _take_standardization(tensors: dict[str, Array], name: str, width: int) -> tuple[Array, Array]:
     if not width:
         return np.zeros(0), np.ones(0)
-    shift, scale = (_take(tensors, f"{name}.{part}", (width,), np.dtype(np.float64)) for part in ("shift", "scale"))
+    shift, scale = (take(tensors, f"{name}.{part}", (width,), np.dtype(np.float64)) for part in ("shift", "scale"))
     if not (scale > 0).all():
         raise FileFormatError(f"{name}.scale is not above 0")
     return shift, scale
 
 
-def _take(tensors: dict[str, Array], name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def take(tensors: dict[str, Array], name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Take a tensor out of those of a file, if it is there and of this shape and type."""
     if name not in tensors:
         raise FileFormatError(f"tensor {name!r} is missing")
     values = tensors.pop(name)
@@ -281,13 +288,13 @@ def load_ensemble(path: PathLike) -> tuple[list[Member], Doubles]:
         if not _is_ensemble(content):
             state, training = load(path)
             return [content_of(state, training)], np.ones(1)
-        _check_finite(tensors)
+        check_finite(tensors)
         descriptions = content["members"]
         if not isinstance(descriptions, list) or not descriptions:
             raise FileFormatError("the members are missing")
         if not all(isinstance(entry, dict) for entry in descriptions):
             raise FileFormatError("a member is not a JSON object")
-        weights: Doubles = _take(tensors, "weights", (len(descriptions),), np.dtype(np.float64))
+        weights: Doubles = take(tensors, "weights", (len(descriptions),), np.dtype(np.float64))
         if not ((weights >= 0).all() and abs(weights.sum() - 1) <= _SUM_TOLERANCE):
             raise FileFormatError("the weights are negative, or do not add up to 1")
         parts: list[dict[str, Array]] = [{} for _ in descriptions]

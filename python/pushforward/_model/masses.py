@@ -41,9 +41,14 @@ class Masses(Parametric):
         kind = core.MassesFloat32 if model["dtype"] == "float32" else core.MassesFloat64
         self.core = kind(json.dumps(model), most_parameters=most_parameters)
 
-    def sample(self, key: int, n: int, context: Array | None = None, *, first: int = 0) -> Doubles:
-        """Draw the `n` rows of a key from row `first` on; each row depends on the key and its number alone."""
-        codes: Doubles = self.core.sample(key, n, first=first, context=context, threads=self.num_threads)
+    def sample(
+        self, key: int, n: int, context: Array | None = None, *, first: int = 0, counts: Sequence[int] | None = None
+    ) -> Doubles:
+        """Draw the `n` rows of a key from row `first` on; each row depends on the key and its number alone.
+
+        With `counts`, each code is drawn given that it is one of so many first ones of its column.
+        """
+        codes: Doubles = self.core.sample(key, n, first=first, context=context, counts=counts, threads=self.num_threads)
         return codes
 
 

@@ -1,0 +1,314 @@
+"""A density over the rows of a table with categories, whole numbers, dates and gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pushforward import _checks
+from pushforward._fit.history import History
+from pushforward._model import threads
+from pushforward._tables import files, frames
+from pushforward._tables.cells import Cells, rows_of
+from pushforward._tables.kinds import Kind, checked
+from pushforward._tables.model import TableModel
+from pushforward._tables.schema import Column, Schema
+from pushforward._typing import Doubles, PathLike, Seed
+from pushforward._warn import warn
+
+
+class TableFlow:
+    """A density over the rows of a table as people have it: categories, whole numbers, dates, booleans and gaps.
+
+    A row's density is a mass times a density. A masked autoregressive network gives the mass of its codes: its
+    categories and booleans, single values of a number that many rows have, and which of its cells are missing (MADE:
+    Germain et al. 2015). A flow for each number gives the density of its value, given the codes and the numbers before
+    it. The factors of numbers that are missing are left out, so that the density of a row with gaps is that of what is
+    there. Whole numbers, dates and rounded numbers have exact masses.
+
+    Parameters
+    ----------
+    schema : Schema, or mapping of str to kind or Column, optional
+        What some of the columns hold, or all. The first fit finds out the rest.
+    num_threads : int, optional
+        Threads of every call. The default is taken from OpenMP's settings (``OMP_NUM_THREADS``, or all cores).
+
+    Raises
+    ------
+    TypeError
+        If the schema holds anything else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> size = rng.normal(size=500)
+    >>> table = {"size": size, "kind": np.where(size + rng.normal(size=500) > 0, "large", "small")}
+    >>> flow = TableFlow().fit(table, epochs=5, seed=0)
+    >>> flow.schema["kind"].kind
+    Category(values=('large', 'small'), ordered=False)
+    >>> flow.log_prob(table).shape
+    (500,)
+    >>> sorted(flow.sample(3, seed=0))
+    ['kind', 'size']
+    """
+
+    history: dict[str, History]
+    """The curves of the last fit: of the masses, under "masses", and of the flow of each number, under its column."""
+
+    def __init__(
+        self, schema: Schema | Mapping[str, Kind | Column] | None = None, *, num_threads: int | None = None
+    ) -> None:
+        given: dict[str, Kind | Column] = {}
+        if isinstance(schema, Schema):
+            given = dict(schema.columns)
+        elif isinstance(schema, Mapping):
+            for name, entry in schema.items():
+                given[name] = entry if isinstance(entry, Column) else checked(entry, f"schema[{name!r}]")
+        elif schema is not None:
+            raise TypeError(f"schema must be a Schema or a mapping of column names to kinds, not {schema!r}")
+        self._given, self._left_out = given, set(schema.left_out) if isinstance(schema, Schema) else set()
+        self._model: TableModel | None = None
+        self._library = frames.ARRAYS
+        self._threads = None if num_threads is None else threads.check("num_threads", num_threads)
+        self.history = {}
+
+    # -- what it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def schema(self) -> Schema:
+        """What the columns hold; known after a fit.
+
+        Raises
+        ------
+        ValueError
+            Before any fit.
+        """
+        return self._fitted().schema
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns, in the order of samples."""
+        return tuple(self.schema)
+
+    @property
+    def num_threads(self) -> int:
+        """Threads of every call. Set to None for the default, taken from OpenMP's settings."""
+        return self._threads or threads.default()
+
+    @num_threads.setter
+    def num_threads(self, value: int | None) -> None:
+        self._threads = None if value is None else threads.check("num_threads", value)
+        if self._model is not None:
+            self._model.num_threads = self._threads
+
+    def __repr__(self) -> str:
+        return "TableFlow()" if self._model is None else f"TableFlow({self.schema!r})"
+
+    def _fitted(self) -> TableModel:
+        if self._model is None:
+            raise ValueError("this TableFlow has not been fitted; call fit(table), or TableFlow.load(path)")
+        return self._model
+
+    # -- fitting -------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        table: Any,
+        *,
+        validation: float = 0.1,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        max_time: float | None = None,
+        patience: int | None = 10,
+        seed: Seed = None,
+    ) -> TableFlow:
+        """Fit the density to the rows of a table by maximum likelihood. A later fit begins anew.
+
+        The schema is inferred where it is not given:
+
+        - Text is a `Category`, booleans are `Boolean`. Text that differs in every row identifies the row: the column is
+          left out, with a warning.
+        - Numbers of at most 20 different values, each in ten rows on average, are a `Category` with an order.
+        - Whole numbers are `Integer` between the least and the greatest; dates are `Date`, in the coarsest unit.
+        - Other numbers are `Positive` if none is below 0, and `Interval` if all are from 0 to 1.
+        - Values that many rows have become atoms, and numbers on a grid are rounded: `Column.atoms`, `Column.step`.
+        - A column with missing cells has gaps.
+
+        Parameters
+        ----------
+        table : DataFrame, or mapping of str to array
+            The rows: a DataFrame of pandas, polars or pyarrow, or a mapping of column names to arrays of equal length.
+            None, NaN, NaT and NA are gaps.
+        validation : float
+            The fraction of rows that are held out at random to stop the fit in time, in [0, 1).
+        epochs : int, optional
+            Passes over the rows, of the masses and of each flow. By default as many as make 1.5 million rows, at least
+            20 and at most 60; with `max_time` without limit.
+        batch_size : int, optional
+            Rows of a step. By default as in `Flow.fit`.
+        max_time : float, optional
+            Seconds after which to stop. The parts of the model share them.
+        patience : int or None
+            Epochs without a better validation loss after which a part's fit ends, as in `Flow.fit`.
+        seed : int or numpy.random.Generator, optional
+            Fixes the fit: the same table then gives the same model, unless `max_time` is given.
+
+        Returns
+        -------
+        TableFlow
+            This model.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before any work, if the table is no table, is empty, holds infinity or objects of other types, does not fit
+            the schema, or an option is out of its range.
+        """
+        from pushforward._fit.options import Options
+        from pushforward._tables.fit import fit
+        from pushforward._tables.infer import infer
+
+        options = Options(
+            validation=_checks.number("validation", validation, 0.0, 1.0, closed="left"),
+            epochs=epochs,
+            batch_size=batch_size,
+            max_time=max_time,
+            patience=patience,
+            seed=seed,
+            progress=False,
+        )
+        cells, library = frames.read(table)
+        if not rows_of(cells):
+            raise ValueError("table has no rows")
+        cells = {name: column for name, column in cells.items() if name not in self._left_out}
+        schema, notes = infer(cells, self._given)
+        schema = Schema(schema.columns, (*schema.left_out, *sorted(self._left_out)))
+        for note in notes:
+            warn(note)
+        self._model, self.history = fit(schema, {name: cells[name] for name in schema}, options, self._threads)
+        self._library = library
+        return self
+
+    # -- densities and samples -----------------------------------------------------------------------------------
+
+    def log_prob(self, table: Any) -> Doubles:
+        """Return the log density of each row: the log mass of its codes and the log density of its numbers.
+
+        The density of a row with gaps is that of what is there, and of the gaps. A value that the schema does not allow
+        has the density 0, and so has a gap in a column without gaps.
+
+        Parameters
+        ----------
+        table : DataFrame, or mapping of str to array
+            The rows. Other columns than those of the model are ignored.
+
+        Returns
+        -------
+        (n,) array of float64
+            In nats.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a column is missing, or holds another type than the model's.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> flow = TableFlow().fit({"a": ["x", "y", "y", "y"] * 50}, epochs=20, seed=0)
+        >>> np.exp(flow.log_prob({"a": ["x", "y", "z"]})).round(1)
+        array([0.2, 0.8, 0. ])
+        """
+        model = self._fitted()
+        mass, density = model.log_prob(model.encode(self._cells(table)))
+        return mass + density
+
+    def _cells(self, table: Any) -> dict[str, Cells]:
+        """Return the model's columns of a table."""
+        cells, _ = frames.read(table)
+        missing = [name for name in self.schema if name not in cells]
+        if missing:
+            raise ValueError(f"table has no column {missing[0]!r}; its columns are {', '.join(map(repr, cells))}")
+        return {name: cells[name] for name in self.schema}
+
+    def sample(self, n: int, *, gaps: bool = True, seed: Seed = None) -> Any:
+        """Draw rows.
+
+        Parameters
+        ----------
+        n : int
+            The number of rows.
+        gaps : bool
+            Whether cells are missing as often as in the table that was fitted. Without gaps, each cell is drawn given
+            that it is there.
+        seed : int or numpy.random.Generator, optional
+            Fixes the rows.
+
+        Returns
+        -------
+        DataFrame, or dict of str to array
+            The rows, as a table of the library that was fitted, with its column names, order and types.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `n` or `gaps` is not such a value.
+        ImportError
+            If the library is not installed.
+        """
+        return frames.write(self._sample(n, gaps, seed), self._library)
+
+    def _sample(self, n: int, gaps: bool, seed: Seed) -> dict[str, Cells]:
+        if not isinstance(gaps, bool):
+            raise TypeError(f"gaps must be True or False, not {gaps!r}")
+        model = self._fitted()
+        rows = _checks.row_count(n, len(self.schema))
+        return model.decode(model.sample(np.random.default_rng(seed), rows, gaps))
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def save(self, path: PathLike) -> None:
+        """Write the model to a file, atomically.
+
+        Parameters
+        ----------
+        path : str or path
+            The file; one that exists is replaced.
+
+        Raises
+        ------
+        ValueError
+            Before any fit.
+        OSError
+            If it cannot be written.
+        """
+        files.save(path, files.Saved(self._fitted(), self._library, self.history))
+
+    @classmethod
+    def load(cls, path: PathLike) -> TableFlow:
+        """Read a model from a file that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+
+        Returns
+        -------
+        TableFlow
+            The same model: same densities, to the last bit, on the same instruction set.
+
+        Raises
+        ------
+        FileFormatError
+            If the file is damaged, foreign, or of a newer format.
+        OSError
+            If it is missing or cannot be read.
+        """
+        saved = files.load(path)
+        flow = cls()
+        flow._model, flow._library, flow.history = saved.model, saved.library, dict(saved.histories)
+        return flow
