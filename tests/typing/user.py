@@ -116,6 +116,7 @@ def fitting() -> Flow:
         patience=None,
         clip_norm=None,
         frozen=[0, -1],
+        restandardize=True,
         seed=0,
         progress=False,
         callback=stop,

@@ -74,6 +74,8 @@ class State:
         Threads of every call; None for the default.
     open : Open or None
         What the first fit is to choose; None if everything is described.
+    left_open : tuple of str
+        The names of what a first fit was, or is, to choose.
     """
 
     def __init__(self, model: dict[str, Any], *, most_parameters: int | None = None) -> None:
@@ -102,6 +104,7 @@ class State:
         self.data_dtype: np.dtype[Any] = np.dtype(np.float64)
         self.threads: int | None = None
         self.open: Open | None = None
+        self.left_open: tuple[str, ...] = ()
         self._columns: tuple[str, ...] | None = None
         self._context_columns: tuple[str, ...] | None = None
 
