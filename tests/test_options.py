@@ -47,7 +47,7 @@ def test_the_command_line_has_their_lines(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         cli.main(["fit", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    for name in OPTIONS.keys() - {"optimizer", "callback"} | {"learning_rate", "weight_decay"}:
+    for name in OPTIONS.keys() - {"optimizer", "callback", "restandardize"} | {"learning_rate", "weight_decay"}:
         flag = f"--{name.replace('_', '-')}"
         assert flag in said
         assert text(name) in said, name

@@ -270,7 +270,7 @@ class Ensemble:
             ends the fit of that member.
         **options
             The other options of `Flow.fit`, for every member: ``epochs``, ``batch_size``, ``optimizer``, ``schedule``,
-            ``patience``, ``clip_norm``, ``frozen``. An ensemble keeps no checkpoint.
+            ``patience``, ``clip_norm``, ``frozen``, ``restandardize``. An ensemble keeps no checkpoint.
 
         Returns
         -------

@@ -14,12 +14,13 @@ import numpy.typing as npt
 from pushforward import _checks
 from pushforward._fit.history import History, from_json, to_json
 from pushforward._io import files, rows
-from pushforward._model import description, presets, supports, threads
-from pushforward._model.bases import BASES, Base, Normal
+from pushforward._model import description, supports, threads
+from pushforward._model.bases import BASES, Base
 from pushforward._model.layers import Layer
 from pushforward._model.networks import ContextNetwork
+from pushforward._model.new import anew, new
 from pushforward._model.part import one_of
-from pushforward._model.state import Open, State, checked_names, sample_key
+from pushforward._model.state import checked_names, sample_key
 from pushforward._model.supports import Support
 from pushforward._shapes import Batch, batch, draws
 from pushforward._typing import Array, Doubles, Floats, PathLike, Seed
@@ -123,16 +124,9 @@ class Flow:
         if layers is not None and not isinstance(layers, Sequence):
             raise TypeError(f"layers must be a sequence of layers, not {layers!r}")
         precision = description.precision(dtype)
-        # A shift that starts at the regression on the context has no use for an embedding that is not learned yet.
-        parts = presets.usual(dim, context if context_network is None else 0) if layers is None else layers
-        left_open = Open(base is None, copy.deepcopy(rng)) if layers is None else None
-        self._state = State(
-            description.describe(dim, context, context_network, precision, base or Normal(), support, parts, rng)
-        )
-        self._state.open = left_open
+        self._state = new(dim, context, context_network, precision, base, support, layers, rng)
         self.columns, self.context_columns = columns, context_columns
         self.num_threads = num_threads
-        self._state.draw_parameters(rng)
         self.history = None
 
     # -- what it is ----------------------------------------------------------------------------------------------
@@ -319,6 +313,7 @@ class Flow:
         patience: int | None = 30,
         clip_norm: float | None = 5.0,
         frozen: Sequence[int] = (),
+        restandardize: bool = False,
         seed: Seed = None,
         progress: bool | None = None,
         callback: Callable[[Flow, Epoch], object] | None = None,
@@ -382,6 +377,10 @@ class Flow:
         frozen : sequence of int
             Layers to leave out of the training, by their numbers in `layers`; -1 is the last. They keep their
             parameters, or in a first fit those that `initialize` gives them, to the last bit.
+        restandardize : bool
+            Whether a later fit takes the standardisation anew from its training rows, and goes on from the parameters
+            in the new units: for rows that lie elsewhere, or are far narrower or wider, than those before. A
+            first fit always standardises, and a fit that is resumed does not again.
         seed : int or numpy.random.Generator, optional
             Fixes the held-out rows and the shuffling: with it, and without `max_time`, the same flow and rows give
             the same parameters to the last bit.
@@ -440,6 +439,7 @@ class Flow:
             patience=patience,
             clip_norm=clip_norm,
             frozen=frozen,
+            restandardize=restandardize,
             seed=seed,
             progress=progress,
             callback=callback,
@@ -458,6 +458,35 @@ class Flow:
         self.columns, self.context_columns = self.columns or known[0], self.context_columns or known[1]
         warn_of_few(len(table), self._state)
         loop.run(None if callback is None else functools.partial(callback, self))
+        return self
+
+    def reset(self, seed: Seed = None) -> Flow:
+        """Forget every fit: draw new parameters, and leave the standardisation to the next fit.
+
+        The flow is then one that is made anew with the same arguments and this seed. What the first fit chose of it, by
+        default layers and base, is open again; a flow that was loaded from a file keeps both. Names of columns and
+        `num_threads` stay.
+
+        Parameters
+        ----------
+        seed : int or numpy.random.Generator, optional
+            Fixes the initial parameters, random masks and random permutations, as that of `Flow`.
+
+        Returns
+        -------
+        Flow
+            This flow; its `history` is None.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(500, 2))
+        >>> flow = Flow(2, seed=1).fit(x, epochs=2, seed=0)
+        >>> again = Flow(2, seed=9).fit(3 * x, epochs=2, seed=0).reset(seed=1).fit(x, epochs=2, seed=0)
+        >>> bool((again.parameters == flow.parameters).all())
+        True
+        """
+        self._state, self.history = anew(self._state, np.random.default_rng(seed)), None
         return self
 
     def _table(self, x: object, context: object, weights: object) -> rows.Rows:
@@ -1203,20 +1232,24 @@ class Flow:
         for name in self.named_parameters():
             tensors[name] = tensors[name].astype(content["model"]["dtype"])
         twin = type(self).__new__(type(self))
-        left_open = copy.deepcopy(self._state.open)
-        twin.__setstate__({"content": content, "tensors": tensors, "threads": self._state.threads, "open": left_open})
+        twin.__setstate__({"content": content, "tensors": tensors, **copy.deepcopy(self._not_in_files())})
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
         content, tensors = files.content_of(self._state, to_json(self.history))
         copies = {name: values.copy() for name, values in tensors.items()}
-        return {"content": content, "tensors": copies, "threads": self._state.threads, "open": self._state.open}
+        return {"content": content, "tensors": copies, **self._not_in_files()}
+
+    def _not_in_files(self) -> dict[str, Any]:
+        """Return what copies of a flow have, and files do not."""
+        return {"threads": self._state.threads, "open": self._state.open, "left_open": self._state.left_open}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Through JSON, as from a file: the copy shares nothing with the flow, and tuples become lists.
         content: dict[str, Any] = json.loads(json.dumps(state["content"]))
         self._state = files.restore(content, state["tensors"])
         self._state.threads, self._state.open = state["threads"], state.get("open")
+        self._state.left_open = state.get("left_open", ())
         self.history = from_json(files.training_of(content))
 
 

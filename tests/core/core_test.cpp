@@ -898,18 +898,21 @@ void subnormals() {
   }
 }
 
+// Whether a call throws std::invalid_argument.
+template <class Call>
+bool refused(Call&& call) {
+  try {
+    call();
+  } catch (const std::invalid_argument&) {
+    return true;
+  }
+  return false;
+}
+
 void wrong_calls() {
   const Trial<float> without(kCases[1], 2, 0, 1), with(kCases[1], 2, 1, 1);
   float x[2] = {};
   double density;
-  const auto refused = [](auto&& call) {
-    try {
-      call();
-    } catch (const std::invalid_argument&) {
-      return true;
-    }
-    return false;
-  };
   expect(refused([&] { without.flow.log_prob(x, -1, &density); }), "rows -1", "not refused");
   expect(refused([&] { without.flow.log_prob(x, 1, &density, nullptr, 0); }), "threads 0", "not refused");
   expect(refused([&] { without.flow.log_prob(x, 1, &density, x); }), "a context too many", "not refused");

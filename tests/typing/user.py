@@ -126,6 +126,7 @@ def fitting() -> Flow:
         patience=None,
         clip_norm=None,
         frozen=[0, -1],
+        restandardize=True,
         seed=0,
         progress=False,
         callback=stop,

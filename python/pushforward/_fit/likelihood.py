@@ -21,7 +21,7 @@ from pushforward._fit.oddities import oddities
 from pushforward._fit.options import Options, optimizer_for
 from pushforward._fit.progress import Progress, generator
 from pushforward._fit.size import Size, size
-from pushforward._fit.standardize import some_of
+from pushforward._fit.standardize import some_of, standardize
 from pushforward._fit.start import latent, start
 from pushforward._io.rows import Rows
 from pushforward._io.scan import check_density
@@ -69,7 +69,8 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
         rng = np.random.default_rng(given.integers(1 << 63) if isinstance(given, np.random.Generator) else given)
     else:
         rng = generator(found.progress.rng_of_split)
-        found.state.threads, state = state.threads, found.state
+        found.state.threads, found.state.left_open = state.threads, state.left_open
+        state = found.state
     rng_of_split = rng.bit_generator.state
     train, held = held_out(state, rows, options.validation, rng, columns)
     chosen = size(len(train))
@@ -78,6 +79,8 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     if not state.initialized:
         _warn_of_oddities(train, state.names if columns[0] is None else columns[0])
         state = _begin(state, rows, train, held, options, chosen)
+    elif options.restandardize and found is None:
+        standardize(state, train)
     assert options.batch_size is not None
     objective = MaximumLikelihood(state, rows, train, held, options.batch_size)
     if found is None:
@@ -173,6 +176,7 @@ def _with_base(state: State, found: Components) -> State:
     result.set_standardization(state.standardization, state.context_standardization, state.cells)
     result.initialized, result.data_dtype, result.threads = True, state.data_dtype, state.threads
     result.columns, result.context_columns = state.columns, state.context_columns
+    result.left_open = state.left_open
     return result
 
 

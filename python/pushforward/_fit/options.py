@@ -70,6 +70,12 @@ def _callback(name: str, value: object) -> object:
     return value
 
 
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
 def _progress(name: str, value: object) -> bool:
     if value is None:
         return in_view()
@@ -118,6 +124,7 @@ class Options:
     )
     clip_norm: float | None = _option(5.0, _optional(_clip_norm), "longest gradient, or none (default: 5)")
     frozen: Sequence[int] = _option((), _frozen, "layers to leave as they start, by number from 0 (default: none)")
+    restandardize: bool = _option(False, _flag, "standardise anew in a later fit")
     seed: Seed = _option(None, _seed, "seed of the random numbers")
     progress: bool | None = _option(None, _progress, "show a progress bar (default: in a terminal)")
     callback: Callable[[Any, Any], object] | None = _option(None, _callback, "called after each epoch")

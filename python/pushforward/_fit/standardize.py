@@ -136,6 +136,13 @@ def _shift_and_scale(moments: _Moments, some: Array, weights: Array | None) -> t
 
 def initialize(state: State, rows: Rows) -> Some:
     """Set the standardisation and ActNorm from rows; return some of them."""
+    some = standardize(state, rows)
+    state.core.initialize_from_data(some.x, context=some.context, weights=some.weights, threads=state.num_threads)
+    return some
+
+
+def standardize(state: State, rows: Rows) -> Some:
+    """Set the standardisation from rows, and leave the parameters; return some of the rows."""
     some = some_of(rows)
     data = _Moments.like(state.to_line(some.x))
     conditions = _Moments.like(np.zeros((1, 0)) if some.context is None else some.context)
@@ -163,7 +170,6 @@ def initialize(state: State, rows: Rows) -> Some:
     state.set_standardization((shift, scale), (center, spread), cells.widths(some.x))
     state.data_dtype = rows.x.dtype
     state.initialized = True
-    state.core.initialize_from_data(some.x, context=some.context, weights=some.weights, threads=state.num_threads)
     return some
 
 

@@ -67,7 +67,7 @@ def _rebuilt(state: State, base: Base, layers: list[Layer], rng: np.random.Gener
         description.describe(state.dim, state.context, network, state.dtype.name, base, state.support, layers, rng)
     )
     result.draw_parameters(rng)
-    result.threads = state.threads
+    result.threads, result.left_open = state.threads, state.left_open
     result.columns, result.context_columns = state.columns, state.context_columns
     return result
 

@@ -75,6 +75,8 @@ class State(Parametric):
         Threads of every call; None for the default.
     open : Open or None
         What the first fit is to choose; None if everything is described.
+    left_open : tuple of str
+        The names of what a first fit was, or is, to choose.
     """
 
     core: core.FlowFloat32 | core.FlowFloat64
@@ -104,6 +106,7 @@ class State(Parametric):
         self.initialized = False
         self.data_dtype: np.dtype[Any] = np.dtype(np.float64)
         self.open: Open | None = None
+        self.left_open: tuple[str, ...] = ()
         self._columns: tuple[str, ...] | None = None
         self._context_columns: tuple[str, ...] | None = None
 
