@@ -12,6 +12,7 @@ import numpy as np
 from pushforward._fit.history import History, finite, is_number
 from pushforward._fit.optimizer import Adam
 from pushforward._fit.schedule import Cooling
+from pushforward._io.files import CARRIED
 from pushforward._typing import Array
 from pushforward.errors import FileFormatError
 
@@ -66,6 +67,8 @@ class Progress:
         rate; 0 before.
     left_open : tuple of str
         What of the flow the fit chose: nothing, "layers", or "layers" and "base".
+    carried, carried_arrays : dict, dict
+        What the objective's next epoch depends on, as of the last checkpoint.
     """
 
     rng_of_split: Mapping[str, Any]
@@ -90,6 +93,8 @@ class Progress:
     cooling_steps: int = 0
     cooling_rate: float = 0.0
     left_open: tuple[str, ...] = ()
+    carried: Mapping[str, Any] = field(default_factory=dict)
+    carried_arrays: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def cooling(self) -> Cooling | None:
@@ -116,16 +121,18 @@ class Progress:
             "adam_steps": self.optimizer.steps,
             "best_loss": finite(self.best_loss),
             "left_open": list(self.left_open),
+            **({"carried": dict(self.carried)} if self.carried else {}),
         }
 
     def arrays(self) -> dict[str, Array]:
-        """Return the arrays by name: each is as long as the parameters, or missing."""
+        """Return the arrays by name: but for the objective's own, each is as long as the parameters, or missing."""
         found = {
             "best": self.best,
             "good": self.good,
             "average": self.average,
             "mean": self.optimizer.mean,
             "square": self.optimizer.square,
+            **{CARRIED + name: array for name, array in self.carried_arrays.items()},
         }
         return {name: array for name, array in found.items() if array is not None}
 
@@ -148,6 +155,10 @@ class Progress:
         _expect(left_open in ([], ["layers"], ["layers", "base"]), "left_open", left_open)
         for name in _RANDOM_STATES:
             check_random_state(state[name])
+        carried = state.get("carried", {})
+        _expect(isinstance(carried, dict), "carried", carried)
+        own = {name.removeprefix(CARRIED): array for name, array in arrays.items() if name.startswith(CARRIED)}
+        arrays = {name: array for name, array in arrays.items() if not name.startswith(CARRIED)}
         _check_arrays(arrays)
         optimizer = Adam()
         if "mean" in arrays:
@@ -163,6 +174,8 @@ class Progress:
             best=arrays.get("best"),
             best_loss=math.inf if best_loss is None else float(best_loss),
             left_open=tuple(left_open),
+            carried=carried,
+            carried_arrays=own,
         )
         result._check()
         return result
