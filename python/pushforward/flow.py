@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pushforward._check.report import Report
     from pushforward._fit.history import Epoch
     from pushforward._fit.optimizer import Adam
+    from pushforward._target import Pool
 
 
 # More would take more memory for their description than machines have.
@@ -457,6 +458,136 @@ class Flow:
         self._state, self.history = loop.state, loop.history
         self.columns, self.context_columns = self.columns or known[0], self.context_columns or known[1]
         warn_of_few(len(table), self._state)
+        loop.run(None if callback is None else functools.partial(callback, self))
+        return self
+
+    def fit_density(
+        self,
+        log_density: Callable[[Doubles], Any],
+        *,
+        start: npt.ArrayLike | None = None,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch_size: int | None = None,
+        population: int | None = None,
+        optimizer: Adam | None = None,
+        schedule: Literal["cosine", "constant"] = "cosine",
+        max_time: float | None = None,
+        max_calls: int | None = None,
+        pool: Pool | None = None,
+        clip_norm: float | None = 5.0,
+        frozen: Sequence[int] = (),
+        seed: Seed = None,
+        progress: bool | None = None,
+        callback: Callable[[Flow, Epoch], object] | None = None,
+        checkpoint: PathLike | None = None,
+        checkpoint_every: int = 1000,
+        resume: PathLike | None = None,
+    ) -> Flow:
+        """Fit to an unnormalised log density given as a function; a later fit goes on from the present state.
+
+        If the function returns a gradient, the reverse Kullback-Leibler divergence E[log q(x) - log p(x)] is minimised
+        over draws from the flow. A step follows a weighted mean of two unbiased estimates of its gradient, which both
+        vanish where q = p: the path gradient (Roeder, Wu, Duvenaud 2017; Vaitl, Nicoli, Nakajima, Kessel 2022), and the
+        score-function gradient (Mnih, Gregor 2014), which balances the masses of separate modes.
+        The target is approached along densities q0^(1 - b) p^b from the density q0 in which the fit begins. The power
+        b rises after each epoch as far as 30 % of the draws stay effective, and is 1 after half of the fit at the
+        latest. A quarter of the draws of each step are widened along one latent feature, so that the flow also sees
+        the tails that it does not cover yet.
+
+        If the function returns values only, the flow is fitted by adaptive importance sampling (Cappe, Douc, Guillin,
+        Marin, Robert 2008). Each epoch evaluates one population of draws. The flow then follows all rows evaluated so
+        far, weighted by p over the mixture of all proposals (Cornuet, Marin, Mira, Robert 2012); the weights are
+        tempered until half of a population is effective.
+
+        A flow that was not fitted or initialized yet needs a location and a scale for each feature. Without `start`
+        they are found by up to 30 rounds of importance sampling with independent Gaussians, which begin at 0 with scale
+        1: for a `Positive` feature that is its logarithm, and for an `Interval` its probit, where a uniform density
+        is standard normal. A mass hundreds of units away is not found in this way; rescale it, or give `start`.
+
+        A row where the value is -inf has no mass. So does a row where the value or its gradient is NaN; the first one
+        is announced by a RuntimeWarning. Bounds are better given as `support`, which keeps every draw inside.
+
+        Parameters
+        ----------
+        log_density : callable
+            Takes an (n, dim) array of float64 and returns log p of its rows, (n,), up to a constant and in nats; or a
+            tuple of these and their gradient by the rows, (n, dim).
+        start : (m, dim) array, optional
+            Rows from where the mass is, such as draws from the prior or from a short run of a sampler. A flow without
+            fit or `initialize` takes its location and scale from them.
+        epochs : int, optional
+            Epochs. By default 100, or 30 of a function without gradient; with `max_time` without limit.
+        steps : int, optional
+            Steps of an epoch; by default 100.
+        batch_size : int, optional
+            Draws of a step; of a function without gradient, rows of a step. By default 256.
+        population : int, optional
+            Draws evaluated in an epoch, for a function without gradient. By default 2,048, or fewer if `max_calls`
+            would not do for all epochs.
+        optimizer : Adam, optional
+            As in `fit`. A weight decay that it leaves open is 0 for a function with gradient.
+        schedule, max_time, clip_norm, frozen, progress, callback, checkpoint, checkpoint_every
+            As in `fit`.
+        max_calls : int, optional
+            How many rows may be evaluated in all. The fit is planned to end in time.
+        pool : object with a method ``map``, optional
+            Where the function is called, on pieces of the rows: an executor of `concurrent.futures`, a pool of
+            `multiprocessing`, or alike.
+        seed : int or numpy.random.Generator, optional
+            Fixes the draws: with it, and without `max_time`, the same flow and function give the same parameters to
+            the last bit.
+        resume : str or path, optional
+            A checkpoint to go on from, with the same function and options, as in `fit`. The rows evaluated before are
+            not evaluated again. Whether the function is the same is not checked.
+
+        Returns
+        -------
+        Flow
+            This flow; its `history` holds the curves: ``elbo``, ``effective``, ``power`` and ``evaluations`` too. With
+            a gradient, the parameters are those of the epoch with the largest ELBO; else those at the end.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an option is out of its range, the flow has a context, `max_calls` is too few for an epoch, or the
+            function returns another shape, another type, +inf, or -inf for all draws. What the function itself raises
+            goes on to the caller. The flow is at its best state so far.
+        FileFormatError, OSError, TrainingDivergedError
+            As in `fit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> def log_density(x):  # a normal of scale 2, without its constant
+        ...     return -0.5 * (x**2).sum(axis=1) / 4, -x / 4
+        >>> flow = Flow(2, layers=[LU()], seed=0).fit_density(log_density, epochs=10, seed=0)
+        >>> bool(abs(flow.history["elbo"][-1] - np.log(2 * np.pi * 4)) < 0.01)  # the log evidence
+        True
+        """
+        from pushforward._fit.density import Sizes, fit_to_density
+        from pushforward._fit.options import Options
+        from pushforward._target import Target
+
+        target = Target(log_density, self.dim, max_calls=max_calls, pool=pool)
+        options = Options(
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            schedule=schedule,
+            max_time=max_time,
+            clip_norm=clip_norm,
+            frozen=frozen,
+            seed=seed,
+            progress=progress,
+            callback=callback,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+        )
+        table = None if start is None else self._table(start, None, None)
+        loop = fit_to_density(self._state, target, table, options, Sizes(steps, population))
+        self._state, self.history = loop.state, loop.history
         loop.run(None if callback is None else functools.partial(callback, self))
         return self
 

@@ -33,13 +33,24 @@ class Epoch:
     seconds : float
         Time since the fit began.
     train_loss : float
-        Mean negative log-likelihood of its minibatches, each before its step, in nats.
+        Mean negative log-likelihood of its minibatches, each before its step, in nats. Of a fit to a log density with
+        its gradient, their mean of log q - log p, where p is the density on the path that the epoch was fitted to.
     validation_loss : float
-        Mean negative log-likelihood of the validation rows after it, in nats; NaN without any.
+        Mean negative log-likelihood of the validation rows after it, in nats; NaN without any. Of a fit to a log
+        density with its gradient, the negative ELBO.
     learning_rate : float
         That of its last step.
     grad_norm : float
         Mean Euclidean norm of its gradients, before clipping.
+    elbo : float
+        Evidence lower bound after it, in nats: the mean of log p - log q over draws. This and what follows is of fits
+        to a log density; else NaN or 0.
+    effective : float
+        Effective sample size of importance sampling from the flow after it, as a fraction of the draws.
+    power : float
+        Where on the path from the start to the target the next epoch is: 0 to 1.
+    evaluations : int
+        Rows at which the log density was evaluated, since the fit began.
     """
 
     epoch: int
@@ -49,6 +60,10 @@ class Epoch:
     validation_loss: float
     learning_rate: float
     grad_norm: float
+    elbo: float = math.nan
+    effective: float = math.nan
+    power: float = math.nan
+    evaluations: int = 0
 
 
 @dataclass(repr=False)
@@ -70,7 +85,7 @@ class History:
     best_epoch: int = 0
     """The epoch whose parameters the flow has; 0 for the state in which the fit began."""
     stopped: str = ""
-    """"epochs", "max_time", "patience", "callback", "interrupted" or "diverged"."""
+    """"epochs", "max_calls", "max_time", "patience", "callback", "interrupted" or "diverged"."""
     initial_loss: float = math.nan
     """Validation loss of the state in which the fit began, in nats; NaN without validation rows."""
     best_loss: float = math.nan
@@ -97,7 +112,9 @@ class History:
         if not self.epochs:
             return f"no epoch, stopped by {self.stopped}"
         last = self.epochs[-1]
-        if not np.isnan(self.best_loss):
+        if last.evaluations:
+            result = f"ELBO {last.elbo:.4f} nats, {last.effective:.1%} effective, {last.evaluations} evaluations"
+        elif not np.isnan(self.best_loss):
             result = f"best epoch {self.best_epoch}, validation loss {self.best_loss:.4f} nats"
         else:
             result = f"training loss {last.train_loss:.4f} nats"
@@ -138,7 +155,9 @@ class History:
 _LOSSES = ("initial_loss", "best_loss")
 _COUNTS = ("epoch", "steps")
 _NUMBERS = ("seconds", "train_loss", "validation_loss", "learning_rate", "grad_norm")
-_NOT_NEGATIVE = ("seconds", "learning_rate", "grad_norm")
+_NOT_NEGATIVE = ("seconds", "learning_rate", "grad_norm", "effective", "power")
+_OF_DENSITY = ("elbo", "effective", "power", "evaluations")
+"""Fields that an epoch of a fit to a log density has too."""
 
 
 def to_json(history: History | None) -> dict[str, Any] | None:
@@ -149,8 +168,13 @@ def to_json(history: History | None) -> dict[str, Any] | None:
         "stopped": history.stopped,
         "best_epoch": history.best_epoch,
         **{name: finite(getattr(history, name)) for name in _LOSSES},
-        "epochs": [{name: finite(value) for name, value in vars(epoch).items()} for epoch in history],
+        "epochs": [_epoch_to_json(epoch) for epoch in history],
     }
+
+
+def _epoch_to_json(epoch: Epoch) -> dict[str, Any]:
+    left_out = () if epoch.evaluations else _OF_DENSITY
+    return {name: finite(value) for name, value in vars(epoch).items() if name not in left_out}
 
 
 def finite(value: float) -> float | None:
@@ -181,11 +205,16 @@ def from_json(value: dict[str, Any] | None) -> History | None:
 
 def _epoch(entry: object, number: int, before: Epoch | None) -> Epoch:
     """Return the epoch of a number, after the one before it."""
-    if not isinstance(entry, dict) or set(entry) != {*_COUNTS, *_NUMBERS}:
+    of_density = isinstance(entry, dict) and "evaluations" in entry
+    counts = (*_COUNTS, "evaluations") if of_density else _COUNTS
+    numbers = (*_NUMBERS, *_OF_DENSITY[:-1]) if of_density else _NUMBERS
+    if not isinstance(entry, dict) or set(entry) != {*counts, *numbers}:
         raise FileFormatError(f"epoch {number} of the history is damaged")
-    if entry["epoch"] != number or not all(type(entry[name]) is int and is_number(entry[name]) for name in _COUNTS):
+    if entry["epoch"] != number or not all(type(entry[name]) is int and is_number(entry[name]) for name in counts):
         raise FileFormatError(f"epoch {number} of the history is counted wrong")
-    for name in _NUMBERS:
+    if entry.get("evaluations", 1) < max(1, before.evaluations if before else 1):
+        raise FileFormatError(f"epoch {number} of the history is counted wrong")
+    for name in numbers:
         found = entry[name]
         if found is not None and not (is_number(found) and (found >= 0 or name not in _NOT_NEGATIVE)):
             raise FileFormatError(f"epoch {number} of the history has {name}={found!r:.20}")

@@ -27,7 +27,7 @@ from pushforward._warn import warn
 from pushforward.errors import FileFormatError, TrainingDivergedError
 
 _MOST_FAILURES = 8
-_STOPPED = ("epochs", "max_time", "patience", "callback", "interrupted")
+_STOPPED = ("epochs", "max_calls", "max_time", "patience", "callback", "interrupted")
 """Why a fit that left a checkpoint ended."""
 # Measured (docs/defaults.md): the moving average of the parameters reaches over so many epochs, and no more steps than
 # this.
@@ -50,9 +50,18 @@ class Loop(Generic[M]):
         The options of the fit, with an optimiser and a batch size.
     progress : Progress
         Where the fit begins, or is resumed.
+    last_epoch : str
+        What the reason to stop is called when the epochs are done.
     """
 
-    def __init__(self, state: M, objective: Objective[Any], options: Options, progress: Progress) -> None:
+    def __init__(
+        self,
+        state: M,
+        objective: Objective[Any],
+        options: Options,
+        progress: Progress,
+        last_epoch: str = "epochs",
+    ) -> None:
         optimizer = options.optimizer
         assert optimizer is not None
         self.state, self.progress, self.history = state, progress, progress.history
@@ -69,7 +78,7 @@ class Loop(Generic[M]):
         )
         self._dropout_seed = int(generator(progress.rng_of_split).integers(1 << 62))
         self._rng = generator(progress.rng_of_epoch)
-        self._started = time.perf_counter() - progress.elapsed
+        self._started, self._last_epoch = time.perf_counter() - progress.elapsed, last_epoch
         self._show: Show | None = None
         self.finish: Callable[[], None] | None = None
         """What is done with the best state at the end, unless an exception ends the fit."""
@@ -85,6 +94,7 @@ class Loop(Generic[M]):
             if not reason:
                 if not self.history and not self.progress.position:
                     self._score_start()
+                    self._objective.advance(0.0)
                 with bar(self._done()) if self._options.progress else contextlib.nullcontext() as self._show:
                     while not reason:
                         reason = self._why_stop(self._epoch(), on_epoch)
@@ -128,6 +138,7 @@ class Loop(Generic[M]):
         assert self._options.resume is not None
         with files.reading(self._options.resume):
             self._check_progress()
+            self._objective.restore(self.progress.carried, self.progress.carried_arrays)
         if self.history.stopped == "interrupted":
             self.history.stopped = ""
 
@@ -191,6 +202,9 @@ class Loop(Generic[M]):
         last = self._parameters.copy()
         self._parameters[...] = progress.average
         score = objective.score()
+        is_sound = math.isfinite(score if objective.is_scored else objective.probe())
+        if is_sound:
+            objective.advance(self._done_after(len(self.history) + 1))
         epoch = Epoch(
             epoch=len(self.history) + 1,
             steps=progress.steps,
@@ -199,9 +213,10 @@ class Loop(Generic[M]):
             validation_loss=score,
             learning_rate=progress.rate,
             grad_norm=progress.norms / progress.steps_done if progress.steps_done else math.nan,
+            **objective.estimates(),
         )
         self.history.epochs.append(epoch)
-        if not math.isfinite(score if objective.is_scored else objective.probe()):
+        if not is_sound:
             self._roll_back()
         else:
             progress.good = last
@@ -283,7 +298,7 @@ class Loop(Generic[M]):
         if self._out_of_time():
             return "max_time"
         if epoch.epoch >= self._epochs:
-            return "epochs"
+            return self._last_epoch
         return "patience" if self._objective.is_scored and self._patience_is_out(epoch) else ""
 
     def _patience_is_out(self, epoch: Epoch) -> bool:
@@ -313,7 +328,9 @@ class Loop(Generic[M]):
 
     def _done(self) -> float:
         """Return the share of the fit that is done, by steps or by time, whichever is more."""
-        epochs = len(self.history) + min(self.progress.position / self._objective.steps, 1.0)
+        return self._done_after(len(self.history) + min(self.progress.position / self._objective.steps, 1.0))
+
+    def _done_after(self, epochs: float) -> float:
         by_time = 0.0 if self._options.max_time is None else self._elapsed() / self._options.max_time
         return min(max(epochs / self._epochs, by_time), 1.0)
 
@@ -335,5 +352,6 @@ class Loop(Generic[M]):
             return  # the fit is about to go back; the checkpoint before this one can be resumed
         assert isinstance(self.state, State)
         self.progress.elapsed = self._elapsed()
+        self.progress.carried, self.progress.carried_arrays = self._objective.carried()
         found = checkpoint.Checkpoint(self.state, self.progress, self.settings())
         checkpoint.write(self._options.checkpoint, found)

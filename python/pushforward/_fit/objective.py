@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -15,7 +15,7 @@ from pushforward._fit.held_out import mean_weight
 from pushforward._io.rows import Rows, Window
 from pushforward._io.scan import fingerprint, pieces
 from pushforward._model.parametric import Parametric
-from pushforward._typing import Floats
+from pushforward._typing import Array, Floats
 
 B = TypeVar("B")
 
@@ -65,6 +65,25 @@ class Objective(ABC, Generic[B]):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Return what a fit must have in common with the one that it resumes, in JSON's types."""
+
+    # What follows is for objectives that change from epoch to epoch.
+
+    def advance(self, done: float) -> None:
+        """Go on to the next epoch, from the present parameters, when the share `done` of the fit is done.
+
+        It comes after `score`, before the first epoch and at the end of each.
+        """
+
+    def estimates(self) -> dict[str, Any]:
+        """Return fields of the epoch's record that this objective alone has."""
+        return {}
+
+    def carried(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Return what the next epoch depends on besides the parameters: values in JSON's types, and arrays."""
+        return {}, {}
+
+    def restore(self, numbers: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+        """Take up what `carried` returned; raise FileFormatError if it cannot be that."""
 
 
 class MaximumLikelihood(Objective[Window]):

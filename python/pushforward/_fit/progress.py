@@ -12,6 +12,7 @@ import numpy as np
 from pushforward._fit.history import History, finite, is_number
 from pushforward._fit.optimizer import Adam
 from pushforward._fit.schedule import Cooling
+from pushforward._io.files import CARRIED
 from pushforward._typing import Array
 from pushforward.errors import FileFormatError
 
@@ -68,6 +69,8 @@ class Progress:
         What of the flow the fit chose: nothing, "layers", or "layers" and "base".
     start : (p,) array or None
         Parameters in which the fit began, if it chose them.
+    carried, carried_arrays : dict, dict
+        What the objective's next epoch depends on, as of the last checkpoint.
     """
 
     rng_of_split: Mapping[str, Any]
@@ -93,6 +96,8 @@ class Progress:
     cooling_rate: float = 0.0
     left_open: tuple[str, ...] = ()
     start: Array | None = None
+    carried: Mapping[str, Any] = field(default_factory=dict)
+    carried_arrays: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def cooling(self) -> Cooling | None:
@@ -119,10 +124,11 @@ class Progress:
             "adam_steps": self.optimizer.steps,
             "best_loss": finite(self.best_loss),
             "left_open": list(self.left_open),
+            **({"carried": dict(self.carried)} if self.carried else {}),
         }
 
     def arrays(self) -> dict[str, Array]:
-        """Return the arrays by name: each is as long as the parameters, or missing."""
+        """Return the arrays by name: but for the objective's own, each is as long as the parameters, or missing."""
         found = {
             "start": self.start,
             "best": self.best,
@@ -130,6 +136,7 @@ class Progress:
             "average": self.average,
             "mean": self.optimizer.mean,
             "square": self.optimizer.square,
+            **{CARRIED + name: array for name, array in self.carried_arrays.items()},
         }
         return {name: array for name, array in found.items() if array is not None}
 
@@ -152,6 +159,10 @@ class Progress:
         _expect(left_open in ([], ["layers"], ["layers", "base"]), "left_open", left_open)
         for name in _RANDOM_STATES:
             check_random_state(state[name])
+        carried = state.get("carried", {})
+        _expect(isinstance(carried, dict), "carried", carried)
+        own = {name.removeprefix(CARRIED): array for name, array in arrays.items() if name.startswith(CARRIED)}
+        arrays = {name: array for name, array in arrays.items() if not name.startswith(CARRIED)}
         _check_arrays(arrays)
         optimizer = Adam()
         if "mean" in arrays:
@@ -168,6 +179,8 @@ class Progress:
             best_loss=math.inf if best_loss is None else float(best_loss),
             left_open=tuple(left_open),
             start=arrays.get("start"),
+            carried=carried,
+            carried_arrays=own,
         )
         result._check()
         return result
@@ -187,7 +200,7 @@ class Progress:
             ("elapsed", last is None or self.elapsed >= last.seconds),
             ("cooling_start", self.cooling_start <= self.steps),
             ("cooling_steps", self.cooling_steps > 0 or cooling == (0, 0, 0.0)),
-            ("start", (self.start is not None) == bool(self.left_open)),
+            ("start", self.start is None or bool(self.left_open)),
             ("best_loss", self.best is not None or best_loss is None),
             ("best_loss", best_loss == finite(self.history.best_loss)),
         ):

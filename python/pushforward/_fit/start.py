@@ -43,7 +43,7 @@ def start(state: State, rows: Rows, chosen: Size, *, base: Base | None = None, w
         rng = copy.deepcopy(state.open.rng)
         context = state.context if state.context_network is None else 0
         layers = presets.usual(state.dim, context, bins=chosen.bins)
-        state = _rebuilt(state, base or state.base, layers, rng)
+        state = rebuilt(state, base or state.base, layers, rng)
     some = initialize(state, rows)
     _start_layers(state, some, whiten)
     if state.base.gaussians:
@@ -60,7 +60,7 @@ def latent(state: State, rows: Rows) -> tuple[Doubles, Doubles]:
     return z[weights > 0], weights[weights > 0]
 
 
-def _rebuilt(state: State, base: Base, layers: list[Layer], rng: np.random.Generator) -> State:
+def rebuilt(state: State, base: Base, layers: list[Layer], rng: np.random.Generator) -> State:
     """Return a flow with other layers, not initialised, and otherwise like this one."""
     network = state.context_network
     result = State(

@@ -29,6 +29,8 @@ FORMAT: int = core.file_format
 _KEY = "pushforward"
 CHECKPOINT = "checkpoint."
 """How the names of tensors begin that a checkpoint has beside those of the flow."""
+CARRIED = "objective."
+"""How the names of those go on that are the objective's own, in any shape."""
 
 TABLE = "table"
 """The member of a file that describes the model of a table; such a file has no model of a flow."""
@@ -166,14 +168,22 @@ def load(path: PathLike) -> tuple[State, dict[str, Any] | None]:
 
 
 def restore_checkpoint(content: dict[str, Any], tensors: dict[str, Array]) -> tuple[State, dict[str, Array]]:
-    """Make the flow of a file, and return what a checkpoint keeps beside it by name: all as long as the parameters."""
+    """Make the flow of a file, and return what a checkpoint keeps beside it by name.
+
+    All arrays but those of the objective are as long as the parameters.
+    """
     check_finite(tensors)
     kept = {name: values for name, values in tensors.items() if name.startswith(CHECKPOINT)}
     if ("checkpoint" in content) != bool(kept):
         raise FileFormatError("half of a checkpoint is missing")
     state = restore(content, {name: values for name, values in tensors.items() if name not in kept})
     for name in list(kept):
-        kept[name.removeprefix(CHECKPOINT)] = take(kept, name, state.parameters.shape, state.dtype)
+        own = name.removeprefix(CHECKPOINT)
+        values = kept[name]
+        shape, dtype = (
+            (values.shape, values.dtype) if own.startswith(CARRIED) else (state.parameters.shape, state.dtype)
+        )
+        kept[own] = take(kept, name, shape, dtype)
     return state, kept
 
 

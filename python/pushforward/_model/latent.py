@@ -10,13 +10,29 @@ import math
 
 import numpy as np
 
-from pushforward._model import special
+from pushforward._model import description, special
 from pushforward._model.bases import uniform_cdf, uniform_from_normal
 from pushforward._model.state import State
+from pushforward._model.supports import Circle, Interval, Real
 from pushforward._typing import Array, Doubles
 
 _HALF = {"box": 1.0, "circle": math.pi}
 """Half the length of the domains that are not the line."""
+
+_SUPPORTS = {"line": Real(), "box": Interval(-1, 1), "circle": Circle(-math.pi, math.pi)}
+"""The supports whose features on the latent side are themselves."""
+
+
+def base_alone(state: State) -> State:
+    """Return a flow without layers whose rows are the latent points of this one, and whose parameters its base's."""
+    supports = tuple(_SUPPORTS[domain] for domain in state.core.latent_domains)
+    rng = np.random.default_rng(0)  # nothing is drawn
+    result = State(description.describe(state.dim, 0, None, state.dtype.name, state.base, supports, [], rng))
+    parameters = state.named_parameters()
+    for name, values in result.named_parameters().items():
+        values[...] = parameters[name]
+    result.threads = state.threads
+    return result
 
 
 def from_normal(state: State, t: Doubles) -> Doubles:

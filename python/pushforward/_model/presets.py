@@ -10,6 +10,9 @@ from pushforward._model.layers import LU, ActNorm, Autoregressive, ContextShift,
 from pushforward._model.networks import MLP, Conditioner, ResNet
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic, Transform
 
+# A scale of exp(10) is out of the reach of any row of sound data, and far from overflow.
+_LARGEST_LOG_SCALE = 10.0
+
 
 def _in_pairs(coupling: Layer, depth: int, *others: Layer) -> list[Layer]:
     """Couplings in pairs that move every feature once, each pair splitting the features in another way.
@@ -216,6 +219,21 @@ def usual(dim: int, context: int, **options: Any) -> list[Layer]:
     """Return the layers of a flow that is given none: `neural_spline`, and a shift by the context if there is one."""
     layers = neural_spline(dim, **options)
     return [*layers, ContextShift()] if context else layers
+
+
+def for_density(dim: int, *, is_unbounded: bool) -> list[Layer]:
+    """Return the layers of a flow that is given none and fitted to a log density.
+
+    Affine couplings scale a feature by several powers of e, which splines with fixed ends cannot. They come first, so
+    that the splines bend what the affine layers have already scaled. Where features lie on a circle or in a box
+    (`is_unbounded` is false), there are splines alone. Path gradients follow the slope of log q, so the networks must
+    be smooth.
+    """
+    network = MLP((32, 32), "silu")
+    affine = Coupling(Affine(_LARGEST_LOG_SCALE), network, mask="half")
+    spline = Coupling(RationalQuadratic(), network, mask="half", unconditional=True)
+    part: list[Layer] = [affine, affine, spline, spline, LU()] if is_unbounded else [spline, spline, LU()]
+    return part * 3
 
 
 PRESETS: dict[str, Callable[..., list[Layer]]] = {

@@ -115,6 +115,15 @@ class State(Parametric):
         """The layers as they were described, in generator order."""
         return description.layers_of(self.model)
 
+    def copy(self) -> State:
+        """Return a state of the same flow that shares nothing that can change with this one."""
+        result = State(self.model)
+        result.parameters[...] = self.parameters
+        result.set_standardization(self.standardization, self.context_standardization, self.cells)
+        result.initialized, result.data_dtype, result.threads = self.initialized, self.data_dtype, self.threads
+        result.open, result.columns, result.context_columns = self.open, self.columns, self.context_columns
+        return result
+
     # -- names ---------------------------------------------------------------------------------------------------
 
     @property
