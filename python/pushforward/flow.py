@@ -304,7 +304,7 @@ class Flow:
         context: npt.ArrayLike | None = None,
         weights: npt.ArrayLike | None = None,
         groups: npt.ArrayLike | None = None,
-        validation: float | npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike] | None = 0.1,
+        validation: float | npt.ArrayLike | tuple[npt.ArrayLike | None, ...] | None = 0.1,
         epochs: int | None = None,
         batch_size: int | None = None,
         optimizer: Adam | None = None,
@@ -341,8 +341,8 @@ class Flow:
         Parameters
         ----------
         x : (n, dim) array
-            Rows of data: float32, float64, integers or booleans, with any strides, a memory map or a pandas
-            DataFrame. Never modified.
+            Rows of data: float32, float64, integers or booleans, with any strides, a memory map, a pandas DataFrame, or
+            draws of xarray or ArviZ, whose axes chain, draw and sample become rows. Never modified.
         context : (n, context) array, optional
             Their conditions, for a flow that has any.
         weights : (n,) array, optional
@@ -351,8 +351,9 @@ class Flow:
             Labels of rows that belong together, such as those of one Markov chain, person or household. Whole groups
             are held out, so that none is among the training rows and the validation rows at once.
         validation : float, array, tuple or None
-            The fraction of rows held out at random, in [0, 1), rows of their own, or ``(rows, context)``. With None
-            or 0 nothing is held out, and the last parameters are taken.
+            The fraction of rows held out at random, in [0, 1), rows of their own, or ``(rows, context)`` or
+            ``(rows, context, weights)``, where the context is None for a flow without one. With None or 0
+            nothing is held out, and the last parameters are taken.
         epochs : int, optional
             Passes over the training rows. By default 100, or 60 for 1,000 to 4,000 rows, and no more than make 100,000
             steps; with `max_time` without limit.
