@@ -393,7 +393,7 @@ def test_conditions_of_fit(flows: dict[str, Flow]) -> None:
         flow.fit(X, context=bad)
     with refused(ValueError, "context has 2 rows with NaN or infinity, first at row 3"):
         flow.initialize(X, bad)
-    for validation in (X, (X,), (X, C, C), [X, C]):
+    for validation in (X, (X,), (X, C, ONES, C), [X, C]):
         with refused(ValueError, "with a context, validation rows come as a tuple (x, context)"):
             flow.fit(X, context=C, validation=validation)
     for validation, message in (

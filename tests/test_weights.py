@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pushforward import MLP, ContextNetwork, Flow, Positive, realnvp
+from pushforward import LU, MLP, ContextNetwork, Flow, Positive, realnvp
 from pushforward._check import diagnostics
 from pushforward._io import rows as rows_module
 from pushforward._io.rows import Rows
@@ -124,3 +124,39 @@ def test_a_walk_leaves_them_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, 
     parts = [np.concatenate([b.x[b.index, 0] for b in part.batches(20, rng)]) for part in (train, held)]
     assert [len(part) for part in (table, train, held)] == [len(expected), *map(len, parts)]
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), expected)
+
+
+@pytest.mark.parametrize("validation", [0.2, None])
+def test_rows_of_weight_0_may_hold_anything(validation: float | None) -> None:
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(size=(300, 2)), rng.uniform(0.5, 1, size=300)
+    weights[::5] = 0
+    spoiled = x.copy()
+    spoiled[::5] = [[np.nan, np.inf]]
+    one, other = (
+        Flow(2, layers=[LU()], seed=0).fit(rows, weights=weights, validation=validation, epochs=2, seed=0)
+        for rows in (x, spoiled)
+    )
+    assert one.parameters.tobytes() == other.parameters.tobytes()
+
+
+@pytest.mark.parametrize("context", [0, 1])
+def test_weights_of_validation_rows_are_repetitions(context: int) -> None:
+    rng = np.random.default_rng(0)
+    x, held = rng.normal(size=(300, 2)), rng.normal(1.0, 2.0, size=(40, 2))
+    given = {"context": rng.normal(size=(300, 1))} if context else {}
+    conditions = rng.normal(size=(40, 1)) if context else None
+    counts = rng.integers(0, 4, size=40)
+    rows = np.repeat(np.arange(40), counts)
+    spoiled = np.where(counts[:, None] > 0, held, np.nan)
+    repeated = (held[rows], None if conditions is None else conditions[rows])
+    losses = [
+        Flow(2, context=context, layers=[LU()], seed=0).fit(x, validation=part, epochs=3, seed=0, **given).history
+        for part in ((spoiled, conditions, 0.25 * counts), repeated)
+    ]
+    np.testing.assert_allclose(losses[0]["validation_loss"], losses[1]["validation_loss"], rtol=1e-9)
+    assert losses[0].best_epoch == losses[1].best_epoch
+    with pytest.raises(ValueError, match=r"validation weights has shape \(3,\); with 40 rows, \(40,\) is expected"):
+        Flow(2, context=context).fit(x, validation=(held, conditions, np.ones(3)), **given)
+    with pytest.raises(ValueError, match=r"validation weights must not be negative; -1\.0 at row 0"):
+        Flow(2, context=context).fit(x, validation=(held, conditions, -np.ones(40)), **given)

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from pushforward import demo as demo
     from pushforward import kde as kde
     from pushforward import plot as plot
+    from pushforward import pytensor as pytensor
     from pushforward import sklearn as sklearn
+    from pushforward import torch as torch
 
 __version__: str = core.version
 del core
 
-_MODULES = ("cli", "convert", "demo", "kde", "plot", "sklearn")
+_MODULES = ("cli", "convert", "demo", "kde", "plot", "pytensor", "sklearn", "torch")
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from pushforward._labelled import is_labelled, names_of, values_of
 from pushforward._typing import Array, Doubles, Indices, PathLike
 
 _MOST = (1 << 63) - 1  # what a number of anything can be in the core, and in an array
@@ -125,6 +126,8 @@ def _from_objects(array: Array) -> Doubles | None:
 
 def floats(x: object, name: str) -> Array:
     """Return `x` as a native float32 or float64 array; other real types become float64. Never modifies `x`."""
+    if is_labelled(x):
+        x = values_of(x, name)
     try:
         array = np.asarray(x)
     except ValueError as error:
@@ -160,6 +163,8 @@ def column_names(x: object) -> tuple[str, ...] | None:
 
 def _labels_of(x: object) -> tuple[Any, ...] | None:
     """Return the labels of a table's columns, whatever they are; pyarrow's `columns` are the columns themselves."""
+    if is_labelled(x):
+        return names_of(x)
     labels = getattr(x, "column_names", None)
     if labels is None:
         labels = getattr(x, "columns", None)
@@ -195,6 +200,8 @@ def table(x: object, width: int, name: str, owner: str = "dim", columns: Sequenc
     if type(x) is np.ndarray and x.ndim == 2 and x.shape[1] == width and _readable(x):
         return x
     array = floats(x, name)
+    if array.ndim > 2 and array.shape[-1] == width and is_labelled(x):
+        array = array.reshape(-1, width)  # the draws of all chains
     if array.ndim != 2 or array.shape[1] != width:
         hint = f"; one row is {name}[None, :]" if array.ndim == 1 and array.shape[0] == width else ""
         _refuse_points(array, width, name, owner, f"(n, {width})", hint)
@@ -260,7 +267,7 @@ def refuse_condition(array: Array, width: int, leading: tuple[int, ...]) -> NoRe
     )
 
 
-def row_weights(weights: object, rows: int, *, signed: bool = False) -> Doubles | None:
+def row_weights(weights: object, rows: int, *, signed: bool = False, name: str = "weights") -> Doubles | None:
     """Return the weights as (rows,) float64, non-negative unless `signed`, finite and not all zero; None stays None.
 
     Their scale does not matter: the greatest is brought to between 1/2 and 1, so that no sum or square of them
@@ -268,19 +275,17 @@ def row_weights(weights: object, rows: int, *, signed: bool = False) -> Doubles 
     """
     if weights is None:
         return None
-    array = floats(weights, "weights").astype(np.float64, order="C", copy=False)
+    array = floats(weights, name).astype(np.float64, order="C", copy=False)
     if array.shape != (rows,):
-        raise ValueError(f"weights has shape {array.shape}; with {rows} rows, ({rows},) is expected")
+        raise ValueError(f"{name} has shape {array.shape}; with {rows} rows, ({rows},) is expected")
     bad = ~np.isfinite(array)
     if bad.any():
         count = int(bad.sum())
-        raise ValueError(
-            f"weights has {count} row{'s' * (count > 1)} with NaN or infinity, first at row {bad.argmax()}"
-        )
+        raise ValueError(f"{name} has {count} row{'s' * (count > 1)} with NaN or infinity, first at row {bad.argmax()}")
     if not signed and (array < 0).any():
-        raise ValueError(f"weights must not be negative; {array.min()} at row {array.argmin()}")
+        raise ValueError(f"{name} must not be negative; {array.min()} at row {array.argmin()}")
     if rows and not array.any():
-        raise ValueError("weights are all zero")
+        raise ValueError(f"{name} are all zero")
     scaled: Doubles = np.ldexp(array, -np.frexp(np.abs(array).max(initial=0.0))[1])
     return scaled
 

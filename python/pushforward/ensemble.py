@@ -223,7 +223,7 @@ class Ensemble:
         context: npt.ArrayLike | None = None,
         weights: npt.ArrayLike | None = None,
         groups: npt.ArrayLike | None = None,
-        validation: float | npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike] | None = 0.1,
+        validation: float | npt.ArrayLike | tuple[npt.ArrayLike | None, ...] | None = 0.1,
         learn_weights: bool | None = None,
         max_time: float | None = None,
         seed: Seed = None,
@@ -253,8 +253,9 @@ class Ensemble:
         groups : (n,) array of any type, optional
             Labels of rows that belong together, as for `Flow.fit`: whole groups are held out.
         validation : float, array, tuple or None
-            The fraction of rows held out at random, in [0, 1), rows of their own, or ``(rows, context)``. With None
-            or 0 nothing is held out, and no weights are learned.
+            The fraction of rows held out at random, in [0, 1), rows of their own, or ``(rows, context)`` or
+            ``(rows, context, weights)``, where the context is None for a flow without one. With None or 0
+            nothing is held out, and no weights are learned.
         learn_weights : bool, optional
             Whether to learn the members' weights from the held-out rows, which are then the same for all members. By
             default if the members differed in anything but their parameters when the ensemble was made.

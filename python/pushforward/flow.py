@@ -305,7 +305,7 @@ class Flow:
         context: npt.ArrayLike | None = None,
         weights: npt.ArrayLike | None = None,
         groups: npt.ArrayLike | None = None,
-        validation: float | npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike] | None = 0.1,
+        validation: float | npt.ArrayLike | tuple[npt.ArrayLike | None, ...] | None = 0.1,
         epochs: int | None = None,
         batch_size: int | None = None,
         optimizer: Adam | None = None,
@@ -343,8 +343,8 @@ class Flow:
         Parameters
         ----------
         x : (n, dim) array
-            Rows of data: float32, float64, integers or booleans, with any strides, a memory map or a pandas
-            DataFrame. Never modified.
+            Rows of data: float32, float64, integers or booleans, with any strides, a memory map, a pandas DataFrame, or
+            draws of xarray or ArviZ, whose axes chain, draw and sample become rows. Never modified.
         context : (n, context) array, optional
             Their conditions, for a flow that has any.
         weights : (n,) array, optional
@@ -353,8 +353,9 @@ class Flow:
             Labels of rows that belong together, such as those of one Markov chain, person or household. Whole groups
             are held out, so that none is among the training rows and the validation rows at once.
         validation : float, array, tuple or None
-            The fraction of rows held out at random, in [0, 1), rows of their own, or ``(rows, context)``. With None
-            or 0 nothing is held out, and the last parameters are taken.
+            The fraction of rows held out at random, in [0, 1), rows of their own, or ``(rows, context)`` or
+            ``(rows, context, weights)``, where the context is None for a flow without one. With None or 0
+            nothing is held out, and the last parameters are taken.
         epochs : int, optional
             Passes over the training rows. By default 100, or 60 for 1,000 to 4,000 rows, and no more than make 100,000
             steps; with `max_time` without limit.
@@ -773,6 +774,49 @@ class Flow:
         """
         x, density = self._sample(n, context, seed, temperature, with_log_prob=True)
         return x, density
+
+    def density_threshold(
+        self, level: float, context: npt.ArrayLike | None = None, *, n: int = 10_000, seed: Seed = None
+    ) -> Doubles:
+        """Return the log density above which a share of the mass lies: the edge of the region of highest density.
+
+        It is the quantile of the log densities of `n` draws (Hyndman 1996), the same draws for the same seed. A region
+        that is to hold the share p of the mass holds p to within sqrt(p (1 - p) / n), one standard error.
+
+        Parameters
+        ----------
+        level : float
+            The share of the mass inside, above 0 and below 1.
+        context : (..., context) array, optional
+            Conditions, each of which has its own threshold.
+        n : int
+            Draws for each condition, at least 1.
+        seed : int or numpy.random.Generator, optional
+            Fixes the draws.
+
+        Returns
+        -------
+        (...) array of float64
+            A log density for each condition; without a context of shape ().
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the level or `n` is out of its range, or the context has the wrong shape or type.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> flow = Flow(2, base=Normal(), layers=[])  # of a standard normal, 95 % are within a radius of sqrt(5.99)
+        >>> bool(abs(flow.density_threshold(0.95, seed=0) + np.log(2 * np.pi) + 5.99 / 2) < 0.1)
+        True
+        """
+        level = _checks.number("level", level, 0.0, 1.0, closed="neither")
+        n = _checks.integer("n", n, 1)
+        conditions = _checks.conditions(context, self.context, self.context_columns, ())
+        shape = () if conditions is None else conditions.shape[:-1]
+        _, density = self._sample((n, *shape), conditions, seed, 1.0, with_log_prob=True)
+        return np.asarray(np.quantile(density, 1 - level, axis=0))
 
     def _sample(
         self, n: object, context: object, seed: Seed, temperature: float, *, with_log_prob: bool

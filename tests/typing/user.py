@@ -205,6 +205,8 @@ def maps(flow: Flow) -> None:
     back, back_density = flow.forward_and_log_prob(latent, [0.5])
     latent, density_of_rows = flow.inverse_and_log_prob(x, condition)
     grid: Floats = flow.sample((2, 5), [0.5], seed=0)
+    edge: Floats = flow.density_threshold(0.9, condition, n=100, seed=0)
+    print(edge.shape)
     warm: Floats = flow.log_prob(grid, [0.5], temperature=2.0)
     print(none, base.shape, back.shape, back_density.shape, latent.shape, density_of_rows.shape, warm.shape)
     if by_context is not None:

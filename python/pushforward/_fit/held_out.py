@@ -75,8 +75,8 @@ def held_out(
         if not len(train):
             raise ValueError(f"validation={validation} leaves none of {len(rows)} rows to train on")
         return train, held if len(held) else None
-    x, context = _rows_and_context(validation, bool(state.context))
-    held = Rows.checked(x, context, None, (state.dim, state.context), columns, "validation")
+    x, context, weights = _parts_of(validation, bool(state.context))
+    held = Rows.checked(x, context, weights, (state.dim, state.context), columns, "validation")
     check_values(held, "validation", state.support)
     return rows, held
 
@@ -90,18 +90,18 @@ def _is_fraction(validation: Any) -> bool:
     return not isinstance(validation, (tuple, list, str)) and np.ndim(validation) == 0
 
 
-def _rows_and_context(validation: Any, is_conditional: bool) -> tuple[Any, Any]:
-    """Take apart ``(x, context)``; without a context that is x alone, or (x, None)."""
-    is_pair = isinstance(validation, tuple) and len(validation) == 2
+def _parts_of(validation: Any, is_conditional: bool) -> tuple[Any, Any, Any]:
+    """Take apart ``(x, context)`` or ``(x, context, weights)``; without a context, x alone or with None as context."""
+    parts = len(validation) if isinstance(validation, tuple) else 1
     if is_conditional:
-        if not is_pair:
-            raise ValueError("with a context, validation rows come as a tuple (x, context)")
-        return validation[0], validation[1]
-    if is_pair and validation[1] is None:
-        return validation[0], None
-    if is_pair and getattr(validation[0], "ndim", 1) == 2:
-        raise ValueError("validation is a tuple (x, context), but this flow has context=0")
-    return validation, None
+        if parts not in (2, 3):
+            raise ValueError("with a context, validation rows come as a tuple (x, context) or (x, context, weights)")
+        return validation[0], validation[1], validation[2] if parts == 3 else None
+    if parts in (2, 3) and validation[1] is None:
+        return validation[0], None, validation[2] if parts == 3 else None
+    if parts in (2, 3) and getattr(validation[0], "ndim", 1) == 2:
+        raise ValueError("validation is a tuple (x, context), but this flow has context=0: pass (x, None, weights)")
+    return validation, None, None
 
 
 def grouped(validation: Any, groups: object, rows: int) -> Any:

@@ -88,7 +88,8 @@ class Rows:
         conditions = _checks.condition(context, widths[1], len(table), columns[1])
         if conditions is not None and conditions.ndim == 1:
             raise ValueError(f"to fit, context must have one row per row of {name}: ({len(table)}, {widths[1]})")
-        return cls.of(table, conditions, _checks.row_weights(weights, len(table)))
+        label = "weights" if name == "x" else f"{name} weights"
+        return cls.of(table, conditions, _checks.row_weights(weights, len(table), name=label))
 
     def _counts(self) -> Indices:
         """Return how many rows with weight each block of the table has."""
