@@ -352,19 +352,20 @@ def test_wrong_answers_are_refused_and_the_flow_stays(answer: Any, error: type[E
     assert flow.history is None
 
 
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 @pytest.mark.parametrize("has_gradient", [True, False])
-def test_an_exception_of_the_function_leaves_the_best_state(has_gradient: bool) -> None:
+def test_an_exception_in_the_function_leaves_the_best_state(has_gradient: bool, error: type[BaseException]) -> None:
     calls = 0
 
     def fails(x: np.ndarray) -> Any:
         nonlocal calls
         calls += len(x)
         if calls > 30_000:
-            raise OSError("no model today")
+            raise error("no model today")
         return tilted(x) if has_gradient else without_gradient(x)
 
     flow = make()
-    with pytest.raises(OSError, match="no model today"):
+    with pytest.raises(error, match="no model today"):
         flow.fit_density(fails, steps=20, seed=0, **({} if has_gradient else {"population": 5000}))
     assert flow.history is not None
     assert flow.history.stopped == "interrupted"

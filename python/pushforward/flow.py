@@ -553,7 +553,7 @@ class Flow:
         >>> import numpy as np
         >>> def log_density(x):  # a normal of scale 2, without its constant
         ...     return -0.5 * (x**2).sum(axis=1) / 4, -x / 4
-        >>> flow = Flow(2, layers=[LU()], seed=0).fit_density(log_density, epochs=10, seed=0)
+        >>> flow = Flow(2, layers=[LU()], seed=0).fit_density(log_density, epochs=20, seed=0)
         >>> bool(abs(flow.history["elbo"][-1] - np.log(2 * np.pi * 4)) < 0.01)  # the log evidence
         True
         """
