@@ -576,7 +576,9 @@ class Flow:
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
-        table = None if start is None else self._table(start, None, None)
+        table = None
+        if start is not None:
+            table = rows.Rows.checked(start, None, None, (self.dim, 0), (self.columns, None), "start")
         loop = fit_to_density(self._state, target, table, options, Sizes(steps, population))
         self._state, self.history = loop.state, loop.history
         loop.run(None if callback is None else functools.partial(callback, self))
