@@ -562,7 +562,7 @@ class Flow:
         >>> import numpy as np
         >>> def log_density(x):  # a normal of scale 2, without its constant
         ...     return -0.5 * (x**2).sum(axis=1) / 4, -x / 4
-        >>> flow = Flow(2, layers=[LU()], seed=0).fit_density(log_density, epochs=10, seed=0)
+        >>> flow = Flow(2, layers=[LU()], seed=0).fit_density(log_density, epochs=20, seed=0)
         >>> bool(abs(flow.history["elbo"][-1] - np.log(2 * np.pi * 4)) < 0.01)  # the log evidence
         True
         """
@@ -586,7 +586,9 @@ class Flow:
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
-        table = None if start is None else self._table(start, None, None)
+        table = None
+        if start is not None:
+            table = rows.Rows.checked(start, None, None, (self.dim, 0), (self.columns, None), "start")
         loop = fit_to_density(self._state, target, table, options, Sizes(steps, population))
         self._state, self.history = loop.state, loop.history
         loop.run(None if callback is None else functools.partial(callback, self))

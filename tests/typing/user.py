@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import pickle
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -138,6 +139,21 @@ def fitting() -> Flow:
     except (ValueError, FileFormatError, TrainingDivergedError) as error:
         print(error)
     return fitted
+
+
+def gaussian(rows: Doubles) -> tuple[Doubles, Doubles]:
+    values: Doubles = -0.5 * np.square(rows).sum(axis=1)
+    return values, -rows
+
+
+def to_a_function() -> None:
+    flow = Flow(2, layers=[LU()])
+    fitted: Flow = flow.fit_density(gaussian, epochs=1, steps=2, batch_size=8, max_calls=20_000, seed=0)
+    with ThreadPoolExecutor(1) as pool:
+        fitted.fit_density(lambda rows: gaussian(rows)[0], epochs=1, steps=2, population=64, pool=pool, max_time=9.0)
+    assert fitted.history is not None
+    last = fitted.history.epochs[-1]
+    print(last.elbo + last.effective + last.power, last.evaluations, fitted.history["elbo"])
 
 
 def history(flow: Flow) -> None:
@@ -348,6 +364,7 @@ presets()
 print(descriptions())
 flow = fitting()
 history(flow)
+to_a_function()
 densities(flow)
 ensembles(flow)
 maps(flow)

@@ -70,7 +70,7 @@ class AdaptiveSampling(Objective[Indices]):
         self._parameters: list[Floats] = []
         self._power = 0.0
         self._shares: Doubles = np.empty(0)
-        self._last: tuple[Doubles, Doubles] = (np.empty(0), np.empty(0))
+        self._elbo = self._effective = math.nan
         for draws in first:
             self._gaussians.append(draws.proposal)
             self._add(draws.x, draws.log_p, independent(state, draws.proposal).log_prob)
@@ -103,7 +103,7 @@ class AdaptiveSampling(Objective[Indices]):
         """Evaluate another population, and weight all rows anew."""
         x, log_q = self._draw()
         log_p, _ = self._target(x)
-        self._last = log_p, log_q
+        self._elbo, self._effective = elbo(log_p, log_q), effective_rows(log_p - log_q) / len(x)
         self._parameters.append(self._state.parameters.copy())
         self._add(x, log_p, self._state.log_prob)
         if not len(self._x):
@@ -115,10 +115,9 @@ class AdaptiveSampling(Objective[Indices]):
 
     def estimates(self) -> dict[str, Any]:
         """Return ELBO and effective fraction of the last population, the power, and the rows evaluated so far."""
-        log_p, log_q = self._last
         return {
-            "elbo": elbo(log_p, log_q),
-            "effective": effective_rows(log_p - log_q) / len(log_p),
+            "elbo": self._elbo,
+            "effective": self._effective,
             "power": self._power,
             "evaluations": self._target.calls,
         }

@@ -89,7 +89,7 @@ def fit_to_density(state: State, target: Target, rows: Rows | None, options: Opt
     if rows is not None:
         if state.initialized:
             raise ValueError("start= is for a flow that was not fitted or initialized yet")
-        check_density(rows, state.support)
+        check_density(rows, state.support, "start")
     if options.resume is not None:
         return _resumed(state, target, options, sizes)
     left_open = () if state.open is None else state.open.parts

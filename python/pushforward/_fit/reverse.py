@@ -67,6 +67,7 @@ class ReverseKL(Objective[int]):
         self._of_base = slice(state.parameters.size - self._base.parameters.size, None)
         self._on_line = np.flatnonzero([domain == "line" for domain in state.core.latent_domains])
         self._scored: tuple[Doubles, Doubles, Array] | None = None
+        self._elbo = self._effective = math.nan
         self._used = target.calls
 
     def batches(self, rng: np.random.Generator) -> Iterator[int]:
@@ -118,10 +119,14 @@ class ReverseKL(Objective[int]):
 
     def score(self) -> float:
         """Return the divergence from the target, up to its log evidence, by the same base draws every time."""
+        self._elbo = self._effective = math.nan
         x, log_q = self._draw_scored()
+        if not np.isfinite(x).all():
+            return math.nan
         log_p, _ = self._evaluate(x)
         self._scored = log_q, log_p, x
-        return -elbo(log_p, log_q)
+        self._elbo, self._effective = elbo(log_p, log_q), effective_rows(log_p - log_q) / len(x)
+        return -self._elbo
 
     def advance(self, done: float) -> None:
         """Go along the path as far as the effective sample size of the scored draws allows."""
@@ -141,11 +146,9 @@ class ReverseKL(Objective[int]):
 
     def estimates(self) -> dict[str, Any]:
         """Return ELBO and effective fraction at the target, the power, and the rows evaluated so far."""
-        assert self._scored is not None
-        log_q, log_p, _ = self._scored
         return {
-            "elbo": elbo(log_p, log_q),
-            "effective": effective_rows(log_p - log_q) / len(log_q),
+            "elbo": self._elbo,
+            "effective": self._effective,
             "power": self._path.power,
             "evaluations": self._target.calls,
         }
