@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pushforward import cli as cli
     from pushforward import convert as convert
     from pushforward import demo as demo
+    from pushforward import importance as importance
     from pushforward import kde as kde
     from pushforward import plot as plot
     from pushforward import sklearn as sklearn
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __version__: str = core.version
 del core
 
-_MODULES = ("cli", "convert", "demo", "kde", "plot", "sklearn")
+_MODULES = ("cli", "convert", "demo", "importance", "kde", "plot", "sklearn")
 
 
 def __getattr__(name: str) -> Any:
