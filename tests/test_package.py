@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-MODULES = ("cli", "convert", "demo", "kde", "plot", "sklearn")
+MODULES = ("cli", "convert", "demo", "importance", "kde", "plot", "sklearn")
 
 
 def python(script: str) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pushforward import cli as cli
     from pushforward import convert as convert
     from pushforward import demo as demo
+    from pushforward import importance as importance
     from pushforward import kde as kde
     from pushforward import plot as plot
     from pushforward import pytensor as pytensor
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __version__: str = core.version
 del core
 
-_MODULES = ("cli", "convert", "demo", "kde", "plot", "pytensor", "sklearn", "torch")
+_MODULES = ("cli", "convert", "demo", "importance", "kde", "plot", "pytensor", "sklearn", "torch")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,9 @@
+"""Importance sampling: averages, evidences and integrals from a flow's draws, each with its error."""
+
+from __future__ import annotations
+
+from pushforward.importance.draws import Draws
+from pushforward.importance.harmonic import Evidence, log_evidence_from_draws
+from pushforward.importance.sampling import sample
+
+__all__ = ["Draws", "Evidence", "log_evidence_from_draws", "sample"]
