@@ -16,9 +16,11 @@ from pushforward._model.networks import MLP, ContextNetwork, ResNet
 from pushforward._model.presets import maf, neural_spline, nice, realnvp
 from pushforward._model.supports import Circle, Interval, Positive, Real
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic
+from pushforward._posterior.result import Posterior
 from pushforward.ensemble import Ensemble
 from pushforward.errors import FileFormatError, TrainingDivergedError
 from pushforward.flow import Flow
+from pushforward.posterior import sample_posterior
 
 if TYPE_CHECKING:
     from pushforward import cli as cli
@@ -68,6 +70,7 @@ __all__ = [
     "Normal",
     "Permutation",
     "Positive",
+    "Posterior",
     "RationalQuadratic",
     "Real",
     "Report",
@@ -80,5 +83,6 @@ __all__ = [
     "neural_spline",
     "nice",
     "realnvp",
+    "sample_posterior",
     "simd_level",
 ]

@@ -34,6 +34,7 @@ from pushforward import (
     Normal,
     Permutation,
     Positive,
+    Posterior,
     RationalQuadratic,
     Real,
     Report,
@@ -47,6 +48,7 @@ from pushforward import (
     nice,
     plot,
     realnvp,
+    sample_posterior,
 )
 from pushforward.kde import Estimate, FlowKDE
 from pushforward.sklearn import ConditionalFlow, FlowDensity
@@ -290,6 +292,18 @@ def like_scikit_learn() -> None:
     print(target.shape, quantiles.shape, draws.shape, scores.shape, regressor.n_outputs_)
 
 
+def posterior_of_a_likelihood() -> None:
+    def log_likelihood(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return -0.5 * (x**2).sum(axis=1)
+
+    found: Posterior = sample_posterior(log_likelihood, Interval(-5, 5), dim=1, rows=200, n_effective=450, seed=0)
+    moments: tuple[Floats, Floats, Floats] = found.mean(), found.std(), found.quantile([0.1, 0.9])
+    draws: npt.NDArray[np.float64] = found.sample(10, seed=0)
+    evidence: tuple[float, float] = found.log_evidence, found.log_evidence_error
+    problems: tuple[str, ...] = found.problems
+    print(moments, draws.shape, evidence, problems, found.calls, found.weights.shape, found.rounds[-1].beta)
+
+
 def build() -> None:
     level: str = pushforward.simd_level()
     info: dict[str, str] = pushforward.build_info()
@@ -311,4 +325,5 @@ checking(flow)
 other_libraries()
 like_scipy()
 like_scikit_learn()
+posterior_of_a_likelihood()
 build()
