@@ -16,6 +16,8 @@ from pushforward._typing import Doubles, Seed
 # The halves may differ by so many of their common standard errors. By chance 1 in 16,000 does.
 _MOST_DEVIATIONS = 4.0
 _LEAST_EFFECTIVE = 400
+# Rows from the prior bound the weights, so a heavy tail is harmless while its last row is light.
+_GREATEST_WEIGHT = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,8 @@ class Posterior:
     effective_size : float
         The number of independent draws that would estimate as precisely (Kish 1965).
     pareto_k : float
-        The shape of the weights' tail (Vehtari et al. 2024). Above 0.7 the errors cannot be trusted.
+        The shape of the weights' tail (Vehtari et al. 2024). If it is above 0.7, and one row has more than 1 % of the
+        weight, the errors cannot be trusted.
     rounds : tuple of Round
         The history: calls, inverse temperatures, effective sizes, acceptance and evidence, round by round.
     stopped : str
@@ -115,9 +118,11 @@ class Posterior:
             found.append(f"The draws are worth {self.effective_size:.0f} independent ones only.")
         if self.stopped == "stalled":
             found.append("New rows no longer made the draws better: the flows do not get near the posterior.")
-        if not self.pareto_k <= _weights.GOOD_K:
+        greatest = self.weights.max()
+        if not self.pareto_k <= _weights.GOOD_K and greatest > _GREATEST_WEIGHT:
             found.append(
-                f"A few rows carry much of the weight: Pareto k is {self.pareto_k:.2f}, above {_weights.GOOD_K}."
+                f"A few rows carry much of the weight: one has {greatest:.1%}, and Pareto k is {self.pareto_k:.2f}, "
+                f"above {_weights.GOOD_K}."
             )
         if self.disagreement > _MOST_DEVIATIONS:
             found.append(
