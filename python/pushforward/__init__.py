@@ -16,11 +16,13 @@ from pushforward._model.networks import MLP, ContextNetwork, ResNet
 from pushforward._model.presets import maf, neural_spline, nice, realnvp
 from pushforward._model.supports import Circle, Interval, Positive, Real
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic
+from pushforward._posterior.result import Posterior
 from pushforward._tables.kinds import Above, Below, Boolean, Category, Date, Integer
 from pushforward._tables.schema import Column, Schema
 from pushforward.ensemble import Ensemble
 from pushforward.errors import FileFormatError, TrainingDivergedError
 from pushforward.flow import Flow
+from pushforward.posterior import sample_posterior
 from pushforward.table_flow import TableFlow
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ __all__ = [
     "Normal",
     "Permutation",
     "Positive",
+    "Posterior",
     "RationalQuadratic",
     "Real",
     "Report",
@@ -95,5 +98,6 @@ __all__ = [
     "neural_spline",
     "nice",
     "realnvp",
+    "sample_posterior",
     "simd_level",
 ]

@@ -43,6 +43,7 @@ from pushforward import (
     Normal,
     Permutation,
     Positive,
+    Posterior,
     RationalQuadratic,
     Real,
     Report,
@@ -58,6 +59,7 @@ from pushforward import (
     nice,
     plot,
     realnvp,
+    sample_posterior,
 )
 from pushforward.kde import Estimate, FlowKDE
 from pushforward.sklearn import ConditionalFlow, FlowDensity
@@ -353,6 +355,18 @@ def tables() -> None:
         print(TableFlow.load(f"{folder}/table.safetensors"))
 
 
+def posterior_of_a_likelihood() -> None:
+    def log_likelihood(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return -0.5 * (x**2).sum(axis=1)
+
+    found: Posterior = sample_posterior(log_likelihood, Interval(-5, 5), dim=1, rows=200, n_effective=450, seed=0)
+    moments: tuple[Floats, Floats, Floats] = found.mean(), found.std(), found.quantile([0.1, 0.9])
+    draws: npt.NDArray[np.float64] = found.sample(10, seed=0)
+    evidence: tuple[float, float] = found.log_evidence, found.log_evidence_error
+    problems: tuple[str, ...] = found.problems
+    print(moments, draws.shape, evidence, problems, found.calls, found.weights.shape, found.rounds[-1].beta)
+
+
 def build() -> None:
     level: str = pushforward.simd_level()
     info: dict[str, str] = pushforward.build_info()
@@ -376,4 +390,5 @@ other_libraries()
 like_scipy()
 like_scikit_learn()
 tables()
+posterior_of_a_likelihood()
 build()

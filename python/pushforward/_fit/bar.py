@@ -1,4 +1,4 @@
-"""The progress bar of a fit."""
+"""The progress bar of a fit, or of another long call."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def in_view() -> bool:
 
 
 @contextlib.contextmanager
-def bar(done: float) -> Iterator[Show]:
+def bar(done: float, name: str = "fit") -> Iterator[Show]:
     """Show a bar on standard error, with the time that has gone and the time that is left; yields what moves it."""
     from tqdm.auto import tqdm  # 15 ms to import
 
     layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
     # A step may take microseconds or minutes: the clock alone decides when to draw again, every 0.1 s.
-    with tqdm(total=1.0, initial=done, desc="fit", bar_format=layout, miniters=0, smoothing=0) as drawn:
+    with tqdm(total=1.0, initial=done, desc=name, bar_format=layout, miniters=0, smoothing=0) as drawn:
 
         def show(done: float, text: str) -> None:
             drawn.set_postfix_str(text, refresh=False)
