@@ -245,10 +245,12 @@ def copies(flow: Flow) -> None:
     flow.save("model.safetensors")
     loaded: Flow = Flow.load("model.safetensors")
     twins: list[Flow] = [copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded))]
+    again: Flow = copy.deepcopy(loaded).reset(seed=0)
     loaded.num_threads = None
     threads: int = loaded.num_threads
     print(
         len(twins),
+        again.dim,
         loaded.dim,
         loaded.context,
         loaded.context_network,
@@ -357,7 +359,8 @@ def tables() -> None:
 
 def posterior_of_a_likelihood() -> None:
     def log_likelihood(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return -0.5 * (x**2).sum(axis=1)
+        values: npt.NDArray[np.float64] = -0.5 * (x**2).sum(axis=1)
+        return values
 
     found: Posterior = sample_posterior(log_likelihood, Interval(-5, 5), dim=1, rows=200, n_effective=450, seed=0)
     moments: tuple[Floats, Floats, Floats] = found.mean(), found.std(), found.quantile([0.1, 0.9])

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pushforward import _checks
 from pushforward._model.special import normal_cdf
 from pushforward._model.state import checked_names
-from pushforward._model.supports import Circle, Interval, Real, Support
+from pushforward._model.supports import Real, Support
 from pushforward._typing import Doubles
 
 _KINDS = (
@@ -150,7 +150,7 @@ class _Uniform(_Feature):
     at an end out to infinity. What they draw outside is left out.
     """
 
-    def __init__(self, among: Interval | Circle) -> None:
+    def __init__(self, among: Support) -> None:
         self.support = among if among.wraps else Real()
         self._among = among
         self._low, self._high = among.ends
@@ -197,9 +197,9 @@ class _Distribution(_Feature):
 
 
 def _feature(entry: Any, i: int) -> _Feature:
-    if isinstance(entry, (Interval, Circle)):
-        return _Uniform(entry)
     if isinstance(entry, Support):
+        if np.isfinite(entry.ends).all():
+            return _Uniform(entry)
         raise ValueError(
             f"prior[{i}] is {entry!r}, on which no uniform density is normalised; give Interval(low, high), "
             "Circle(low, high) or a frozen distribution of scipy.stats"
