@@ -703,7 +703,8 @@ class Flow:
         """
         rows_of = (len(given.points),)
         if out is None and not rows.is_large_map(given.points):
-            return tuple(map(given.shaped, call(given.points, given.condition)))
+            # Of a list: tuples of an iterator leave memory behind that Python keeps for later ones.
+            return tuple([given.shaped(result) for result in call(given.points, given.condition)])
         if out is not None:
             places = _checks.outputs(out, tuple((*given.shape, *width) for width in widths))
             if len(given.shape) != 1:
@@ -714,7 +715,7 @@ class Flow:
             dtypes = (given.points.dtype if width else np.dtype(np.float64) for width in widths)
             places = tuple(np.empty((*rows_of, *width), dtype) for width, dtype in zip(widths, dtypes, strict=True))
         _write_pieces(call, given.points, given.condition, places)
-        return tuple(map(given.shaped, places))
+        return tuple([given.shaped(place) for place in places])
 
     def sample(
         self,
