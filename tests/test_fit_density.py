@@ -228,6 +228,7 @@ def test_a_default_flow_finds_the_evidence(dtype: str) -> None:
     assert history["power"][-1] == 1
     assert history.epochs[-1].evaluations > 10 * 50 * 256
     assert "effective" in str(history)
+    assert history.plot().axes[0].get_ylabel().startswith("log q - log p")
 
 
 def test_without_a_gradient_too() -> None:
@@ -238,6 +239,7 @@ def test_without_a_gradient_too() -> None:
     history = flow.history
     assert history is not None
     assert np.diff(history["evaluations"]).tolist() == [1000] * 7
+    assert history.plot().axes[0].get_ylabel().startswith("negative log-likelihood")
 
 
 def modes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -40,7 +40,9 @@ def draw(curves: Curves, ax: Axes | None) -> Figure:
         margin = max(high - low, 1e-3)
         ax.set_ylim(low - 0.1 * margin, high + 0.4 * margin)
         ax.legend()
-    ax.set(xlabel="epoch", ylabel="negative log-likelihood (nats per row)")
+    is_divergence = np.isfinite(curves["elbo"] + curves["validation_loss"]).any()
+    loss = "log q - log p" if is_divergence else "negative log-likelihood"
+    ax.set(xlabel="epoch", ylabel=f"{loss} (nats per row)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.3)
     return ax.figure.figure
