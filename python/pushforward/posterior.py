@@ -25,7 +25,7 @@ def sample_posterior(
     dim: int | None = None,
     columns: Sequence[str] | None = None,
     n_effective: int = 2000,
-    evidence_error: float = 0.016,
+    evidence_error: float = 0.0175,
     rows: int = 1000,
     max_calls: int | None = None,
     max_time: float | None = None,
