@@ -25,7 +25,7 @@ def sample_posterior(
     dim: int | None = None,
     columns: Sequence[str] | None = None,
     n_effective: int = 2000,
-    evidence_error: float = 0.016,
+    evidence_error: float = 0.0175,
     rows: int = 1000,
     max_calls: int | None = None,
     max_time: float | None = None,
@@ -61,9 +61,9 @@ def sample_posterior(
     columns : sequence of str, optional
         Names of the features.
     n_effective : int
-        Sample until the draws are worth so many independent ones, at least 10,
+        Sampling goes on until the draws are worth so many independent ones, at least 10.
     evidence_error : float
-        and until the standard error of the log evidence is no larger than this, above 0.
+        Sampling also goes on until the standard error of the log evidence is no larger than this, above 0.
     rows : int
         Rows of a round, at least 100; the first has three times as many. More rows make small modes safer.
     max_calls : int, optional
