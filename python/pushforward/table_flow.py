@@ -218,7 +218,7 @@ class TableFlow:
         Examples
         --------
         >>> import numpy as np
-        >>> flow = TableFlow().fit({"a": ["x", "y", "y", "y"] * 50}, epochs=20, seed=0)
+        >>> flow = TableFlow().fit({"a": ["x", "y", "y", "y", "y"] * 100}, epochs=20, seed=0)
         >>> np.exp(flow.log_prob({"a": ["x", "y", "z"]})).round(1)
         array([0.2, 0.8, 0. ])
         """
@@ -234,7 +234,7 @@ class TableFlow:
             raise ValueError(f"table has no column {missing[0]!r}; its columns are {', '.join(map(repr, cells))}")
         return {name: cells[name] for name in self.schema}
 
-    def sample(self, n: int, *, gaps: bool = True, seed: Seed = None) -> Any:
+    def sample(self, n: int, *, gaps: bool = True, seed: Seed = None, library: str | None = None) -> Any:
         """Draw rows.
 
         Parameters
@@ -246,11 +246,13 @@ class TableFlow:
             that it is there.
         seed : int or numpy.random.Generator, optional
             Fixes the rows.
+        library : {"pandas", "polars", "pyarrow", "arrays"}, optional
+            What the table is of; "arrays" is a dict. By default what the table that was fitted was of.
 
         Returns
         -------
         DataFrame, or dict of str to array
-            The rows, as a table of the library that was fitted, with its column names, order and types.
+            The rows, with the column names, the order and the types of the table that was fitted.
 
         Raises
         ------
@@ -259,14 +261,14 @@ class TableFlow:
         ImportError
             If the library is not installed.
         """
-        return frames.write(self._sample(n, gaps, seed), self._library)
-
-    def _sample(self, n: int, gaps: bool, seed: Seed) -> dict[str, Cells]:
         if not isinstance(gaps, bool):
             raise TypeError(f"gaps must be True or False, not {gaps!r}")
+        if library is not None:
+            _checks.choice("library", library, frames.LIBRARIES)
         model = self._fitted()
         rows = _checks.row_count(n, len(self.schema))
-        return model.decode(model.sample(np.random.default_rng(seed), rows, gaps))
+        drawn = model.decode(model.sample(np.random.default_rng(seed), rows, gaps))
+        return frames.write(drawn, library or self._library)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

@@ -121,6 +121,11 @@ def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
     return content, tensors
 
 
+def is_table(path: PathLike) -> bool:
+    """Whether a file holds the model of a table."""
+    return TABLE in read(path)[0]
+
+
 # -- a flow --------------------------------------------------------------------------------------------------------
 
 

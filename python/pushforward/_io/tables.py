@@ -32,11 +32,11 @@ _ENCODING = "utf-8"
 
 
 # How missing values are written, in lower case: by pandas, R and Excel, and by people.
-_MISSING = frozenset({"", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "none", "nil"})
+MISSING = frozenset({"", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "none", "nil"})
 # Lines are parsed this many at a time; those that NumPy's parser does not take are then read cell by cell.
 _BATCH_LINES = 1 << 14
 # Columns of row numbers or row names: of `to_csv` and `write.csv`, of the same read and written again, of `to_parquet`.
-_ROW_NAMES = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
+ROW_NAMES = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
 _OTHER_FILES = {
     ".gz": "decompress it, or pipe it: gzip -dc FILE | pushforward ... -",
@@ -191,7 +191,7 @@ class CsvTable:
                     raise ValueError(
                         f"{name}: the first line is separated by {word}; commas are expected, and points in numbers"
                     )
-        self.row_names = [column for column in self.columns if _ROW_NAMES.fullmatch(column)]
+        self.row_names = [column for column in self.columns if ROW_NAMES.fullmatch(column)]
         self._is_doubtful = self._may_be_a_row()
 
     def _may_be_a_row(self) -> bool:
@@ -287,7 +287,7 @@ class CsvTable:
             cells = self._cells(line, number)
             for j, i in enumerate(columns):
                 cell = cells[i].strip()
-                if cell.lower() in _MISSING:
+                if cell.lower() in MISSING:
                     row[j] = np.nan
                     continue
                 if _is_number(cell):
@@ -361,7 +361,7 @@ class ParquetTable:
         self.columns: tuple[str, ...] = tuple(schema.names)
         # What was the index of a DataFrame is no column of it.
         index = (schema.pandas_metadata or {}).get("index_columns", [])
-        self.row_names = [name for name in self.columns if name in index or _ROW_NAMES.fullmatch(name)]
+        self.row_names = [name for name in self.columns if name in index or ROW_NAMES.fullmatch(name)]
 
     def find(self, name: str) -> str:
         """Return `name`, if it is that of one column."""
@@ -472,7 +472,7 @@ def read(
 
 def _is_missing(label: object) -> bool:
     """Whether a label says that there is none."""
-    return label is None or label != label or (isinstance(label, str) and label.lower() in _MISSING)
+    return label is None or label != label or (isinstance(label, str) and label.lower() in MISSING)
 
 
 def write(path: str, columns: Sequence[str], blocks: Iterable[Array]) -> None:

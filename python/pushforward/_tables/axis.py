@@ -20,6 +20,8 @@ from pushforward.flow import Flow
 
 # Below this a mass has lost digits, and the density in the middle of the cell tells more.
 _LEAST_MASS = 1e-290
+# How far a step may be from one over a whole number that it stands for.
+_SAME_STEP = 1e-9
 
 
 def ends_of(kind: Kind) -> tuple[float, float]:
@@ -109,7 +111,10 @@ class Axis:
         if math.isfinite(self.cells):
             number = np.asarray(np.clip(number, 0, self.cells - 1), dtype=np.float64)
         index = number + np.searchsorted(self._closed, number, side="right")
-        found: Doubles = self._origin + self._sign * index * self._step
+        # A step of 0.1 has no exact number, but 3 / 10 is the number that is written 0.3.
+        parts = round(1 / self._step) if self._step < 1 else 0
+        steps = index / parts if parts and abs(parts * self._step - 1) < _SAME_STEP else index * self._step
+        found: Doubles = self._origin + self._sign * steps
         return found
 
     def log_density(self, flow: Flow, values: Doubles, context: Doubles | None) -> Doubles:

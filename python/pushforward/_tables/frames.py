@@ -13,6 +13,7 @@ from pushforward._typing import Array
 
 ARRAYS = "arrays"
 """The library of a mapping of names to arrays."""
+LIBRARIES = ("pandas", "polars", "pyarrow", ARRAYS)
 
 
 def read(table: Any, name: str = "table") -> tuple[dict[str, Cells], str]:

@@ -23,7 +23,7 @@ from pushforward._model.presets import PRESETS
 from pushforward._model.supports import Real, Support
 from pushforward._typing import Array
 from pushforward._warn import warn
-from pushforward.cli import columns, values
+from pushforward.cli import columns, mixed, values
 from pushforward.cli.command import TABLE, Command, check_output, end, given
 from pushforward.errors import TrainingDivergedError
 from pushforward.flow import Flow
@@ -55,6 +55,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         "household: they are held out together",
     )
     columns.add_drop_missing(chosen)
+    mixed.add_mixed(chosen)
     chosen.add_argument(
         "--support",
         metavar="NAME=KIND",
@@ -140,7 +141,15 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def _defaults() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    _add_arguments(parser)
+    return parser.parse_args(["TABLE", "-o", "MODEL"])
+
+
 def _run(args: argparse.Namespace) -> int:
+    if mixed.is_wanted(args, _defaults()):
+        return mixed.fit(args)
     if args.plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise ImportError(NEEDS_MATPLOTLIB)
     _check_outputs(args)

@@ -6,7 +6,7 @@ import argparse
 
 from pushforward._io import files
 from pushforward._model.state import state_of
-from pushforward.cli import columns
+from pushforward.cli import columns, mixed
 from pushforward.cli.command import Command, shown
 from pushforward.flow import Flow
 
@@ -16,6 +16,8 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if files.is_table(args.model):
+        return mixed.info(args)
     flow = Flow.load(args.model)
     content, _ = files.read(args.model)
     count = flow.parameters.size

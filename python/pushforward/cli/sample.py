@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pushforward._io import tables
+from pushforward._io import files, tables
 from pushforward._model.state import sample_key, state_of
 from pushforward._typing import Array
-from pushforward.cli import columns, values
+from pushforward.cli import columns, mixed, values
 from pushforward.cli.command import TABLE, Command, check_output
 from pushforward.flow import Flow
 
@@ -38,6 +38,8 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     tables.file_format(args.output)
     check_output(args.output, args.model, args.context_table)
+    if files.is_table(args.model):
+        return mixed.sample(args)
     flow = Flow.load(args.model)
     n, context = args.n, _condition(args, flow)
     if context is not None and context.ndim == 2:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from pushforward._io import tables
-from pushforward.cli import columns
+from pushforward._io import files, tables
+from pushforward.cli import columns, mixed
 from pushforward.cli.command import TABLE, Command, check_output
 from pushforward.flow import Flow
 
@@ -19,6 +19,8 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     tables.file_format(args.output)
     check_output(args.output, args.model, args.table)
+    if files.is_table(args.model):
+        return mixed.score(args)
     flow = Flow.load(args.model)
     rows = columns.read(flow, args.table, missing="keep")
     log_prob = flow.log_prob(rows.x, rows.context)

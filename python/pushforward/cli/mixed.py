@@ -1,0 +1,103 @@
+"""Tables with categories and gaps on the command line: what `fit`, `sample`, `score` and `info` do with them."""
+
+from __future__ import annotations
+
+import argparse
+
+from pushforward._io import files
+from pushforward._tables import text
+from pushforward.cli import columns
+from pushforward.cli.command import check_output, end, given, shown
+from pushforward.table_flow import TableFlow
+
+# The options of `fit` that a model of a mixed table has.
+_OPTIONS = ("epochs", "batch_size", "max_time", "patience", "validation")
+_OTHERS = {"command", "table", "output", "seed", "threads", "progress", "mixed", *_OPTIONS}
+
+
+def add_mixed(group: argparse._ArgumentGroup) -> None:
+    """Add the option that `is_wanted` reads."""
+    group.add_argument(
+        "--mixed",
+        action="store_true",
+        help="fit a table of categories, whole numbers, dates and gaps as it is (default: if a column is text, and no "
+        "option is given that only tables of numbers have)",
+    )
+
+
+def is_wanted(args: argparse.Namespace, defaults: argparse.Namespace) -> bool:
+    """Whether `fit` shall fit a table as a mixed one: if it is told to, or if the table has a column of text.
+
+    Options that only a flow has mean that a flow is wanted.
+    """
+    others = [
+        name for name, value in vars(args).items() if name not in _OTHERS and value != getattr(defaults, name, None)
+    ]
+    if args.mixed and others:
+        raise ValueError(f"--{others[0].replace('_', '-')} is for tables of numbers, and does not go with --mixed")
+    return bool(args.mixed) or (not others and args.table != "-" and text.has_text(args.table))
+
+
+def fit(args: argparse.Namespace) -> int:
+    """Fit a table as it is."""
+    check_output(args.output, args.table)
+    if args.table == "-":
+        raise ValueError("--mixed needs the name of a file")
+    table = text.read(args.table)
+    with columns.told_with(args.table):
+        flow = TableFlow(num_threads=args.threads).fit(table, seed=args.seed, **given(args, *_OPTIONS))
+    flow.save(args.output)
+    for name in flow.schema:
+        end(f"{name}: {_kind(flow, name)}", 0)
+    return end(f"fitted {columns.named(None, len(flow.columns))}; saved to {args.output}", 0)
+
+
+def sample(args: argparse.Namespace) -> int:
+    """Draw rows from the model of a table."""
+    if args.n is None:
+        raise ValueError("-n is needed: the number of rows to draw")
+    if args.context is not None or args.context_table is not None:
+        raise ValueError("the model is not conditional: leave --context and --context-table out")
+    text.write(args.output, TableFlow.load(args.model).sample(args.n, seed=args.seed, library="arrays"))
+    return 0
+
+
+def score(args: argparse.Namespace) -> int:
+    """Write the log density of each row of a table."""
+    flow, table = TableFlow.load(args.model), text.read(args.table)
+    with columns.told_with(args.table):
+        scores = flow.log_prob(table)
+    text.write(args.output, {"log_prob": scores})
+    return 0
+
+
+def info(args: argparse.Namespace) -> int:
+    """Describe the model of a table."""
+    flow = TableFlow.load(args.model)
+    content, _ = files.read(args.model)
+    print(shown(args.model))
+    print(f"{'format':<11} {content['format']}, written by pushforward {shown(content['version'])}")
+    print(f"{'columns':<11} {len(flow.columns)}")
+    for name in flow.schema:
+        print(f"  {shown(name)}: {shown(_kind(flow, name))}")
+    if flow.schema.left_out:
+        print(f"{'left out':<11} {shown(', '.join(flow.schema.left_out))}")
+    for name, curves in flow.history.items():
+        print(f"{'training':<11} {shown(f'{name}: {curves}')}")
+    return 0
+
+
+def _kind(flow: TableFlow, name: str) -> str:
+    """Say in one line what a column holds."""
+    column = flow.schema[name]
+    said = repr(column.kind)
+    values = getattr(column.kind, "values", ())
+    if len(said) > 80:
+        said = f"{type(column.kind).__name__} of {len(values)} values"
+    atoms = tuple(column.atoms)
+    if atoms:
+        shown_atoms = ", ".join(f"{atom:g}" for atom in atoms[:4])
+        said += f", with {len(atoms)} atom{'s' * (len(atoms) > 1)}: {shown_atoms}{', ...' * (len(atoms) > 4)}"
+    if column.step and column.step != 1:
+        said += f", in steps of {column.step:g}"
+    return said + (", with gaps" if column.gaps else "")

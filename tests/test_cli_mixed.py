@@ -1,0 +1,135 @@
+"""Tables with categories and gaps on the command line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pushforward import TableFlow
+from pushforward._tables import text
+from pushforward.cli import main
+
+HEADER = ["size", "kind", "count", "flag", "day"]
+
+
+def rows(n: int = 200) -> list[list[str]]:
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(n):
+        kind = str(rng.choice(["a, b", 'say "so"', "two\nlines"]))
+        size = "" if i % 7 == 3 else f"{rng.normal():.4f}"
+        found.append([size, kind, str(rng.integers(100, 400)), str(rng.uniform() < 0.5), f"2020-01-{1 + i % 28:02}"])
+    return found
+
+
+def write(path: Path, separator: str = ",") -> Path:
+    content = io.StringIO(newline="")
+    writer = csv.writer(content, delimiter=separator)
+    writer.writerow(HEADER)
+    writer.writerows(rows())
+    data = content.getvalue().encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "separator"), [("t.csv", ","), ("t.csv", ";"), ("t.tsv", "\t"), ("t.csv", "|"), ("t.csv.gz", ",")]
+)
+def test_a_table_is_fitted_as_it_is(
+    name: str, separator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, model, out = str(write(tmp_path / name, separator)), str(tmp_path / "model"), str(tmp_path / "out.csv")
+    assert main(["fit", table, "-o", model, "--epochs", "2", "--seed", "0"]) == 0
+    said = capsys.readouterr().err
+    assert "pushforward: size: Real()" in said
+    assert "with gaps" in said
+    assert f"fitted 5 columns; saved to {model}" in said
+    assert main(["info", model]) == 0
+    assert "  flag: Boolean()\n" in capsys.readouterr().out
+    assert main(["sample", model, "-n", "50", "--seed", "1", "-o", out]) == 0
+    with open(out, newline="") as file:
+        header, *drawn = csv.reader(file)
+    assert header == HEADER
+    assert len(drawn) == 50
+    assert {row[1] for row in drawn} <= {"a, b", 'say "so"', "two\nlines"}
+    assert all(row[2].isdecimal() and row[3] in ("True", "False") and row[4].startswith("2020-01-") for row in drawn)
+    assert any(row[0] == "" for row in drawn)
+    # What was written is read again, and has a density.
+    scores = str(tmp_path / "scores.csv")
+    assert main(["score", model, out, "-o", scores]) == 0
+    found = np.loadtxt(scores, skiprows=1)
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, TableFlow.load(model).log_prob(text.read(out)))
+
+
+def test_a_table_of_parquet(tmp_path: Path) -> None:
+    table, model, out = (str(tmp_path / name) for name in ("t.parquet", "model", "out.parquet"))
+    pq.write_table(pa.table({"x": np.random.default_rng(0).normal(size=100), "kind": ["a", None] * 50}), table)
+    assert main(["fit", table, "-o", model, "--epochs", "2", "--seed", "0"]) == 0
+    assert main(["sample", model, "-n", "20", "--seed", "0", "-o", out]) == 0
+    drawn = pq.read_table(out)
+    assert drawn.column_names == ["x", "kind"]
+    assert set(drawn.column("kind").to_pylist()) <= {"a", None}
+
+
+def test_spellings_of_gaps(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x,word\n1.5,a\nNA,N/A\nnan,null\n,b\n#N/A,None\n")
+    table = text.read(str(path))
+    np.testing.assert_array_equal(np.isnan(table["x"]), [False, True, True, True, True])
+    assert table["word"].tolist() == ["a", None, None, "b", None]
+
+
+def test_a_comma_may_be_a_point_where_semicolons_separate(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x;word\n1,5;a\n-2,25;b\n")
+    assert text.read(str(path))["x"].tolist() == [1.5, -2.25]
+
+
+def test_numbers_with_gaps_are_fitted_when_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, model = tmp_path / "t.csv", str(tmp_path / "model")
+    lines = [f"{i % 3},{'' if i % 5 else i}" for i in range(100)]
+    path.write_text("\n".join(["a,b", *lines, ""]))
+    assert main(["fit", str(path), "-o", model]) == 2
+    assert "missing value" in capsys.readouterr().err
+    assert main(["fit", str(path), "-o", model, "--mixed", "--epochs", "2"]) == 0
+    assert TableFlow.load(model).schema["b"].gaps
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("x,kind\n1,a\n2\n", "line 3 has 1 cells; the first line has 2"),
+        ('x,kind\n1,a\n2,"b\n', "is not CSV"),
+        ("x,kind\n" + "1,a\n" * 20 + "1o,b\n", "line 22, column 'x': '1o' is not a number"),
+        ("kind,kind\na,b\n", "2 columns are named 'kind'"),
+        ("x,kind\n,a\n,b\n", "column 'x' has no value in any row"),
+        ("kind\n", "no rows"),
+    ],
+)
+def test_errors_say_where(content: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(content)
+    assert main(["fit", str(path), "-o", str(tmp_path / "model"), "--mixed"]) == 2
+    said = capsys.readouterr().err
+    assert "bad.csv: " in said
+    assert reason in said
+
+
+def test_options_of_flows_do_not_go_with_mixed_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = str(write(tmp_path / "t.csv"))
+    assert main(["fit", table, "-o", str(tmp_path / "model"), "--mixed", "--preset", "maf"]) == 2
+    assert "--preset is for tables of numbers, and does not go with --mixed" in capsys.readouterr().err
+    model = str(tmp_path / "model")
+    assert main(["fit", table, "-o", model, "--epochs", "1", "--seed", "0"]) == 0
+    capsys.readouterr()
+    assert main(["sample", model, "-n", "5", "--context", "1"]) == 2
+    assert "not conditional" in capsys.readouterr().err
+    assert main(["check", model, table]) == 2
+    assert "the model of a table" in capsys.readouterr().err
