@@ -83,8 +83,9 @@ def test_nessai(tmp_path: Path, adapter: Adapter) -> None:
     assert sampler.log_evidence == pytest.approx(-2 * np.log(20), abs=0.5)
 
 
-def test_sbi(adapter: Adapter) -> None:
+def test_sbi(adapter: Adapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The posterior of a normal mean under a wide prior is the datum's own normal."""
+    monkeypatch.chdir(tmp_path)  # where sbi writes its logs
     adapted = adapter("sbi_flow", "sbi")
     import torch
     from sbi.inference import NPE
