@@ -64,7 +64,7 @@ def test_weights_of_a_fold_estimate_the_evidence() -> None:
 @pytest.mark.parametrize(
     "entry",
     [Interval(-1, 3), Circle(0, 2), stats.norm(2, 3), stats.cauchy(), stats.expon(5), stats.beta(0.5, 2)],
-    ids=str,
+    ids=["interval", "circle", "norm", "cauchy", "expon", "beta"],
 )
 def test_coordinates_follow_the_prior(entry: Any) -> None:
     prior = resolve(entry, 2, None)

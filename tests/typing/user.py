@@ -54,6 +54,7 @@ from pushforward import (
     TrainingDivergedError,
     Uniform,
     convert,
+    importance,
     maf,
     neural_spline,
     nice,
@@ -370,6 +371,24 @@ def posterior_of_a_likelihood() -> None:
     print(moments, draws.shape, evidence, problems, found.calls, found.weights.shape, found.rounds[-1].beta)
 
 
+def weighting(flow: Flow) -> None:
+    def log_density(rows: Doubles) -> Doubles:
+        values: Doubles = -(rows**2).sum(axis=1)
+        return values
+
+    result: importance.Draws = importance.sample(flow, log_density, 100, context=[0.5], smooth=True, seed=0)
+    mean, error = result.mean()
+    quantile, spread = result.quantile([0.1, 0.9])
+    rows: Doubles = result.resample(50, seed=0)
+    evidence: float = result.log_evidence + result.log_evidence_error + result.effective_size + result.pareto_k
+    print(mean, error, quantile, spread, rows.shape, evidence, len(result.weights), result.to_dataframe())
+    normal = Flow(2, layers=[])
+    wide: importance.Draws = importance.sample(normal, log_density, 100, wider=normal, wider_share=0.2, seed=0)
+    alone: importance.Evidence = importance.log_evidence_from_draws(wide.x, wide.log_density, flow=normal, seed=0)
+    found: importance.Integral = importance.integrate(lambda rows: rows[:, 0] ** 2, [[0, 1]], rtol=0.1, seed=0)
+    print(alone.log_evidence, found.value, found.error, float(found))
+
+
 def build() -> None:
     level: str = pushforward.simd_level()
     info: dict[str, str] = pushforward.build_info()
@@ -394,4 +413,7 @@ like_scipy()
 like_scikit_learn()
 tables()
 posterior_of_a_likelihood()
+
+
+weighting(flow)
 build()

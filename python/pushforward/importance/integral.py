@@ -1,0 +1,313 @@
+"""Integrals by adaptive importance sampling with a flow."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pushforward import _checks, _weights
+from pushforward._model.supports import Support
+from pushforward._target import Pool
+from pushforward._typing import Array, Doubles, Seed
+from pushforward._warn import warn
+from pushforward.flow import Flow
+from pushforward.importance.integrand import Broad, Integrand, supports_of
+from pushforward.importance.proposals import Mixture, Proposal
+
+# The parts of `max_calls` after each of which the flow is fitted anew, at most; the rest goes to the last flow.
+_PARTS = (0.05, 0.1, 0.25)
+# An error is not believed with fewer draws.
+_LEAST = 1000
+# The share of draws from the broad density. As a control variate it costs at most this share of the draws.
+_BROAD_SHARE = 0.1
+# A flow is fitted once the rows count as many as so many per feature.
+_LEAST_EFFECTIVE = 20
+# A proposal need not be perfect, and the next fit has more rows.
+_EPOCHS = 20
+# The clock is read after so many evaluations.
+_ROWS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Integral:
+    """The integral that `integrate` found; ``float(integral)`` is its value.
+
+    Parameters
+    ----------
+    value, error : float
+        The integral and its standard error.
+    calls : int
+        Rows that the function was evaluated at, in all.
+    draws : int
+        Those of them that the value was taken from: the draws of the last proposal.
+    fits : int
+        How often a flow was fitted.
+    pareto_k : float
+        Pareto k of the largest weights; above 0.7 the error is not reliable.
+    reached : bool
+        Whether the error is within the tolerance.
+    flow : Flow or None
+        The last flow, close to the function's absolute value; None before any fit.
+
+    Examples
+    --------
+    >>> from pushforward import importance
+    >>> importance.integrate(lambda x: 0 * x[:, 0] + 3, [[0, 2]], seed=0)
+    integral  6 +- 0 (tolerance reached)
+    1,000 evaluations, the value from the last 1,000, 0 fits
+    """
+
+    value: float
+    error: float
+    calls: int
+    draws: int
+    fits: int
+    pareto_k: float
+    reached: bool
+    flow: Flow | None
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __repr__(self) -> str:
+        reached = "tolerance reached" if self.reached else "tolerance not reached"
+        return (
+            f"integral  {self.value:.6g} +- {self.error:.2g} ({reached})\n"
+            f"{self.calls:,} evaluations, the value from the last {self.draws:,}, {self.fits} fits"
+        )
+
+
+def integrate(
+    f: Callable[[Doubles], Any],
+    support: Support | Sequence[Support] | npt.ArrayLike,
+    *,
+    rtol: float = 1e-3,
+    atol: float = 0.0,
+    max_calls: int = 200_000,
+    max_time: float | None = None,
+    start: Any = None,
+    pool: Pool | None = None,
+    seed: Seed = None,
+    **options: Any,
+) -> Integral:
+    """Integrate a function over a box or another support, by draws from a flow that adapts to it.
+
+    Draws come first from a broad density. A flow is then fitted to the absolute value of f, by maximum likelihood on
+    all rows evaluated so far. The next draws come from the flow, with a tenth from the broad density. This is repeated
+    up to three times. The weights are those of the mixture, and both densities serve as control variates (Owen, Zhou
+    2000), so that the tenth costs little where the flow is good. The value and its error are taken from the draws of
+    the last proposal alone, which was fixed before them: adaptation does not bias them.
+
+    Parameters
+    ----------
+    f : callable
+        Takes an (n, dim) array of float64 and returns (n,) finite values of any sign.
+    support : (dim, 2) array, Real, Positive, Interval, Circle or a sequence of them
+        Where to integrate: lower and upper bounds of a box, or what each feature may be. A single one is for one
+        feature.
+    rtol, atol : float
+        The integration ends when the standard error is at most ``max(atol, rtol * abs(value))``. Both at least 0.
+    max_calls : int
+        The most rows that `f` is evaluated at, at least 1,000.
+    max_time : float, optional
+        The most seconds, above 0; a fit or 20,000 evaluations that have begun end first. Results then depend on the
+        machine's speed.
+    start : Flow or other density, optional
+        The broad density, which must cover the support where `f` is not 0. By default it is uniform on bounded
+        features. Real ones get a Student's t and positive ones a log-logistic density, both of scale 1.
+    pool : Pool, optional
+        Where to call `f`, in pieces, as for `sample`.
+    seed : int or numpy.random.Generator, optional
+        Fixes the result.
+    **options
+        Those of `Flow.fit` for every fit; by default ``epochs=20``.
+
+    Returns
+    -------
+    Integral
+        The value with its standard error. There is a warning if the error is not reliable: if the Pareto k of the
+        weights is above 0.7, or if `f` was 0 at every draw.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind or out of its range, or if `f` returns another shape, NaN or infinity.
+        What `f` raises goes on to the caller.
+
+    Notes
+    -----
+    A standard error knows only what the draws have met. A peak so narrow that none of the first draws hits it is
+    missed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pushforward import importance
+    >>> found = importance.integrate(lambda x: np.exp(-(x**2).sum(axis=1)), [Real(), Real()], rtol=0.01, seed=0)
+    >>> bool(abs(found.value - np.pi) < 5 * found.error)
+    True
+    """
+    supports = supports_of(support)
+    rtol = _checks.number("rtol", rtol, 0)
+    atol = _checks.number("atol", atol, 0)
+    max_calls = _checks.integer("max_calls", max_calls, _LEAST)
+    if max_time is not None:
+        max_time = _checks.number("max_time", max_time, 0, closed="neither", what="a number of seconds")
+    end = math.inf if max_time is None else time.monotonic() + max_time
+    broad = Proposal(Broad(supports) if start is None else start, "start", dim=len(supports))
+    integrand = Integrand(f, len(supports), name="f", max_calls=max_calls, pool=pool)
+    rng = np.random.default_rng(seed)
+    run = _Run(integrand, broad)
+    parts = [max(_LEAST, int(part * max_calls)) for part in _PARTS]
+    wanted = min(parts[0], _LEAST)
+    while True:
+        value, error, k = run.draw(wanted, rng, end)
+        tolerance = max(atol, rtol * abs(value))
+        reached = error <= tolerance and run.met and not k > _weights.GOOD_K
+        left = integrand.left(max_calls)
+        if reached or not left or time.monotonic() > end:
+            break
+        drawn = run.drawn
+        if parts and drawn < parts[0]:
+            wanted = parts[0] - drawn
+            continue
+        needed = drawn * min((error / tolerance) ** 2, 1e9) if tolerance > 0 else math.inf
+        # What is missing, if one can say; a tenth more, since the error is an estimate.
+        missing = math.ceil(min(1.1 * needed - drawn, left)) if run.met and not k > _weights.GOOD_K else left
+        if parts and (missing > parts[0] or not run.met):
+            parts.pop(0)
+            run = run.adapted(supports, rng, end, options)
+            wanted = parts[0] if parts else min(max(missing, _LEAST), left)
+        else:
+            wanted = max(missing, _LEAST)
+    _warn_of(run.met, k, integrand.calls)
+    return Integral(value, error, integrand.calls, run.drawn, run.fits, k, reached, run.flow)
+
+
+def _warn_of(met: bool, k: float, calls: int) -> None:
+    if not met:
+        warn(
+            f"f was 0 at all {calls:,} draws: its integral is 0, or where it is not 0 was missed; start= may cover that"
+        )
+    elif k > _weights.GOOD_K:
+        warn(
+            f"the Pareto k of the weights is {k:.2f}, above {_weights.GOOD_K}: a few draws dominate, and the error "
+            "cannot be trusted. A start= with heavier tails or nearer to f helps"
+        )
+
+
+class _Run:
+    """The draws of one proposal, and those of all proposals before.
+
+    Parameters
+    ----------
+    integrand : Integrand
+        The function.
+    broad : Proposal
+        The broad density.
+    flow : Flow, optional
+        The flow that it is mixed with.
+    before : _Run, optional
+        The run that the flow was fitted to.
+    """
+
+    def __init__(
+        self, integrand: Integrand, broad: Proposal, flow: Flow | None = None, before: _Run | None = None
+    ) -> None:
+        self._integrand, self._broad, self.flow = integrand, broad, flow
+        self._mixture = None if flow is None else Mixture(Proposal(flow, "the flow"), broad, _BROAD_SHARE)
+        self._before = before
+        self._rows: list[Doubles] = []
+        self._values: list[Doubles] = []
+        self._logs: list[tuple[Doubles, Doubles]] = []
+        self.fits: int = 0 if before is None else before.fits + 1
+
+    @property
+    def drawn(self) -> int:
+        """Rows drawn from this proposal."""
+        return sum(map(len, self._rows))
+
+    @property
+    def met(self) -> bool:
+        """Whether any value of these draws is not 0."""
+        return any(values.any() for values in self._values)
+
+    def draw(self, n: int, rng: np.random.Generator, end: float) -> tuple[float, float, float]:
+        """Draw `n` rows, or fewer at the limits; return the integral by this proposal, its error, and Pareto k."""
+        while (n := self._integrand.left(n)) > 0:
+            count = min(n, _ROWS_AT_ONCE)
+            if self._mixture is None:
+                x, log_broad = self._broad.draw(count, rng)
+                log_flow = log_broad
+            else:
+                x, log_flow, log_broad = self._mixture.draw_parts(count, rng)
+            values, _ = self._integrand(x)
+            self._rows.append(x)
+            self._values.append(values)
+            self._logs.append((log_flow, log_broad))
+            n -= count
+            if time.monotonic() > end:
+                break
+        return self._estimated()
+
+    def _estimated(self) -> tuple[float, float, float]:
+        values = np.concatenate(self._values)
+        log_flow, log_broad = (np.concatenate(part) for part in zip(*self._logs, strict=True))
+        log_mixed = log_flow if self._mixture is None else self._mixture.mixed(log_flow, log_broad)
+        weighted = _over(values, log_mixed)
+        k = _weights.pareto_k(_log_sizes(values) - log_mixed)
+        if self._mixture is None:
+            return *_mean(weighted, 1), k
+        # Its mean is 0 under the mixture, whatever f is.
+        control = np.exp(log_broad - log_mixed) - np.exp(log_flow - log_mixed)
+        centred = control - control.mean()
+        variance = float(centred @ centred)
+        slope = float(centred @ weighted) / variance if variance > 0 else 0.0
+        return *_mean(weighted - slope * control, 2), k
+
+    def adapted(self, supports: Sequence[Support], rng: np.random.Generator, end: float, options: Any) -> _Run:
+        """Return a run with a flow that is fitted to all rows so far, or this one if they are too few for that."""
+        runs: list[_Run] = [self]
+        while runs[-1]._before is not None:
+            runs.append(runs[-1]._before)
+        x = np.concatenate([rows for run in runs for rows in run._rows])
+        log_sizes = _log_sizes(np.concatenate([values for run in runs for values in run._values]))
+        shares = np.log([run.drawn / len(x) for run in runs])
+        log_mixed = np.logaddexp.reduce([share + run._log_prob(x) for share, run in zip(shares, runs, strict=True)])
+        weights = _weights.normalized(log_sizes - log_mixed)
+        weights = np.minimum(weights, math.sqrt(len(x)) / len(x))  # Ionides (2008): truncated importance sampling
+        if not weights.any() or weights.sum() ** 2 / (weights**2).sum() < _LEAST_EFFECTIVE * x.shape[1]:
+            return self
+        flow = Flow(x.shape[1], support=supports, seed=rng)
+        left = None if math.isinf(end) else max(0.5 * (end - time.monotonic()), 1e-3)
+        flow.fit(x, weights=weights, seed=rng, **{"epochs": _EPOCHS, "progress": False, "max_time": left, **options})
+        return _Run(self._integrand, self._broad, flow, self)
+
+    def _log_prob(self, x: Array) -> Doubles:
+        return self._broad.log_prob(x) if self._mixture is None else self._mixture.log_prob(x)
+
+
+def _over(values: Doubles, log_density: Doubles) -> Doubles:
+    """Return values / exp(log_density), without overflow where the value is 0."""
+    ratios = np.zeros_like(values)
+    np.multiply(values, np.exp(-log_density, where=values != 0, out=ratios), out=ratios, where=values != 0)
+    return ratios
+
+
+def _log_sizes(values: Doubles) -> Doubles:
+    with np.errstate(divide="ignore"):  # of 0, which is -inf
+        sizes: Doubles = np.log(np.abs(values))
+    return sizes
+
+
+def _mean(values: Doubles, used: int) -> tuple[float, float]:
+    """Return the mean and its standard error, after `used` parameters were taken from the values."""
+    n = len(values)
+    mean = float(values.mean())
+    return mean, math.sqrt(float(((values - mean) ** 2).sum()) / (n - used) / n)
