@@ -222,21 +222,21 @@ class _Run:
     ) -> None:
         self._integrand, self._broad, self.flow = integrand, broad, flow
         self._mixture = None if flow is None else Mixture(Proposal(flow, "the flow"), broad, _BROAD_SHARE)
-        self._before = before
-        self._rows: list[Doubles] = []
-        self._values: list[Doubles] = []
+        self.before = before
+        self.rows: list[Doubles] = []
+        self.values: list[Doubles] = []
         self._logs: list[tuple[Doubles, Doubles]] = []
         self.fits: int = 0 if before is None else before.fits + 1
 
     @property
     def drawn(self) -> int:
         """Rows drawn from this proposal."""
-        return sum(map(len, self._rows))
+        return sum(map(len, self.rows))
 
     @property
     def met(self) -> bool:
         """Whether any value of these draws is not 0."""
-        return any(values.any() for values in self._values)
+        return any(values.any() for values in self.values)
 
     def draw(self, n: int, rng: np.random.Generator, end: float) -> tuple[float, float, float]:
         """Draw `n` rows, or fewer at the limits; return the integral by this proposal, its error, and Pareto k."""
@@ -248,8 +248,8 @@ class _Run:
             else:
                 x, log_flow, log_broad = self._mixture.draw_parts(count, rng)
             values, _ = self._integrand(x)
-            self._rows.append(x)
-            self._values.append(values)
+            self.rows.append(x)
+            self.values.append(values)
             self._logs.append((log_flow, log_broad))
             n -= count
             if time.monotonic() > end:
@@ -257,7 +257,7 @@ class _Run:
         return self._estimated()
 
     def _estimated(self) -> tuple[float, float, float]:
-        values = np.concatenate(self._values)
+        values = np.concatenate(self.values)
         log_flow, log_broad = (np.concatenate(part) for part in zip(*self._logs, strict=True))
         log_mixed = log_flow if self._mixture is None else self._mixture.mixed(log_flow, log_broad)
         weighted = _over(values, log_mixed)
@@ -274,12 +274,12 @@ class _Run:
     def adapted(self, supports: Sequence[Support], rng: np.random.Generator, end: float, options: Any) -> _Run:
         """Return a run with a flow that is fitted to all rows so far, or this one if they are too few for that."""
         runs: list[_Run] = [self]
-        while runs[-1]._before is not None:
-            runs.append(runs[-1]._before)
-        x = np.concatenate([rows for run in runs for rows in run._rows])
-        log_sizes = _log_sizes(np.concatenate([values for run in runs for values in run._values]))
+        while (before := runs[-1].before) is not None:
+            runs.append(before)
+        x = np.concatenate([rows for run in runs for rows in run.rows])
+        log_sizes = _log_sizes(np.concatenate([values for run in runs for values in run.values]))
         shares = np.log([run.drawn / len(x) for run in runs])
-        log_mixed = np.logaddexp.reduce([share + run._log_prob(x) for share, run in zip(shares, runs, strict=True)])
+        log_mixed = np.logaddexp.reduce([share + run.log_prob(x) for share, run in zip(shares, runs, strict=True)])
         weights = _weights.normalized(log_sizes - log_mixed)
         weights = np.minimum(weights, math.sqrt(len(x)) / len(x))  # Ionides (2008): truncated importance sampling
         if not weights.any() or weights.sum() ** 2 / (weights**2).sum() < _LEAST_EFFECTIVE * x.shape[1]:
@@ -289,7 +289,8 @@ class _Run:
         flow.fit(x, weights=weights, seed=rng, **{"epochs": _EPOCHS, "progress": False, "max_time": left, **options})
         return _Run(self._integrand, self._broad, flow, self)
 
-    def _log_prob(self, x: Array) -> Doubles:
+    def log_prob(self, x: Array) -> Doubles:
+        """Return the log density of rows by this proposal, (n,)."""
         return self._broad.log_prob(x) if self._mixture is None else self._mixture.log_prob(x)
 
 
