@@ -1015,11 +1015,11 @@ def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_interrupting_before_the_first_state(folder: Path, monkeypatch: pytest.MonkeyPatch, say: Say) -> None:
+def test_interrupting_before_the_first_state(models: Path, monkeypatch: pytest.MonkeyPatch, say: Say) -> None:
     monkeypatch.setattr(Flow, "fit", interrupt)
-    expected = (130, "", "pushforward: interrupted in the first epoch; model was not written\n")
-    assert say("fit", "table.csv", "-o", "model") == expected
-    assert not Path("model").exists()
+    expected = (130, "", "pushforward: interrupted in the first epoch; new was not written\n")
+    assert say("fit", "table.csv", "-o", "new") == expected
+    assert not Path("new").exists()
     monkeypatch.setattr(Flow, "load", interrupt)
     assert say("info", "model") == (130, "", "pushforward: interrupted\n")
 
