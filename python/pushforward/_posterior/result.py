@@ -16,8 +16,6 @@ from pushforward._typing import Doubles, Seed
 # The halves may differ by so many of their common standard errors. By chance 1 in 16,000 does.
 _MOST_DEVIATIONS = 4.0
 _LEAST_EFFECTIVE = 400
-# Rows from the prior bound the weights, so a heavy tail is harmless while its last row is light.
-_GREATEST_WEIGHT = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +116,8 @@ class Posterior:
             found.append(f"The draws are worth {self.effective_size:.0f} independent ones only.")
         if self.stopped == "stalled":
             found.append("New rows no longer made the draws better: the flows do not get near the posterior.")
-        greatest = self.weights.max()
-        if not self.pareto_k <= _weights.GOOD_K and greatest > _GREATEST_WEIGHT:
+        greatest = self.weights.max()  # rows from the prior bound it
+        if not self.pareto_k <= _weights.GOOD_K and greatest > _weights.GREATEST_WEIGHT:
             found.append(
                 f"A few rows carry much of the weight: one has {greatest:.1%}, and Pareto k is {self.pareto_k:.2f}, "
                 f"above {_weights.GOOD_K}."
