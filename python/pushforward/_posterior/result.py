@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pushforward import _checks, _weights
-from pushforward._posterior.sampler import Round
+from pushforward._posterior.rounds import Round
 from pushforward._typing import Doubles, Seed
 
 # The halves may differ by so many of their common standard errors. By chance 1 in 16,000 does.
