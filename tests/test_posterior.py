@@ -394,7 +394,9 @@ def test_prints_and_exports() -> None:
 
 def test_to_arviz() -> None:
     pytest.importorskip("arviz")
-    data = quick(columns=["mass", "ratio"], dim=None).to_arviz(n=100)
+    posterior = quick(columns=["mass", "ratio"], dim=None)
+    data = posterior.to_arviz(n=100)
+    assert data["posterior"].attrs["log_evidence"] == posterior.log_evidence
     assert data["posterior"]["mass"].shape == (1, 100)
     assert data["sample_stats"]["lp"].shape == (1, 100)
 
