@@ -551,8 +551,9 @@ class Flow:
         the tails that it does not cover yet.
 
         If the function returns values only, the flow is fitted by adaptive importance sampling (Cappe, Douc, Guillin,
-        Marin, Robert 2008). Each epoch evaluates one population of draws. The flow then follows all rows evaluated so
-        far, weighted by p over the mixture of all proposals (Cornuet, Marin, Mira, Robert 2012); the weights are
+        Marin, Robert 2008). Each epoch evaluates one population of draws. The flow then follows the values of p at all
+        rows evaluated so far, as draws from the mixture of all proposals (Cornuet, Marin, Mira, Robert 2012), by the
+        generalised Kullback-Leibler divergence, whose gradient vanishes at every row where q = p. The density is
         tempered until half of a population is effective.
 
         A flow that was not fitted or initialized yet needs a location and a scale for each feature. Without `start`

@@ -35,6 +35,12 @@ def optimizer_for(rows: int, given: Adam | None = None) -> Adam:
     return Adam(adam.learning_rate, adam.betas, adam.eps, weight_decay)
 
 
+def without_decay(given: Adam | None = None) -> Adam:
+    """Return the optimiser for a density that is known: the one given, or the default, without decay by default."""
+    adam = Adam() if given is None else given
+    return adam if adam.weight_decay is not None else Adam(adam.learning_rate, adam.betas, adam.eps, 0.0)
+
+
 Check = Callable[[str, Any], Any]
 
 
