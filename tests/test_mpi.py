@@ -58,14 +58,14 @@ def together(processes: int, *arguments: object) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def expected() -> dict[str, Any]:
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one process finds."""
-    return together(1, "cases")[0]
+    return together(1, "cases", tmp_path_factory.mktemp("alone"))[0]
 
 
 @pytest.mark.parametrize("processes", [2, 3, 4, 8])
-def test_any_number_of_processes_has_the_bits_of_one(expected: dict[str, Any], processes: int) -> None:
-    for found in together(processes, "cases"):
+def test_any_number_of_processes_has_the_bits_of_one(expected: dict[str, Any], processes: int, tmp_path: Path) -> None:
+    for found in together(processes, "cases", tmp_path):
         assert found == expected
 
 

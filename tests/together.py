@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 from pushforward import Flow, Positive, neural_spline, realnvp
+from pushforward._io import rows
 
 COMM = MPI.COMM_WORLD
 RANK, SIZE = COMM.rank, COMM.size
@@ -90,6 +91,23 @@ def bounded() -> list[Any]:
     return bits(flow)
 
 
+def in_windows(folder: str) -> list[Any]:
+    """A memory map of many blocks and windows, with weights of 0; here such a table is small."""
+    x, weights = table()
+    path = os.path.join(folder, f"{SIZE}.npy")
+    if RANK == 0:
+        np.save(path, x)
+    COMM.Barrier()
+    found = []
+    for mapped, most, window in ((True, 1 << 21, 9000), (False, 700, 1 << 24)):
+        rows._BLOCK_ROWS, rows._MOST_SHUFFLED_ROWS, rows._WINDOW_BYTES = 64, most, window
+        own_x, own_weights = own(np.load(path, mmap_mode="r") if mapped else x, weights)
+        flow = Flow(3, layers=realnvp(3, depth=1, hidden=(8,)), seed=1)
+        flow.fit(own_x, weights=own_weights, epochs=3, batch_size=200, seed=3, progress=False, comm=COMM)
+        found.append(bits(flow))
+    return found
+
+
 def raised(call: Callable[[], object]) -> list[str]:
     """Return what a call raises, and that the processes can go on."""
     try:
@@ -163,7 +181,7 @@ def kept(path: str, *, epochs: int, delay: float) -> list[Any]:
 def main(what: str, *arguments: str) -> Any:
     if what == "cases":
         found = {f"{case.__name__} {dtype}": case(dtype) for case in (plain, regularised) for dtype in DTYPES}
-        return {**found, "chosen": chosen("float32"), "bounded": bounded()}
+        return {**found, "chosen": chosen("float32"), "bounded": bounded(), "in windows": in_windows(*arguments)}
     if what == "kept":
         return kept(arguments[0], epochs=16, delay=float(arguments[1]))
     return {"failing": failing, "alone": alone}[what]()

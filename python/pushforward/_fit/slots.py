@@ -18,7 +18,8 @@ from pushforward._model.state import State
 from pushforward._typing import Array, Doubles, Floats, Indices
 
 # Up to so many bytes in all, each process gets all nodes and adds them: one message, and more bytes. Beyond, each adds
-# them for a part of the parameters, which the others then get: two messages.
+# them for a part of the parameters, which the others then get: two messages. The bytes cost as much as a second message
+# at 10 Gbit/s and 20 us of latency, six times over among 64 processes.
 _MOST_BYTES_OF_ONE_MESSAGE = 1 << 18
 
 
@@ -105,14 +106,18 @@ class SlotSums:
         except BaseException as found:  # the others wait for the message
             error = found
         head = np.array([group.status(error), *values]).view(self._dtype)
-        all_in_one = len(plan.nodes) * sums.itemsize * self._count <= _MOST_BYTES_OF_ONE_MESSAGE
-        heads = (self._in_one if all_in_one else self._in_two)(plan, head, sums, gradient)
+        heads = self.exchanged(plan, head, sums, gradient)
         if any(found[0] for found in heads):
             group.end(error)
         loss = np.empty(1)
         losses = np.concatenate([found[1:] for found in heads])
         core.add_nodes(losses, np.arange(len(losses)), plan.nodes, loss, 1)
         return float(loss[0]), core.norm(gradient, self._state.num_threads)
+
+    def exchanged(self, plan: _Plan, head: Array, sums: Floats, gradient: Floats) -> list[Doubles]:
+        """Exchange this process's nodes for the gradient; return the heads of all messages."""
+        is_short = len(plan.nodes) * sums.itemsize * self._count <= _MOST_BYTES_OF_ONE_MESSAGE
+        return (self._in_one if is_short else self._in_two)(plan, head, sums, gradient)
 
     def _in_one(self, plan: _Plan, head: Array, sums: Floats, gradient: Floats) -> list[Doubles]:
         """Get the nodes of all processes, and add them."""
