@@ -103,6 +103,11 @@ class Coding:
             return np.array(self._levels, dtype=np.float64)
         return None
 
+    @property
+    def known_values(self) -> tuple[Value | float, ...]:
+        """The values that its first codes stand for: those of a category or a boolean, or the atoms of a number."""
+        return self._levels or tuple(self._atoms.tolist())
+
     # -- cells to codes ------------------------------------------------------------------------------------------
 
     def encode(self, cells: Cells) -> tuple[Doubles, Doubles]:
