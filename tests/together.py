@@ -43,7 +43,7 @@ def bits(flow: Flow) -> list[Any]:
     """Return a hash of the parameters, and the losses of the best epoch."""
     assert flow.history is not None
     parameters = hashlib.blake2b(flow.parameters.tobytes(), digest_size=8).hexdigest()
-    return [parameters, flow.history.best_loss, flow.history["train_loss"][-1], flow.history.stopped]
+    return [parameters, repr(flow.history.best_loss), repr(flow.history["train_loss"][-1]), flow.history.stopped]
 
 
 def fit(dtype: str, **options: Any) -> Flow:
@@ -89,6 +89,23 @@ def bounded() -> list[Any]:
     assert len(set(COMM.allgather(timed.history["steps"][-1]))) == 1
     assert len(set(COMM.allgather(timed.parameters.tobytes()))) == 1
     return bits(flow)
+
+
+def density() -> list[Any]:
+    """Fits to functions, with a gradient and without, of which each process evaluates a part of the draws."""
+    seen = []
+
+    def with_gradient(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(len(x))
+        return -0.5 * ((x - 1) ** 2).sum(axis=1), 1 - x
+
+    found = []
+    for function in (with_gradient, lambda x: -0.5 * ((x - 1) ** 2).sum(axis=1)):
+        flow = Flow(2, layers=realnvp(2, depth=2, hidden=(8,)), seed=1)
+        flow.fit_density(function, epochs=2, steps=5, batch_size=50, seed=3, progress=False, comm=COMM)
+        found.append(bits(flow))
+    assert max(seen) <= -(-2048 // SIZE)
+    return found
 
 
 def in_windows(folder: str) -> list[Any]:
@@ -181,7 +198,13 @@ def kept(path: str, *, epochs: int, delay: float) -> list[Any]:
 def main(what: str, *arguments: str) -> Any:
     if what == "cases":
         found = {f"{case.__name__} {dtype}": case(dtype) for case in (plain, regularised) for dtype in DTYPES}
-        return {**found, "chosen": chosen("float32"), "bounded": bounded(), "in windows": in_windows(*arguments)}
+        return {
+            **found,
+            "chosen": chosen("float32"),
+            "bounded": bounded(),
+            "density": density(),
+            "in windows": in_windows(*arguments),
+        }
     if what == "kept":
         return kept(arguments[0], epochs=16, delay=float(arguments[1]))
     return {"failing": failing, "alone": alone}[what]()
