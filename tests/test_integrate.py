@@ -72,6 +72,26 @@ def test_errors_cover() -> None:
     assert abs(np.mean(pulls)) < scipy.stats.norm.isf(0.5e-4) / math.sqrt(n), pulls
 
 
+def test_several_values_share_their_draws() -> None:
+    """The integral of a bump and of its product with a feature, whose ratio is far better known than each of them."""
+    moments = importance.integrate(
+        lambda x: np.stack([corner(x), x[:, 0] * corner(x)], axis=1), [[0, 1]] * 2, rtol=0, max_calls=6000, seed=0
+    )
+    assert moments.value.shape == moments.error.shape == (2,)
+    assert moments.covariance is not None
+    np.testing.assert_allclose(np.sqrt(np.diag(moments.covariance)), moments.error)
+    along = scipy.stats.truncnorm(-0.3 / CORNER * math.sqrt(2), 0.7 / CORNER * math.sqrt(2), 0.3, CORNER / math.sqrt(2))
+    truth = TRUTH * np.array([1, along.mean()])
+    off = np.linalg.solve(np.linalg.cholesky(moments.covariance), moments.value - truth)
+    assert (off**2).sum() < scipy.stats.chi2(2).isf(1e-4)
+    assert repr(moments).count("+-") == 2
+    with pytest.raises(TypeError):
+        float(moments)
+    one = importance.integrate(lambda x: corner(x)[:, None], [[0, 1]] * 2, rtol=0.05, seed=0, epochs=1)
+    plain = importance.integrate(corner, [[0, 1]] * 2, rtol=0.05, seed=0, epochs=1)
+    assert one.value.tolist() == [plain.value]
+
+
 def test_seeds_and_pools_fix_the_bits() -> None:
     options: dict[str, Any] = {"rtol": 0, "max_calls": 3000, "epochs": 1}
     found = importance.integrate(corner, [[0, 1]] * 2, seed=0, **options)
@@ -139,7 +159,9 @@ def test_what_is_printed() -> None:
         (corner, [[0, 1]], {"max_time": 0}, ValueError, "max_time must be in"),
         (corner, [[0, 1]], {"start": 3}, TypeError, "start must have the methods"),
         (corner, [[0, 1]] * 2, {"start": scipy.stats.norm()}, ValueError, "start has 1 features; 2 are expected"),
-        (lambda x: x, [[0, 1]], {}, ValueError, r"f returned values of shape \(1000, 1\)"),
+        (lambda x: x[:, :, None], [[0, 1]], {}, ValueError, r"f returned values of shape \(1000, 1, 1\)"),
+        (lambda x: x[:, :0], [[0, 1]], {}, ValueError, r"f returned values of shape \(1000, 0\)"),
+        (lambda x: np.ones((len(x), 2)) / (x - x), [[0, 1]], {}, ValueError, "f returned .*inf inf.* at row 0"),
         (lambda x: x[:, 0] / 0, [[0, 1]], {}, ValueError, "f returned inf at row 0 .*an integrand must be finite"),
     ],
 )

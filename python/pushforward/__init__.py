@@ -13,7 +13,7 @@ from pushforward._fit.optimizer import Adam
 from pushforward._model.bases import Mixture, Normal, StudentT, Uniform
 from pushforward._model.layers import LU, ActNorm, Autoregressive, ContextShift, Coupling, Householder, Permutation
 from pushforward._model.networks import MLP, ContextNetwork, ResNet
-from pushforward._model.presets import maf, neural_spline, nice, realnvp
+from pushforward._model.presets import maf, neural_spline, nice, realnvp, triangular
 from pushforward._model.supports import Circle, Interval, Positive, Real
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic
 from pushforward._posterior.result import Posterior
@@ -102,4 +102,5 @@ __all__ = [
     "realnvp",
     "sample_posterior",
     "simd_level",
+    "triangular",
 ]

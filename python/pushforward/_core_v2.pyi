@@ -239,6 +239,16 @@ class _Masses:
         counts: Sequence[int] | None = None,
         threads: int | None = None,
     ) -> _Doubles: ...
+    def complete(
+        self,
+        key: int,
+        known: _Doubles,
+        *,
+        first: int = 0,
+        context: _Floats | None = None,
+        counts: Sequence[int] | None = None,
+        threads: int | None = None,
+    ) -> tuple[_Doubles, _Doubles]: ...
     def loss_and_grad(
         self,
         x: _Floats,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pushforward._fit.history import Epoch
     from pushforward._fit.optimizer import Adam
     from pushforward._fit.options import Options
+    from pushforward._questions.conditional import Conditional, Marginal
     from pushforward._target import Pool
 
 
@@ -950,6 +951,131 @@ class Flow:
         from pushforward._check import diagnostics
 
         return diagnostics.check(self._state, self.history, x, context, weights, seed)
+
+    # -- questions -----------------------------------------------------------------------------------------------
+
+    def conditional(
+        self,
+        known: Mapping[Any, npt.ArrayLike],
+        context: npt.ArrayLike | None = None,
+        *,
+        draws: int = 400,
+        steps: int = 400,
+        seed: Seed = 0,
+    ) -> Conditional:
+        """Return the density of the other columns given some.
+
+        It is exact where the flow is triangular with the known columns first (see `triangular`). One unknown column is
+        normalised on a grid. Several are drawn by importance sampling, from a mixture fitted to draws of the flow and
+        then to the draws of each row; rows whose weights stay uneven get a population of 32 chains.
+
+        Parameters
+        ----------
+        known : mapping of str or int to float or (n,) array
+            Values of the columns that are known, by name or number. Single numbers are for all rows.
+        context : (n, context) or (context,) array, optional
+            Conditions of each row or of all.
+        draws : int
+            Weighted draws of each row with several unknown columns, at least 50.
+        steps : int
+            The most steps that chains may take; 0 for no chains.
+        seed : int or numpy.random.Generator, optional
+            Fixes the draws.
+
+        Returns
+        -------
+        Conditional
+            With `log_prob`, `sample`, `mean`, `quantile`, and the error and diagnostics of each row.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before any work, if a column is not one of the flow's, no column or every column is known, a value is NaN,
+            infinite or outside its support, or an option is out of its range.
+
+        Examples
+        --------
+        >>> flow = Flow(3, layers=triangular(3, depth=1, hidden=(8,)), dtype="float64", seed=0)
+        >>> given = flow.conditional({0: [0.0, 1.0]})
+        >>> given.sample(5, seed=0).shape
+        (5, 2, 2)
+        """
+        from pushforward._questions.conditional import conditional
+
+        return conditional(self._state.copy(), known, context, draws, steps, seed)
+
+    def marginal(self, columns: Sequence[Any], *, draws: int = 400, steps: int = 400, seed: int = 0) -> Marginal:
+        """Return the density of some columns, whatever the others are.
+
+        Parameters
+        ----------
+        columns : sequence of str or int
+            The columns, by name or number, in the order that points shall have.
+        draws, steps : int
+            As those of `conditional`, for the integral over the other columns.
+        seed : int
+            Fixes the draws of that integral.
+
+        Returns
+        -------
+        Marginal
+            With `log_prob`, `log_prob_and_error` and `sample`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a column is not one of the flow's, or comes twice, or an option is out of its range.
+        """
+        from pushforward._questions.conditional import marginal
+
+        return marginal(self._state.copy(), columns, draws, steps, seed)
+
+    def impute(
+        self,
+        x: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        method: Literal["draw", "mean"] = "draw",
+        draws: int = 200,
+        steps: int = 400,
+        seed: Seed = None,
+    ) -> Floats:
+        """Fill the gaps of rows, by what is known of each row.
+
+        Parameters
+        ----------
+        x : (n, dim) array
+            Rows; NaN is a gap.
+        context : (n, context) or (context,) array, optional
+            Conditions of each row or of all.
+        method : {"draw", "mean"}
+            Whether gaps are filled with a draw of their joint conditional density, which keeps spread and correlations,
+            or with its mean, which is closest on average.
+        draws, steps : int
+            As those of `conditional`.
+        seed : int or numpy.random.Generator, optional
+            Fixes the draws.
+
+        Returns
+        -------
+        (n, dim) array
+            The rows without gaps, in the dtype of `x`. There is a warning if chains have not converged.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before any work, if `x` has the wrong shape or type, or a value that is infinite or outside its support.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> flow = Flow(2, layers=[LU()], dtype="float64", seed=0)
+        >>> bool(np.isfinite(flow.impute([[0.5, np.nan], [1.0, 2.0]], seed=0)).all())
+        True
+        """
+        from pushforward._questions.impute import impute
+
+        return impute(self._state.copy(), x, context, method, draws, steps, seed)
 
     # -- the latent side -----------------------------------------------------------------------------------------
 

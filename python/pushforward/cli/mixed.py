@@ -1,4 +1,4 @@
-"""Tables with categories and gaps on the command line: what `fit`, `sample`, `score` and `info` do with them."""
+"""Tables with categories and gaps on the command line: what the commands do with them and with their models."""
 
 from __future__ import annotations
 
@@ -68,6 +68,15 @@ def score(args: argparse.Namespace) -> int:
     with columns.told_with(args.table):
         scores = flow.log_prob(table)
     text.write(args.output, {"log_prob": scores})
+    return 0
+
+
+def impute(args: argparse.Namespace) -> int:
+    """Fill the gaps of a table."""
+    flow, table = TableFlow.load(args.model), text.read(args.table)
+    with columns.told_with(args.table):
+        filled = flow.impute(table, method=args.method, seed=args.seed, **given(args, "draws", "steps"))
+    text.write(args.output, filled)
     return 0
 
 

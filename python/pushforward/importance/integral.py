@@ -48,8 +48,8 @@ class Integral:
 
     Parameters
     ----------
-    value, error : float
-        The integral and its standard error.
+    value, error : float or (k,) array
+        The integral and its standard error; arrays for a function with k values.
     calls : int
         Rows that the function was evaluated at, in all.
     draws : int
@@ -63,6 +63,8 @@ class Integral:
         Whether the error is within the tolerance.
     flow : Flow or None
         The last flow, close to the function's absolute value; None before any fit.
+    covariance : (k, k) array or None
+        That of the values of a function with k values, whose errors are correlated: all have the same draws.
 
     Examples
     --------
@@ -72,22 +74,25 @@ class Integral:
     1,000 evaluations, the value from the last 1,000, 0 fits
     """
 
-    value: float
-    error: float
+    value: Any
+    error: Any
     calls: int
     draws: int
     fits: int
     pareto_k: float
     reached: bool
     flow: Flow | None
+    covariance: Doubles | None = None
 
     def __float__(self) -> float:
-        return self.value
+        return float(self.value)
 
     def __repr__(self) -> str:
         reached = "tolerance reached" if self.reached else "tolerance not reached"
+        pairs = zip(np.atleast_1d(self.value), np.atleast_1d(self.error), strict=True)
+        values = ", ".join(f"{value:.6g} +- {error:.2g}" for value, error in pairs)
         return (
-            f"integral  {self.value:.6g} +- {self.error:.2g} ({reached})\n"
+            f"integral  {values} ({reached})\n"
             f"{self.calls:,} evaluations, the value from the last {self.draws:,}, {self.fits} fits"
         )
 
@@ -119,12 +124,14 @@ def integrate(
     Parameters
     ----------
     f : callable
-        Takes an (n, dim) array of float64 and returns (n,) finite values of any sign.
+        Takes an (n, dim) array of float64 and returns (n,) finite values of any sign, or (n, k) of k functions that
+        are integrated together. The flow then follows the root of the sum of their squares.
     support : (dim, 2) array, Real, Positive, Interval, Circle or a sequence of them
         Where to integrate: lower and upper bounds of a box, or what each feature may be. A single one is for one
         feature.
     rtol, atol : float
-        The integration ends when the standard error is at most ``max(atol, rtol * abs(value))``. Both at least 0.
+        The integration ends when the standard error is at most ``max(atol, rtol * abs(value))``, of all values if `f`
+        has several. Both at least 0.
     max_calls : int
         The most rows that `f` is evaluated at, at least 1,000.
     max_time : float, optional
@@ -181,8 +188,8 @@ def integrate(
     wanted = min(parts[0], _LEAST)
     while True:
         found = run.draw(wanted, rng, end)
-        tolerance = max(atol, rtol * abs(found.value))
-        reached = found.error <= tolerance and found.is_sound
+        tolerance = np.maximum(atol, rtol * np.abs(found.value))
+        reached = bool((found.error <= tolerance).all()) and found.is_sound
         left = integrand.left(max_calls)
         if reached or not left or time.monotonic() > end:
             break
@@ -190,7 +197,9 @@ def integrate(
         if parts and drawn < parts[0]:
             wanted = parts[0] - drawn
             continue
-        needed = drawn * min((found.error / tolerance) ** 2, 1e9) if tolerance > 0 else math.inf
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = float(np.nan_to_num(found.error / tolerance, nan=0.0).max())  # 0 / 0 is reached
+        needed = drawn * min(ratio, 1e5) ** 2
         # What is missing, if one can say; a tenth more, since the error is an estimate.
         missing = math.ceil(min(1.1 * needed - drawn, left)) if found.is_sound else left
         if parts and (missing > parts[0] or not found.met):
@@ -200,7 +209,10 @@ def integrate(
         else:
             wanted = max(missing, _LEAST)
     found.warn(integrand.calls)
-    return Integral(found.value, found.error, integrand.calls, run.drawn, run.fits, found.pareto_k, reached, run.flow)
+    known = integrand.calls, run.drawn, run.fits, found.pareto_k, reached, run.flow
+    if integrand.width is None:
+        return Integral(float(found.value[0]), float(found.error[0]), *known)
+    return Integral(found.value, found.error, *known, found.covariance)
 
 
 @dataclass(frozen=True)
@@ -209,19 +221,27 @@ class _Estimate:
 
     Parameters
     ----------
-    value, error : float
-        The integral and its standard error.
+    value : (k,) array
+        The integral of each of the function's values.
+    covariance : (k, k) array
+        That of the errors.
     pareto_k, greatest : float
         Pareto k of the weights, and the greatest one's share of their sum.
     met : bool
         Whether the function was not 0 at some draw.
     """
 
-    value: float
-    error: float
+    value: Doubles
+    covariance: Doubles
     pareto_k: float
     greatest: float
     met: bool
+
+    @property
+    def error(self) -> Doubles:
+        """The standard errors, (k,)."""
+        result: Doubles = np.sqrt(np.diag(self.covariance))
+        return result
 
     @property
     def is_dominated(self) -> bool:
@@ -288,7 +308,7 @@ class _Run:
                 log_flow = log_broad
             else:
                 x, log_flow, log_broad = self._mixture.draw_parts(count, rng)
-            values, _ = self._integrand(x)
+            values = self._integrand(x)[0].reshape(count, -1)
             self.rows.append(x)
             self.values.append(values)
             self._logs.append((log_flow, log_broad))
@@ -307,7 +327,8 @@ class _Run:
             control = np.exp(log_broad - log_mixed) - np.exp(log_flow - log_mixed)
             centred = control - control.mean()
             variance = float(centred @ centred)
-            weighted, used = weighted - (float(centred @ weighted) / variance if variance > 0 else 0.0) * control, 2
+            slopes = centred @ weighted / variance if variance > 0 else np.zeros(values.shape[1])
+            weighted, used = weighted - np.outer(control, slopes), 2
         log_weights = _log_sizes(values) - log_mixed
         k, greatest = _weights.pareto_k(log_weights), float(_weights.normalized(log_weights).max())
         return _Estimate(*_mean(weighted, used), k, greatest, bool(values.any()))
@@ -367,20 +388,22 @@ def _share_of_time(end: float) -> float | None:
 
 
 def _over(values: Doubles, log_density: Doubles) -> Doubles:
-    """Return values / exp(log_density), without overflow where the value is 0."""
+    """Return values / exp(log_density), (n, k), without overflow where the value is 0."""
     ratios = np.zeros_like(values)
-    np.multiply(values, np.exp(-log_density, where=values != 0, out=ratios), out=ratios, where=values != 0)
+    by = np.exp(-log_density, where=values.any(axis=1), out=np.zeros(len(values)))
+    np.multiply(values, by[:, None], out=ratios, where=values != 0)
     return ratios
 
 
 def _log_sizes(values: Doubles) -> Doubles:
     with np.errstate(divide="ignore"):  # of 0, which is -inf
-        sizes: Doubles = np.log(np.abs(values))
+        sizes: Doubles = np.log(np.linalg.norm(values, axis=1))
     return sizes
 
 
-def _mean(values: Doubles, used: int) -> tuple[float, float]:
-    """Return the mean and its standard error, after `used` parameters were taken from the values."""
+def _mean(values: Doubles, used: int) -> tuple[Doubles, Doubles]:
+    """Return the means of (n, k) values and their covariance, after `used` parameters were taken from the values."""
     n = len(values)
-    mean = float(values.mean())
-    return mean, math.sqrt(float(((values - mean) ** 2).sum()) / (n - used) / n)
+    mean = values.mean(axis=0)
+    around = values - mean
+    return mean, around.T @ around / (n - used) / n
