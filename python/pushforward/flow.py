@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from pushforward._check.report import Report
-    from pushforward._fit.density import Sizes
     from pushforward._fit.history import Epoch
     from pushforward._fit.optimizer import Adam
     from pushforward._fit.options import Options
@@ -442,9 +441,9 @@ class Flow:
         >>> len(flow.history)
         5
         """
-        from pushforward._fit.options import Options
-
-        options = Options(
+        return self._fit_together(
+            comm,
+            functools.partial(self._fit, x, context, weights, groups),
             validation=validation,
             epochs=epochs,
             batch_size=batch_size,
@@ -462,15 +461,18 @@ class Flow:
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
-        fit = functools.partial(self._fit, x, context, weights, groups)
-        return self._fit_together(options, _group_of(comm), fit)
 
-    def _fit_together(self, options: Options, group: Group, fit: Callable[[Options, Group], Flow]) -> Flow:
-        """Fit the flow of the first process, with the same options in all."""
+    def _fit_together(self, comm: object, fit: Callable[[Options, Group], Flow], **given: Any) -> Flow:
+        """Fit with these options; several processes fit the flow of the first one."""
+        from pushforward._fit.options import Options
+
+        group = _group_of(comm)
         if group.size == 1:
-            return fit(options, group)
+            return fit(Options(**given), group)
         with warnings.catch_warnings(), group.together():
             here = group.prepared()
+            with group.agree():
+                options = Options(**given)
             same(group, **options.shared())
             if not group.is_first:
                 warnings.simplefilter("ignore")  # the first process warns
@@ -621,10 +623,9 @@ class Flow:
         >>> bool(abs(flow.history["elbo"][-1] - np.log(2 * np.pi * 4)) < 0.01)  # the log evidence
         True
         """
-        from pushforward._fit.density import Sizes
-        from pushforward._fit.options import Options
-
-        options = Options(
+        return self._fit_together(
+            comm,
+            functools.partial(self._fit_density, log_density, start, max_calls, pool, steps, population),
             epochs=epochs,
             batch_size=batch_size,
             optimizer=optimizer,
@@ -639,9 +640,6 @@ class Flow:
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
-        sizes = Sizes(steps, population)
-        fit = functools.partial(self._fit_density, log_density, start, max_calls, pool, sizes)
-        return self._fit_together(options, _group_of(comm), fit)
 
     def _fit_density(
         self,
@@ -649,15 +647,17 @@ class Flow:
         start: object,
         max_calls: int | None,
         pool: Pool | None,
-        sizes: Sizes,
+        steps: int | None,
+        population: int | None,
         options: Options,
         group: Group,
     ) -> Flow:
-        from pushforward._fit.density import fit_to_density
+        from pushforward._fit.density import Sizes, fit_to_density
         from pushforward._target import Target
 
-        same(group, sizes=sizes, max_calls=max_calls)
+        same(group, steps=steps, population=population, max_calls=max_calls)
         with group.agree():
+            sizes = Sizes(steps, population)
             target = Target(log_density, self.dim, max_calls=max_calls, pool=pool, group=group)
         table, start = None, group.of_first(start)
         if start is not None:
