@@ -13,10 +13,11 @@ from pushforward._fit.optimizer import Adam
 from pushforward._model.bases import Mixture, Normal, StudentT, Uniform
 from pushforward._model.layers import LU, ActNorm, Autoregressive, ContextShift, Coupling, Householder, Permutation
 from pushforward._model.networks import MLP, ContextNetwork, ResNet
-from pushforward._model.presets import maf, neural_spline, nice, realnvp
+from pushforward._model.presets import maf, neural_spline, nice, realnvp, triangular
 from pushforward._model.supports import Circle, Interval, Positive, Real
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic
 from pushforward._posterior.result import Posterior
+from pushforward._posterior.rounds import Round
 from pushforward._tables.check import ColumnCheck, TableReport
 from pushforward._tables.kinds import Above, Below, Boolean, Category, Date, Integer
 from pushforward._tables.schema import Column, Schema
@@ -90,6 +91,7 @@ __all__ = [
     "Real",
     "Report",
     "ResNet",
+    "Round",
     "Schema",
     "StudentT",
     "TableFlow",
@@ -103,4 +105,5 @@ __all__ = [
     "realnvp",
     "sample_posterior",
     "simd_level",
+    "triangular",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from pushforward._warn import warn
 if TYPE_CHECKING:
     from pushforward._fit.history import Epoch
     from pushforward._tables.check import TableReport
+    from pushforward._tables.questions import TableConditional, TableMarginal
 
 
 class TableFlow:
@@ -348,6 +349,110 @@ class TableFlow:
 
         model = self._fitted()
         return check(model, model.encode(self._cells(table)), np.random.default_rng(seed))
+
+    # -- questions -----------------------------------------------------------------------------------------------
+
+    def conditional(self, known: Any, *, draws: int = 200, steps: int = 400, seed: Seed = 0) -> TableConditional:
+        """Return the density of the unknown cells of rows given the others.
+
+        Cells are unknown in columns that `known` does not have, and where it has gaps. All is asked of complete rows:
+        each cell given that it is there. The model is built code by code, then number by number in the order of the
+        columns. The answer is exact where no unknown number comes before a known one, and the unknown codes have at
+        most 1,024 combinations. Else it is by importance sampling with draws of the model, and of rows whose weights
+        are too uneven by 16 chains.
+
+        Parameters
+        ----------
+        known : DataFrame, or mapping of str to value or array
+            What is known of the rows.
+        draws : int
+            Weighted completions of each row, at least 50.
+        steps : int
+            The most steps that chains may take; 0 for no chains.
+        seed : int or numpy.random.Generator, optional
+            Fixes the draws.
+
+        Returns
+        -------
+        TableConditional
+            With `log_prob`, `sample`, `mean`, `quantile`, `probabilities`, and the error and diagnostics of each row.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before any work, if a column is not one of the model's or holds another type, there is no row, a value is
+            one that the schema does not allow, or an option is out of its range.
+        """
+        from pushforward._tables.questions import ask
+
+        return ask(self._fitted(), known, self._library, draws, steps, seed)
+
+    def marginal(self, columns: Sequence[str], *, draws: int = 200, steps: int = 400, seed: int = 0) -> TableMarginal:
+        """Return the density of some columns of complete rows, whatever the others hold.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Their names.
+        draws, steps : int
+            As those of `conditional`, for the sum over the other columns.
+        seed : int
+            Fixes the draws.
+
+        Returns
+        -------
+        TableMarginal
+            With `log_prob`, `log_prob_and_error` and `sample`.
+
+        Raises
+        ------
+        ValueError
+            If a column is not one of the model's, or comes twice, or an option is out of its range.
+        """
+        from pushforward._tables.questions import marginal
+
+        return marginal(self._fitted(), columns, self._library, draws, steps, seed)
+
+    def impute(
+        self,
+        table: Any,
+        *,
+        method: Literal["draw", "mean"] = "draw",
+        draws: int = 200,
+        steps: int = 400,
+        seed: Seed = None,
+    ) -> Any:
+        """Fill the gaps of a table, by what is known of each row.
+
+        Gaps are filled as if their cells were missing at random, given what is known of the row.
+
+        Parameters
+        ----------
+        table : DataFrame, or mapping of str to array
+            The rows. Other columns than those of the model are left out.
+        method : {"draw", "mean"}
+            Whether gaps are filled with a draw of their joint conditional density, which keeps spread and dependence,
+            or each with its mean, or its most probable category.
+        draws, steps : int
+            As those of `conditional`.
+        seed : int or numpy.random.Generator, optional
+            Fixes the draws.
+
+        Returns
+        -------
+        DataFrame, or dict of str to array
+            The rows without gaps, in the library of `table`. There is a warning if chains have not converged.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before any work, if a column is missing or holds another type than the model's, or a value is one that the
+            schema does not allow.
+        """
+        from pushforward._tables.questions import impute
+
+        library = frames.read(table)[1]
+        return frames.write(impute(self._fitted(), self._cells(table), method, draws, steps, seed), library)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

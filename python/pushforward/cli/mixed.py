@@ -1,4 +1,4 @@
-"""Tables with categories and gaps on the command line: what `fit`, `sample`, `score` and `info` do with them."""
+"""Tables with categories and gaps on the command line: what the commands do with them and with their models."""
 
 from __future__ import annotations
 
@@ -123,6 +123,15 @@ def _curves(flow: TableFlow) -> Figure:
     for ax in panels[len(flow.history) :]:
         ax.remove()
     return figure
+
+
+def impute(args: argparse.Namespace) -> int:
+    """Fill the gaps of a table."""
+    flow, table = TableFlow.load(args.model), text.read(args.table)
+    with columns.told_with(args.table):
+        filled = flow.impute(table, method=args.method, seed=args.seed, **given(args, "draws", "steps"))
+    text.write(args.output, filled)
+    return 0
 
 
 def info(args: argparse.Namespace) -> int:
