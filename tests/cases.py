@@ -26,6 +26,7 @@ from pushforward import (
     StudentT,
     nice,
     realnvp,
+    triangular,
 )
 from pushforward._model.bases import Base
 from pushforward._model.layers import Layer
@@ -127,6 +128,7 @@ _LAYERS: dict[str, Callable[[int], Sequence[Layer]]] = {
     "householder": lambda dim: [Householder(3)],
     "maf": lambda dim: [Autoregressive(Affine(), NET)] * 2,
     "maf-resnet": lambda dim: [Autoregressive(Affine(), ResNet(11, 2, "silu"), order="reverse")],
+    "triangular": lambda dim: triangular(dim, order=range(dim)[::-1], depth=1, hidden=9),
     "maf-spline": lambda dim: [Autoregressive(SPLINE, MLP((20, 17), "tanh"))],
     "maf-two-passes": lambda dim: [Autoregressive(SPLINE, NET, order=[i % min(dim, 2) for i in range(dim)])],
     "maf-linear": lambda dim: [Autoregressive(Affine(), MLP(()))],

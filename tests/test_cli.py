@@ -568,7 +568,7 @@ def test_places_and_version(say: Say, capsys: pytest.CaptureFixture[str]) -> Non
     assert (end.value.code, capsys.readouterr().out) == (0, f"{__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["fit", "check", "plot", "score", "sample", "info", "convert", "demo"])
+@pytest.mark.parametrize("command", ["fit", "check", "plot", "score", "sample", "impute", "info", "convert", "demo"])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main([command, "--help"])

@@ -131,5 +131,56 @@ def test_options_of_flows_do_not_go_with_mixed_tables(tmp_path: Path, capsys: py
     capsys.readouterr()
     assert main(["sample", model, "-n", "5", "--context", "1"]) == 2
     assert "not conditional" in capsys.readouterr().err
-    assert main(["check", model, table]) == 2
-    assert "the model of a table" in capsys.readouterr().err
+    assert main(["check", model, table, "--drop-missing"]) == 2
+    assert "leave --weights and --drop-missing out" in capsys.readouterr().err
+    picture = str(tmp_path / "plot.png")
+    assert main(["plot", "density", model, "-o", picture]) == 2
+    assert "plot density is for models of numbers" in capsys.readouterr().err
+    assert main(["plot", "corner", model, table, "--bins", "5", "-o", picture]) == 2
+    assert "leave --bins out" in capsys.readouterr().err
+
+
+def test_a_model_is_checked_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, model = str(write(tmp_path / "t.csv")), str(tmp_path / "model")
+    assert main(["fit", table, "-o", model, "--epochs", "2", "--seed", "0"]) == 0
+    capsys.readouterr()
+    assert main(["check", model, table, "--seed", "0"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("rows            200, 5 columns\n")
+    assert "\nnext  " in said
+    for i, words in enumerate(
+        (["corner", model, table], ["corner", model, "--columns", "size,kind"], ["history", model])
+    ):
+        picture = tmp_path / f"{i}.png"
+        assert main(["plot", *words, "-o", str(picture)]) == 0
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_gaps_are_filled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, model, out = str(write(tmp_path / "t.csv")), str(tmp_path / "model"), str(tmp_path / "out.csv")
+    assert main(["fit", table, "-o", model, "--epochs", "2", "--seed", "0"]) == 0
+    assert main(["impute", model, table, "-o", out, "--seed", "1"]) == 0
+    with open(out, newline="") as file:
+        header, *filled = csv.reader(file)
+    assert header == HEADER
+    for before, after in zip(rows(), filled, strict=True):
+        assert after[1] == before[1]
+        assert after[0]
+        assert not before[0] or float(after[0]) == pytest.approx(float(before[0]))
+    assert main(["impute", model, table, "-o", out, "--method", "median"]) == 2
+    assert "argument --method" in capsys.readouterr().err
+
+
+def test_gaps_of_numbers_are_filled(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 1)) + 0.1 * rng.normal(size=(200, 3))
+    np.savetxt(tmp_path / "t.csv", x, delimiter=",", header="a,b,c", comments="")
+    x[::3, 1] = np.nan
+    np.savetxt(tmp_path / "gaps.csv", x, delimiter=",", header="a,b,c", comments="")
+    model, out = str(tmp_path / "model"), str(tmp_path / "out.csv")
+    assert main(["fit", str(tmp_path / "t.csv"), "-o", model, "--epochs", "2", "--seed", "0"]) == 0
+    assert main(["impute", model, str(tmp_path / "gaps.csv"), "-o", out, "--method", "mean"]) == 0
+    filled = np.loadtxt(out, delimiter=",", skiprows=1)
+    assert Path(out).read_text().startswith("a,b,c\n")
+    np.testing.assert_allclose(filled[~np.isnan(x)], x[~np.isnan(x)], rtol=1e-6)
+    assert np.abs(filled[::3, 1] - x[::3, 0]).mean() < 0.4

@@ -107,6 +107,49 @@ def test_draws_can_be_kept_to_the_first_codes() -> None:
 
 @every_case
 @both_precisions
+def test_rows_are_completed_given_what_is_known(name: str, dtype: str) -> None:
+    """The masses of completed rows are those of `log_prob`, and drawn codes have them."""
+    model, n = model_of(name, dtype), 4000
+    context = context_of(model, 1)
+    one = None if context is None else context[0]
+    full = codes_of(model, 100)
+    found, masses = model.complete(5, full, one)
+    assert (found == full).all()
+    tolerance = {"float32": 1e-4, "float64": 1e-12}[dtype]
+    np.testing.assert_allclose(masses.sum(axis=1), model.log_prob(full, one), atol=tolerance)
+    nothing = np.full((n, len(model.categories)), -1.0)
+    assert model.complete(5, nothing, one)[0].tobytes() == model.sample(5, n, one).tobytes()
+    last = len(model.categories) - 1
+    known = np.tile(full[:1], (n, 1))
+    known[:, last] = -1
+    drawn, masses = model.complete(6, known, one)
+    rows = np.tile(full[:1], (model.categories[last], 1))
+    rows[:, last] = np.arange(len(rows))
+    joint = np.exp(model.log_prob(rows, one))
+    expected = n * joint / joint.sum()
+    counts = np.bincount(drawn[:, last].astype(int), minlength=len(rows))
+    if len(rows) > 1:
+        assert stats.chisquare(counts, expected).pvalue > 1e-4
+    np.testing.assert_allclose(np.exp(masses[:, last]), (joint / joint.sum())[drawn[:, last].astype(int)], rtol=1e-3)
+
+
+def test_completed_rows_keep_to_the_first_codes() -> None:
+    model, n = Masses(masses.describe([4, 2])), 1000
+    model.parameters[...] = np.random.default_rng(0).normal(size=model.parameters.size)
+    known = np.stack([np.full(n, -1.0), np.zeros(n)], axis=1)
+    found, log_masses = model.complete(3, known, counts=[3, 2])
+    assert (found[:, 0] < 3).all()
+    kinds, first = np.unique(found[:, 0], return_index=True)
+    assert np.exp(log_masses[first, 0]).sum() == pytest.approx(1, abs=1e-5)
+    assert len(kinds) == 3
+    assert model.complete(3, np.array([[3.0, 0.0]]), counts=[3, 2])[1][0, 0] == -np.inf
+    for bad in ([[4.0, 0.0]], [[0.5, 0.0]], [[np.nan, 0.0]]):
+        with pytest.raises(ValueError, match="known"):
+            model.complete(3, np.array(bad))
+
+
+@every_case
+@both_precisions
 @pytest.mark.parametrize("size", SIZES)
 def test_bits_depend_on_neither_threads_nor_neighbours(name: str, dtype: str, size: int) -> None:
     model = model_of(name, dtype)
@@ -117,7 +160,9 @@ def test_bits_depend_on_neither_threads_nor_neighbours(name: str, dtype: str, si
         loss = model.core.loss_and_grad(x, gradient, context=context, normalizer=1.0, threads=threads)
         density = model.core.log_prob(x, context=context, threads=threads)
         rows = model.core.sample(9, size, context=context, threads=threads)
-        results.append((np.array(loss).tobytes(), gradient.tobytes(), density.tobytes(), rows.tobytes()))
+        completed = model.core.complete(9, np.where(x == 0, -1.0, x), context=context, threads=threads)
+        arrays = (np.array(loss), gradient, density, rows, *completed)
+        results.append(tuple(array.tobytes() for array in arrays))
     assert len(set(results)) == 1
     whole, drawn = model.log_prob(x, context), model.sample(9, size, context)
     for first, last in ((0, size // 3), (size // 3, size)):

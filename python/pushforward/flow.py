@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -13,6 +15,7 @@ import numpy.typing as npt
 
 from pushforward import _checks
 from pushforward._fit.history import History, from_json, to_json
+from pushforward._group import ALONE, Group, same
 from pushforward._io import files, rows
 from pushforward._model import description, supports, threads
 from pushforward._model.bases import BASES, Base
@@ -26,9 +29,13 @@ from pushforward._shapes import Batch, batch, draws
 from pushforward._typing import Array, Doubles, Floats, PathLike, Seed
 
 if TYPE_CHECKING:
+    from mpi4py import MPI
+
     from pushforward._check.report import Report
     from pushforward._fit.history import Epoch
     from pushforward._fit.optimizer import Adam
+    from pushforward._fit.options import Options
+    from pushforward._questions.conditional import Conditional, Marginal
     from pushforward._target import Pool
 
 
@@ -321,6 +328,7 @@ class Flow:
         checkpoint: PathLike | None = None,
         checkpoint_every: int = 1000,
         resume: PathLike | None = None,
+        comm: MPI.Intracomm | None = None,
     ) -> Flow:
         """Fit the density to rows of data by maximum likelihood; a later fit goes on from the present state.
 
@@ -399,6 +407,13 @@ class Flow:
             A checkpoint to go on from, with the same rows and options (`seed` is the checkpoint's own), and a flow that
             is described in the same way: without `max_time`, the parameters end as those of the fit that was never cut
             off, to the last bit. Every row is compared, by a hash.
+        comm : mpi4py.MPI.Intracomm, optional
+            Processes that fit the flow together; each calls `fit` with the same options and its own share of the rows.
+            The table is all shares, in the order of the processes; they may differ in size, and one may have no rows.
+            So are the validation rows, if they are given. The flow that is fitted, and the seed, are those of the first
+            process, which alone shows the progress and writes checkpoints, and all have the result. The callback is
+            called in every process, and a true result of one ends the fit. The parameters are those of one process
+            with the whole table, to the last bit.
 
         Returns
         -------
@@ -426,13 +441,10 @@ class Flow:
         >>> len(flow.history)
         5
         """
-        from pushforward._fit.held_out import grouped, warn_of_few
-        from pushforward._fit.likelihood import maximum_likelihood
-        from pushforward._fit.options import Options
-
-        table = self._table(x, context, weights)
-        options = Options(
-            validation=grouped(validation, groups, len(table.x)),
+        return self._fit_together(
+            comm,
+            functools.partial(self._fit, x, context, weights, groups),
+            validation=validation,
             epochs=epochs,
             batch_size=batch_size,
             optimizer=optimizer,
@@ -449,6 +461,45 @@ class Flow:
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
+
+    def _fit_together(self, comm: object, fit: Callable[[Options, Group], Flow], **given: Any) -> Flow:
+        """Fit with these options; several processes fit the flow of the first one."""
+        from pushforward._fit.options import Options
+
+        group = _group_of(comm)
+        if group.size == 1:
+            return fit(Options(**given), group)
+        with warnings.catch_warnings(), group.together():
+            here = group.prepared()
+            with group.agree():
+                options = Options(**given)
+            same(group, **options.shared())
+            if not group.is_first:
+                warnings.simplefilter("ignore")  # the first process warns
+                options = dataclasses.replace(options, progress=False)
+            state, history = self._state, self.history
+            threads_given = state.threads
+            self._state = group.of_first(self)._state
+            self._state.threads = threads_given or here
+            try:
+                return fit(options, group)
+            except BaseException:
+                if self.history is history:  # nothing has begun
+                    self._state = state
+                raise
+            finally:
+                self._state.threads = threads_given
+
+    def _fit(self, x: object, context: object, weights: object, groups: object, options: Options, group: Group) -> Flow:
+        from pushforward._fit.held_out import grouped, warn_of_few
+        from pushforward._fit.likelihood import maximum_likelihood
+
+        table = self._table(x, context, weights, group)
+        with group.agree():
+            if group.size > 1 and groups is not None:
+                raise ValueError("groups= is not for several processes: pass validation rows of your own")
+            options = dataclasses.replace(options, validation=grouped(options.validation, groups, len(table.x)))
+        callback = options.callback
         known = (self.columns or _checks.column_names(x), self.context_columns or _checks.column_names(context))
         loop = maximum_likelihood(self._state, table, options, known)
         for name, given, names in (
@@ -484,6 +535,7 @@ class Flow:
         checkpoint: PathLike | None = None,
         checkpoint_every: int = 1000,
         resume: PathLike | None = None,
+        comm: MPI.Intracomm | None = None,
     ) -> Flow:
         """Fit to an unnormalised log density given as a function; a later fit goes on from the present state.
 
@@ -542,6 +594,10 @@ class Flow:
         resume : str or path, optional
             A checkpoint to go on from, with the same function and options, as in `fit`. The rows evaluated before are
             not evaluated again. Whether the function is the same is not checked.
+        comm : mpi4py.MPI.Intracomm, optional
+            Processes that share the evaluations: each calls `fit_density` with the same arguments, and its function
+            gets a part of the draws. All have the result, which is that of one process. As in `fit`, the flow and the
+            seed are those of the first process; so is `start`.
 
         Returns
         -------
@@ -567,12 +623,9 @@ class Flow:
         >>> bool(abs(flow.history["elbo"][-1] - np.log(2 * np.pi * 4)) < 0.01)  # the log evidence
         True
         """
-        from pushforward._fit.density import Sizes, fit_to_density
-        from pushforward._fit.options import Options
-        from pushforward._target import Target
-
-        target = Target(log_density, self.dim, max_calls=max_calls, pool=pool)
-        options = Options(
+        return self._fit_together(
+            comm,
+            functools.partial(self._fit_density, log_density, start, max_calls, pool, steps, population),
             epochs=epochs,
             batch_size=batch_size,
             optimizer=optimizer,
@@ -587,12 +640,31 @@ class Flow:
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
-        table = None
+
+    def _fit_density(
+        self,
+        log_density: Callable[[Doubles], Any],
+        start: object,
+        max_calls: int | None,
+        pool: Pool | None,
+        steps: int | None,
+        population: int | None,
+        options: Options,
+        group: Group,
+    ) -> Flow:
+        from pushforward._fit.density import Sizes, fit_to_density
+        from pushforward._target import Target
+
+        same(group, steps=steps, population=population, max_calls=max_calls)
+        with group.agree():
+            sizes = Sizes(steps, population)
+            target = Target(log_density, self.dim, max_calls=max_calls, pool=pool, group=group)
+        table, start = None, group.of_first(start)
         if start is not None:
             table = rows.Rows.checked(start, None, None, (self.dim, 0), (self.columns, None), "start")
-        loop = fit_to_density(self._state, target, table, options, Sizes(steps, population))
+        loop = fit_to_density(self._state, target, table, options, sizes)
         self._state, self.history = loop.state, loop.history
-        loop.run(None if callback is None else functools.partial(callback, self))
+        loop.run(None if options.callback is None else functools.partial(options.callback, self))
         return self
 
     def reset(self, seed: Seed = None) -> Flow:
@@ -624,11 +696,11 @@ class Flow:
         self._state, self.history = anew(self._state, np.random.default_rng(seed)), None
         return self
 
-    def _table(self, x: object, context: object, weights: object) -> rows.Rows:
+    def _table(self, x: object, context: object, weights: object, group: Group = ALONE) -> rows.Rows:
         """Check rows to fit."""
         state = self._state
         widths, columns = (state.dim, state.context), (state.columns, state.context_columns)
-        return rows.Rows.checked(x, context, weights, widths, columns)
+        return rows.Rows.checked(x, context, weights, widths, columns, group=group)
 
     def _take_names(self, x: object, context: object) -> None:
         """Remember the column names of a DataFrame."""
@@ -879,6 +951,131 @@ class Flow:
         from pushforward._check import diagnostics
 
         return diagnostics.check(self._state, self.history, x, context, weights, seed)
+
+    # -- questions -----------------------------------------------------------------------------------------------
+
+    def conditional(
+        self,
+        known: Mapping[Any, npt.ArrayLike],
+        context: npt.ArrayLike | None = None,
+        *,
+        draws: int = 400,
+        steps: int = 400,
+        seed: Seed = 0,
+    ) -> Conditional:
+        """Return the density of the other columns given some.
+
+        It is exact where the flow is triangular with the known columns first (see `triangular`). One unknown column is
+        normalised on a grid. Several are drawn by importance sampling, from a mixture fitted to draws of the flow and
+        then to the draws of each row; rows whose weights stay uneven get a population of 32 chains.
+
+        Parameters
+        ----------
+        known : mapping of str or int to float or (n,) array
+            Values of the columns that are known, by name or number. Single numbers are for all rows.
+        context : (n, context) or (context,) array, optional
+            Conditions of each row or of all.
+        draws : int
+            Weighted draws of each row with several unknown columns, at least 50.
+        steps : int
+            The most steps that chains may take; 0 for no chains.
+        seed : int or numpy.random.Generator, optional
+            Fixes the draws.
+
+        Returns
+        -------
+        Conditional
+            With `log_prob`, `sample`, `mean`, `quantile`, and the error and diagnostics of each row.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before any work, if a column is not one of the flow's, no column or every column is known, a value is NaN,
+            infinite or outside its support, or an option is out of its range.
+
+        Examples
+        --------
+        >>> flow = Flow(3, layers=triangular(3, depth=1, hidden=(8,)), dtype="float64", seed=0)
+        >>> given = flow.conditional({0: [0.0, 1.0]})
+        >>> given.sample(5, seed=0).shape
+        (5, 2, 2)
+        """
+        from pushforward._questions.conditional import conditional
+
+        return conditional(self._state.copy(), known, context, draws, steps, seed)
+
+    def marginal(self, columns: Sequence[Any], *, draws: int = 400, steps: int = 400, seed: int = 0) -> Marginal:
+        """Return the density of some columns, whatever the others are.
+
+        Parameters
+        ----------
+        columns : sequence of str or int
+            The columns, by name or number, in the order that points shall have.
+        draws, steps : int
+            As those of `conditional`, for the integral over the other columns.
+        seed : int
+            Fixes the draws of that integral.
+
+        Returns
+        -------
+        Marginal
+            With `log_prob`, `log_prob_and_error` and `sample`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a column is not one of the flow's, or comes twice, or an option is out of its range.
+        """
+        from pushforward._questions.conditional import marginal
+
+        return marginal(self._state.copy(), columns, draws, steps, seed)
+
+    def impute(
+        self,
+        x: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        *,
+        method: Literal["draw", "mean"] = "draw",
+        draws: int = 200,
+        steps: int = 400,
+        seed: Seed = None,
+    ) -> Floats:
+        """Fill the gaps of rows, by what is known of each row.
+
+        Parameters
+        ----------
+        x : (n, dim) array
+            Rows; NaN is a gap.
+        context : (n, context) or (context,) array, optional
+            Conditions of each row or of all.
+        method : {"draw", "mean"}
+            Whether gaps are filled with a draw of their joint conditional density, which keeps spread and correlations,
+            or with its mean, which is closest on average.
+        draws, steps : int
+            As those of `conditional`.
+        seed : int or numpy.random.Generator, optional
+            Fixes the draws.
+
+        Returns
+        -------
+        (n, dim) array
+            The rows without gaps, in the dtype of `x`. There is a warning if chains have not converged.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before any work, if `x` has the wrong shape or type, or a value that is infinite or outside its support.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> flow = Flow(2, layers=[LU()], dtype="float64", seed=0)
+        >>> bool(np.isfinite(flow.impute([[0.5, np.nan], [1.0, 2.0]], seed=0)).all())
+        True
+        """
+        from pushforward._questions.impute import impute
+
+        return impute(self._state.copy(), x, context, method, draws, steps, seed)
 
     # -- the latent side -----------------------------------------------------------------------------------------
 
@@ -1430,6 +1627,15 @@ class Flow:
         self._state.threads, self._state.open = state["threads"], state.get("open")
         self._state.left_open = state.get("left_open", ())
         self.history = from_json(files.training_of(content))
+
+
+def _group_of(comm: object) -> Group:
+    """Return the processes of an argument ``comm``."""
+    if comm is None:
+        return ALONE
+    from pushforward._fit.mpi import group_of
+
+    return group_of(comm)
 
 
 def _write_pieces(

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from pushforward import _checks
 from pushforward._fit.history import History
 from pushforward._model import threads
 from pushforward._tables import files, frames
-from pushforward._tables.cells import Cells, rows_of
+from pushforward._tables.cells import Cells, chosen, rows_of
 from pushforward._tables.kinds import Kind, checked
 from pushforward._tables.model import TableModel
 from pushforward._tables.schema import Column, Schema
 from pushforward._typing import Doubles, PathLike, Seed
 from pushforward._warn import warn
+
+if TYPE_CHECKING:
+    from pushforward._fit.history import Epoch
+    from pushforward._tables.check import TableReport
+    from pushforward._tables.questions import TableConditional, TableMarginal
 
 
 class TableFlow:
@@ -118,14 +125,24 @@ class TableFlow:
         self,
         table: Any,
         *,
-        validation: float = 0.1,
+        weights: npt.ArrayLike | None = None,
+        validation: Any = 0.1,
         epochs: int | None = None,
         batch_size: int | None = None,
         max_time: float | None = None,
         patience: int | None = 10,
         seed: Seed = None,
+        progress: bool | None = None,
+        callback: Callable[[TableFlow, str, Epoch], object] | None = None,
+        checkpoint: PathLike | None = None,
+        resume: PathLike | None = None,
     ) -> TableFlow:
         """Fit the density to the rows of a table by maximum likelihood. A later fit begins anew.
+
+        The parts of the model are trained one after another: first the masses, then the flow of each number. A part
+        that is not yet trained stands at its start, which has the right distribution of its column alone. Ctrl-C, or an
+        exception from the callback, leaves the part that is being trained at its best state so far, and goes on to the
+        caller; the model can then be used.
 
         The schema is inferred where it is not given:
 
@@ -142,8 +159,11 @@ class TableFlow:
         table : DataFrame, or mapping of str to array
             The rows: a DataFrame of pandas, polars or pyarrow, or a mapping of column names to arrays of equal length.
             None, NaN, NaT and NA are gaps.
-        validation : float
-            The fraction of rows that are held out at random to stop the fit in time, in [0, 1).
+        weights : (n,) array, optional
+            Non-negative weights of the rows; a row of weight 0 is left out. Their scale does not matter.
+        validation : float or table
+            The fraction of rows that are held out at random to stop the fit in time, in [0, 1), or a table of the rows
+            to hold out.
         epochs : int, optional
             Passes over the rows, of the masses and of each flow. By default as many as make 1.5 million rows, at least
             20 and at most 60; with `max_time` without limit.
@@ -155,6 +175,16 @@ class TableFlow:
             Epochs without a better validation loss after which a part's fit ends, as in `Flow.fit`.
         seed : int or numpy.random.Generator, optional
             Fixes the fit: the same table then gives the same model, unless `max_time` is given.
+        progress : bool, optional
+            Whether to show a progress bar. By default in a terminal or a notebook.
+        callback : callable, optional
+            Called after each epoch with this model, the name of the part, which is "masses" or a column, and the
+            `Epoch`. A true result ends the fit.
+        checkpoint : str or path, optional
+            A file that is written after each part. `load` reads it too.
+        resume : str or path, optional
+            A checkpoint to go on from, with the same rows, schema and options; `seed` is the checkpoint's own. The part
+            that was being trained begins anew, and the result is that of a fit that was not interrupted.
 
         Returns
         -------
@@ -168,28 +198,51 @@ class TableFlow:
             the schema, or an option is out of its range.
         """
         from pushforward._fit.options import Options
-        from pushforward._tables.fit import fit
+        from pushforward._tables.fit import TableFit
         from pushforward._tables.infer import infer
 
+        is_table = not (validation is None or isinstance(validation, (int, float)))
+        fraction = 0.0 if validation is None or is_table else validation
         options = Options(
-            validation=_checks.number("validation", validation, 0.0, 1.0, closed="left"),
+            validation=_checks.number("validation", fraction, 0.0, 1.0, closed="left"),
             epochs=epochs,
             batch_size=batch_size,
             max_time=max_time,
             patience=patience,
             seed=seed,
-            progress=False,
+            progress=progress,
+            checkpoint=checkpoint,
+            resume=resume,
         )
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback must be callable, not {callback!r}")
         cells, library = frames.read(table)
-        if not rows_of(cells):
+        rows = rows_of(cells)
+        if not rows:
             raise ValueError("table has no rows")
+        w = _checks.row_weights(weights, rows)
+        if w is not None and not w.all():
+            cells, w = {name: column.part(w > 0) for name, column in cells.items()}, w[w > 0]
         cells = {name: column for name, column in cells.items() if name not in self._left_out}
         schema, notes = infer(cells, self._given)
         schema = Schema(schema.columns, (*schema.left_out, *sorted(self._left_out)))
         for note in notes:
             warn(note)
-        self._model, self.history = fit(schema, {name: cells[name] for name in schema}, options, self._threads)
-        self._library = library
+        held = chosen(frames.read(validation, "validation")[0], schema, "validation") if is_table else None
+        if held is not None and not rows_of(held):
+            raise ValueError("validation has no rows")
+        before = None if options.resume is None else files.load(options.resume)
+        key = files.key_of(before) if before is not None else int(np.random.default_rng(options.seed).integers(1 << 62))
+        fit = TableFit(schema, {name: cells[name] for name in schema}, held, w, options, key, self._threads)
+        if before is not None:
+            fit.resume(before)
+        self._model, self._library, self.history = fit.model, library, fit.histories
+
+        def write() -> None:
+            if options.checkpoint is not None:
+                files.save(options.checkpoint, replace(self._saved(), progress=fit.progress()))
+
+        fit.run(None if callback is None else lambda part, epoch: callback(self, part, epoch), write)
         return self
 
     # -- densities and samples -----------------------------------------------------------------------------------
@@ -228,11 +281,7 @@ class TableFlow:
 
     def _cells(self, table: Any) -> dict[str, Cells]:
         """Return the model's columns of a table."""
-        cells, _ = frames.read(table)
-        missing = [name for name in self.schema if name not in cells]
-        if missing:
-            raise ValueError(f"table has no column {missing[0]!r}; its columns are {', '.join(map(repr, cells))}")
-        return {name: cells[name] for name in self.schema}
+        return chosen(frames.read(table)[0], self.schema, "table")
 
     def sample(self, n: int, *, gaps: bool = True, seed: Seed = None, library: str | None = None) -> Any:
         """Draw rows.
@@ -268,7 +317,142 @@ class TableFlow:
         model = self._fitted()
         rows = _checks.row_count(n, len(self.schema))
         drawn = model.decode(model.sample(np.random.default_rng(seed), rows, gaps))
+        if library not in (None, self._library):
+            drawn = {name: replace(column, dtype="") for name, column in drawn.items()}  # types are the library's own
         return frames.write(drawn, library or self._library)
+
+    def check(self, table: Any, *, seed: Seed = None) -> TableReport:
+        """Compare the model with rows that it was not fitted to.
+
+        The rows are scored, each column is compared with the model, and a classifier learns to tell rows from samples,
+        if scikit-learn is installed (a few seconds). Of more than 100,000 rows all are scored, and the columns of so
+        many are compared; the classifier gets 5,000.
+
+        Parameters
+        ----------
+        table : DataFrame, or mapping of str to array
+            Rows held out of the fit, at least 2; hundreds tell more.
+        seed : int or numpy.random.Generator, optional
+            Fixes the samples and the parts for cross-validation.
+
+        Returns
+        -------
+        TableReport
+            The numbers, and in ``report.next`` what to try next. It prints as a few lines.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `log_prob`, or if there are fewer than 2 rows.
+        """
+        from pushforward._tables.check import check
+
+        model = self._fitted()
+        return check(model, model.encode(self._cells(table)), np.random.default_rng(seed))
+
+    # -- questions -----------------------------------------------------------------------------------------------
+
+    def conditional(self, known: Any, *, draws: int = 200, steps: int = 400, seed: Seed = 0) -> TableConditional:
+        """Return the density of the unknown cells of rows given the others.
+
+        Cells are unknown in columns that `known` does not have, and where it has gaps. All is asked of complete rows:
+        each cell given that it is there. The model is built code by code, then number by number in the order of the
+        columns. The answer is exact where no unknown number comes before a known one, and the unknown codes have at
+        most 1,024 combinations. Else it is by importance sampling with draws of the model, and of rows whose weights
+        are too uneven by 16 chains.
+
+        Parameters
+        ----------
+        known : DataFrame, or mapping of str to value or array
+            What is known of the rows.
+        draws : int
+            Weighted completions of each row, at least 50.
+        steps : int
+            The most steps that chains may take; 0 for no chains.
+        seed : int or numpy.random.Generator, optional
+            Fixes the draws.
+
+        Returns
+        -------
+        TableConditional
+            With `log_prob`, `sample`, `mean`, `quantile`, `probabilities`, and the error and diagnostics of each row.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before any work, if a column is not one of the model's or holds another type, there is no row, a value is
+            one that the schema does not allow, or an option is out of its range.
+        """
+        from pushforward._tables.questions import ask
+
+        return ask(self._fitted(), known, self._library, draws, steps, seed)
+
+    def marginal(self, columns: Sequence[str], *, draws: int = 200, steps: int = 400, seed: int = 0) -> TableMarginal:
+        """Return the density of some columns of complete rows, whatever the others hold.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Their names.
+        draws, steps : int
+            As those of `conditional`, for the sum over the other columns.
+        seed : int
+            Fixes the draws.
+
+        Returns
+        -------
+        TableMarginal
+            With `log_prob`, `log_prob_and_error` and `sample`.
+
+        Raises
+        ------
+        ValueError
+            If a column is not one of the model's, or comes twice, or an option is out of its range.
+        """
+        from pushforward._tables.questions import marginal
+
+        return marginal(self._fitted(), columns, self._library, draws, steps, seed)
+
+    def impute(
+        self,
+        table: Any,
+        *,
+        method: Literal["draw", "mean"] = "draw",
+        draws: int = 200,
+        steps: int = 400,
+        seed: Seed = None,
+    ) -> Any:
+        """Fill the gaps of a table, by what is known of each row.
+
+        Gaps are filled as if their cells were missing at random, given what is known of the row.
+
+        Parameters
+        ----------
+        table : DataFrame, or mapping of str to array
+            The rows. Other columns than those of the model are left out.
+        method : {"draw", "mean"}
+            Whether gaps are filled with a draw of their joint conditional density, which keeps spread and dependence,
+            or each with its mean, or its most probable category.
+        draws, steps : int
+            As those of `conditional`.
+        seed : int or numpy.random.Generator, optional
+            Fixes the draws.
+
+        Returns
+        -------
+        DataFrame, or dict of str to array
+            The rows without gaps, in the library of `table`. There is a warning if chains have not converged.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before any work, if a column is missing or holds another type than the model's, or a value is one that the
+            schema does not allow.
+        """
+        from pushforward._tables.questions import impute
+
+        library = frames.read(table)[1]
+        return frames.write(impute(self._fitted(), self._cells(table), method, draws, steps, seed), library)
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -287,7 +471,10 @@ class TableFlow:
         OSError
             If it cannot be written.
         """
-        files.save(path, files.Saved(self._fitted(), self._library, self.history))
+        files.save(path, self._saved())
+
+    def _saved(self) -> files.Saved:
+        return files.Saved(self._fitted(), self._library, self.history)
 
     @classmethod
     def load(cls, path: PathLike) -> TableFlow:
@@ -310,7 +497,20 @@ class TableFlow:
         OSError
             If it is missing or cannot be read.
         """
-        saved = files.load(path)
         flow = cls()
-        flow._model, flow._library, flow.history = saved.model, saved.library, dict(saved.histories)
+        flow._take(files.load(path))
         return flow
+
+    def _take(self, saved: files.Saved) -> None:
+        self._model, self._library, self.history = saved.model, saved.library, dict(saved.histories)
+        self._model.num_threads = self._threads
+
+    def __getstate__(self) -> dict[str, Any]:
+        saved = None if self._model is None else files.content_of(self._saved())
+        return {"given": self._given, "left_out": self._left_out, "threads": self._threads, "saved": saved}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._given, self._left_out, self._threads = state["given"], state["left_out"], state["threads"]
+        self._model, self._library, self.history = None, frames.ARRAYS, {}
+        if state["saved"] is not None:
+            self._take(files.restore(*state["saved"]))

@@ -41,6 +41,10 @@ class MassesBindings {
              threads,
              "Draw rows first, first + 1, ... of a key: codes (n, columns), float64. With `counts`, among so many of "
              "the first codes of each column.")
+        .def("complete", &complete, arg("key"), arg("known"), kw_only, arg("first") = 0, context,
+             arg("counts") = py::none(), threads,
+             "Draw the codes of rows (n, columns) that are negative, as `sample` does, given those before them. Return "
+             "all codes, and the log mass of each given those before it; both (n, columns), float64.")
         .def("loss_and_grad", &loss_and_grad, arg("x"), arg("gradient").noconvert(), kw_only, context, weights, index,
              arg("normalizer") = py::none(), arg("dropout") = 0, threads,
              "Return -sum_i w_i log p(x_i) / normalizer over the rows in `index` (or all) and the norm of its "
@@ -89,16 +93,20 @@ class MassesBindings {
     return result;
   }
 
-  static py::array sample(const M& model, std::uint64_t key, Index rows, Index first, const MaybeArray& context,
-                          const std::optional<std::vector<Index>>& counts, MaybeThreads threads) {
+  // How many of the first codes of each column may come: all, or as many as are asked for.
+  static std::vector<Index> counts_of(const M& model, const std::optional<std::vector<Index>>& counts) {
     std::vector<Index> all;
     for (const Category& category : model.categories()) all.push_back(category.count);
-    if (counts) {
-      if (counts->size() != all.size()) throw std::invalid_argument("counts");
-      for (std::size_t i = 0; i < all.size(); ++i)
-        if ((*counts)[i] < 1 || (*counts)[i] > all[i]) throw std::invalid_argument("counts");
-      all = *counts;
-    }
+    if (!counts) return all;
+    if (counts->size() != all.size()) throw std::invalid_argument("counts");
+    for (std::size_t i = 0; i < all.size(); ++i)
+      if ((*counts)[i] < 1 || (*counts)[i] > all[i]) throw std::invalid_argument("counts");
+    return *counts;
+  }
+
+  static py::array sample(const M& model, std::uint64_t key, Index rows, Index first, const MaybeArray& context,
+                          const std::optional<std::vector<Index>>& counts, MaybeThreads threads) {
+    const std::vector<Index> all = counts_of(model, counts);
     const Table conditions = context_table(model, context, rows);
     auto codes = empty_table(true, rows, model.columns());
     const Output to = output(codes);
@@ -107,6 +115,35 @@ class MassesBindings {
       masses::sample(model, {key, first}, rows, &conditions, all, to, count(threads));
     }
     return codes;
+  }
+
+  static py::tuple complete(const M& model, std::uint64_t key, const py::array& known, Index first,
+                            const MaybeArray& context, const std::optional<std::vector<Index>>& counts,
+                            MaybeThreads threads) {
+    const std::vector<Index> all = counts_of(model, counts);
+    const Table rows = table(known, model.columns(), -1);
+    check_known(model, rows);
+    const Table conditions = context_table(model, context, rows.rows);
+    auto codes = empty_table(true, rows.rows, model.columns());
+    py::array_t<double> log_masses({rows.rows, model.columns()});
+    const Output to = output(codes);
+    double* masses = log_masses.mutable_data();
+    {
+      const InterruptibleWithoutGil released;
+      masses::complete(model, {key, first}, rows, &conditions, all, to, masses, count(threads));
+    }
+    return py::make_tuple(codes, log_masses);
+  }
+
+  // Codes are indices into the network's output.
+  static void check_known(const M& model, const Table& known) {
+    if (!known.is_double) throw std::invalid_argument("known must be float64");
+    for (Index row = 0; row < known.rows; ++row)
+      for (Index column = 0; column < known.columns; ++column) {
+        const double code = known.row<double>(row)[column * known.column_stride];
+        if (!(code < static_cast<double>(model.category(column).count)) || (code >= 0 && code != std::floor(code)))
+          throw std::invalid_argument("known");
+      }
   }
 
   static std::pair<double, double> loss_and_grad(const M& model, const py::array& x,

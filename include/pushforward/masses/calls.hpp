@@ -106,6 +106,20 @@ class Rows {
     }
   }
 
+  // Draws the codes that are negative column by column, like `draw`, and writes the log mass of each code,
+  // (columns, kTileRows).
+  void complete(const Draws& draws, const std::vector<Index>& counts, double* log_masses) {
+    const SubnormalMode mode(Subnormals::zero);
+    for (Index column = 0; column < model_.columns(); ++column) {
+      model_.network().evaluate({column, column + 1}, model_.parameters(), {}, padded_, memory_.network,
+                                memory_.output);
+      softmax::complete(counts[static_cast<std::size_t>(column)], rows_, padded_, {draws.key, draws.first_row + first_},
+                        static_cast<std::uint32_t>(column), memory_.output.from(model_.first_output(column)),
+                        memory_.codes[column], log_masses + column * kTileRows);
+      if (column + 1 < model_.columns()) show(column);
+    }
+  }
+
  private:
   // Puts a column into the network's input.
   void show(Index column) {
@@ -157,6 +171,30 @@ void sample(const Masses<Scalar>& model, const Draws& draws, Index rows, const T
     detail::Rows<Scalar> tile(model, context, first, rows, memory);
     tile.draw(draws, counts);
     write_columns(memory.codes, first, tile.rows(), model.columns(), identity, columns.data(), memory.bad, codes);
+  });
+}
+
+// Completes rows of codes: those that are negative are drawn as `sample` draws them, given all codes before them.
+// Writes all codes (rows, columns), and the log mass of each given those before it (rows, columns). Row r of `known` is
+// row draws.first_row + r of the key. Codes that are known must be whole numbers below the number of their column's
+// codes.
+template <class Scalar>
+void complete(const Masses<Scalar>& model, const Draws& draws, const Table& known, const Table* context,
+              const std::vector<Index>& counts, Output codes, double* log_masses, int threads) {
+  const Index width = model.columns();
+  const AffineMap identity = AffineMap::identity(width);
+  std::vector<Index> columns(static_cast<std::size_t>(width));
+  for (std::size_t i = 0; i < columns.size(); ++i) columns[i] = static_cast<Index>(i);
+  detail::for_each_tile(model, known.rows, threads, [&](Index first, detail::Memory<Scalar>& memory) {
+    detail::Rows<Scalar> tile(model, context, first, known.rows, memory);
+    read_columns(known, first, tile.rows(), identity, columns.data(), memory.codes, memory.bad);
+    std::vector<double> masses(static_cast<std::size_t>(width * kTileRows));
+    tile.complete(draws, counts, masses.data());
+    for (Index row = 0; row < tile.rows(); ++row)
+      for (Index column = 0; column < width; ++column)
+        log_masses[(first + row) * width + column] = masses[static_cast<std::size_t>(column * kTileRows + row)];
+    std::fill_n(memory.bad, kTileRows, false);
+    write_columns(memory.codes, first, tile.rows(), width, identity, columns.data(), memory.bad, codes);
   });
 }
 

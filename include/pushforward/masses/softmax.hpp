@@ -52,24 +52,56 @@ void log_mass_vjp(Index count, Index rows, Index padded, const Scalar* codes, co
   for (Index row = 0; row < rows; ++row) masses[static_cast<Index>(codes[row])][row] += dlog_mass[row];
 }
 
-// Draws a code for each row, by the inverse of its distribution function, and leaves the logits overwritten. Each
-// stream of the draws has numbers of its own.
+// Draws a code for each row, by the inverse of its distribution function, from what `exponentiate` left. Each stream of
+// the draws has numbers of its own.
 template <class Scalar>
-void draw(Index count, Index padded, const Draws& draws, std::uint32_t stream, Columns<Scalar> logits, Scalar* codes) {
+void pick(Index count, Index padded, const Draws& draws, std::uint32_t stream, Columns<Scalar> exponentials,
+          const Scalar* sum, Scalar* codes) {
   using V = Vec<Scalar>;
-  alignas(64) Scalar greatest[kTileRows], sum[kTileRows], place[kTileRows];
-  exponentiate(count, padded, logits, greatest, sum);
+  alignas(64) Scalar place[kTileRows];
   detail::Words(draws, stream, padded).uniform(padded, 0, place);
   for (Index row = 0; row < padded; row += V::kWidth) {
     const V end = V::load(place + row) * V::load(sum + row);
     V below = 0, code = 0;
     // The code is the number of categories whose distribution function is below the place; the last one has no end.
     for (Index k = 0; k + 1 < count; ++k) {
-      below += V::load(logits[k] + row);
+      below += V::load(exponentials[k] + row);
       code += V::select(below < end, V(1), V(0));
     }
     code.store(codes + row);
   }
+}
+
+// Draws a code for each row, and leaves the logits overwritten.
+template <class Scalar>
+void draw(Index count, Index padded, const Draws& draws, std::uint32_t stream, Columns<Scalar> logits, Scalar* codes) {
+  alignas(64) Scalar greatest[kTileRows], sum[kTileRows];
+  exponentiate(count, padded, logits, greatest, sum);
+  pick(count, padded, draws, stream, logits, sum, codes);
+}
+
+// Draws the codes that are not known, marked by a negative number, as `draw` does, and writes the log mass of every
+// row's code: that given that it is one of `count`. It is -infinity for a known code that is none of them.
+template <class Scalar>
+void complete(Index count, Index rows, Index padded, const Draws& draws, std::uint32_t stream, Columns<Scalar> logits,
+              Scalar* codes, double* log_mass) {
+  alignas(64) Scalar drawn[kTileRows], chosen[kTileRows], greatest[kTileRows], sum[kTileRows];
+  for (Index row = 0; row < rows; ++row) {
+    const auto code = static_cast<Index>(codes[row]);
+    chosen[row] = codes[row] >= 0 && code < count ? logits[code][row] : -std::numeric_limits<Scalar>::infinity();
+  }
+  exponentiate(count, padded, logits, greatest, sum);
+  pick(count, padded, draws, stream, logits, sum, drawn);
+  for (Index row = 0; row < rows; ++row) {
+    if (codes[row] < 0) {
+      codes[row] = drawn[row];
+      log_mass[row] = std::log(static_cast<double>(logits[static_cast<Index>(drawn[row])][row]));
+    } else {
+      log_mass[row] = static_cast<double>(chosen[row] - greatest[row]);
+    }
+    log_mass[row] -= std::log(static_cast<double>(sum[row]));
+  }
+  std::fill(codes + rows, codes + padded, Scalar(0));
 }
 
 }  // namespace pushforward::softmax

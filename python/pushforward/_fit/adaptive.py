@@ -61,6 +61,7 @@ class AdaptiveSampling(Objective[Indices]):
         seed: int,
     ) -> None:
         self._state, self._target, self._seed, self._used = state, target, seed, target.calls
+        self.group = target.group
         self._population, self.steps, self._batch_size = population, steps, batch_size
         self._x, self._log_p = np.empty((0, state.dim)), np.empty(0)
         self._log_mixture = np.empty(0)

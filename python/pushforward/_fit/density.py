@@ -94,7 +94,8 @@ def fit_to_density(state: State, target: Target, rows: Rows | None, options: Opt
     left_open = () if state.open is None else state.open.parts
     given = options.seed
     rng = np.random.default_rng(given.integers(1 << 63) if isinstance(given, np.random.Generator) else given)
-    rng_of_split = rng.bit_generator.state
+    rng_of_split = target.group.of_first(rng.bit_generator.state)
+    rng = generator(rng_of_split)
     began = time.perf_counter()
     seed = _seed(rng_of_split)
     has_gradient: list[bool] = []
@@ -119,7 +120,8 @@ def fit_to_density(state: State, target: Target, rows: Rows | None, options: Opt
 
 def _resumed(state: State, target: Target, options: Options, sizes: Sizes) -> Loop[State]:
     assert options.resume is not None
-    found = checkpoint.read(options.resume, state)
+    with target.group.agree():
+        found = checkpoint.read(options.resume, state)
     found.state.threads, state = state.threads, found.state
     options = replace(options, frozen=resolve(options.frozen, len(state.layers)))
     kind, used = found.settings.get("objective"), found.settings.get("used")

@@ -142,6 +142,13 @@ class Options:
         None, _optional(_checks.path), "resume from a checkpoint, with the same rows and options"
     )
 
+    def shared(self) -> dict[str, Any]:
+        """Return what has to be the same in all processes of a fit, as text."""
+        alone = ("validation", "seed", "progress", "callback")
+        found = {name: repr(getattr(self, name)) for name in _FIELDS if name not in alone}
+        are_rows = isinstance(self.validation, (tuple, list)) or np.ndim(self.validation) > 0
+        return {**found, "validation": "rows" if are_rows else repr(self.validation)}
+
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
             checked = option.metadata["check"](option.name, getattr(self, option.name))

@@ -28,6 +28,8 @@ class Base(Part, ABC):
 
     is_exact: ClassVar[bool] = True
     """Whether `cdf` is exact to rounding."""
+    is_independent: ClassVar[bool] = True
+    """Whether the features are independent."""
 
     @property
     def has_background(self) -> bool:
@@ -189,6 +191,8 @@ class Mixture(Base):
     >>> Mixture(5)
     Mixture(components=5, covariance='full', background=False)
     """
+
+    is_independent: ClassVar[bool] = False
 
     components: int
     covariance: str = "full"

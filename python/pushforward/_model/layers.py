@@ -30,6 +30,10 @@ class Layer(Part):
 
     whitens: ClassVar[bool] = False
     """Whether `start` makes features uncorrelated."""
+    moves_alone: ClassVar[bool] = False
+    """Whether each feature moves by itself, so that any of them may be taken out with its parameters."""
+    reorders: ClassVar[bool] = False
+    """Whether the layer does nothing but to change the order of the features."""
 
     @property
     def reach(self) -> float:
@@ -57,6 +61,21 @@ class Layer(Part):
 
     def check(self, resolved: Mapping[str, Any], dim: int, context: int) -> None:
         """Raise a ValueError if what a file has spelled out is nothing that `resolve` could return."""
+
+    def is_triangular(self, dim: int) -> bool:
+        """Whether each of `dim` features moves by itself and by those before it alone."""
+        return self.moves_alone
+
+    def before(self, columns: npt.NDArray[np.int64], resolved: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+        """Return labels of the features on the layer's z side, given those on its x side."""
+        return columns
+
+    def leading(self, count: int, dim: int, context: int) -> tuple[Layer, bool]:
+        """Return the layer of the first features of a triangular one, and whether its network is constant there.
+
+        Its parameters are the first ones along each axis; of a constant network only the last bias counts.
+        """
+        return self, False
 
     def start(self, resolved: Mapping[str, Any], parameters: Mapping[str, Floats], sample: Sample) -> Sample | None:
         """Set parameters from data before a first fit, if the layer is a linear map that can.
@@ -264,6 +283,18 @@ class Autoregressive(Layer):
             raise ValueError(f"an autoregressive order has {len(self.order)} entries; the flow has dim={dim}")
         return [int(number) for number in self.order]
 
+    def is_triangular(self, dim: int) -> bool:
+        """Whether the passes are in the order of the features."""
+        return self.passes(dim) == list(range(dim))
+
+    def leading(self, count: int, dim: int, context: int) -> tuple[Layer, bool]:
+        """Return the layer of the first features, without the units that see others."""
+        degrees = [np.repeat(np.arange(count), units[:count]).tolist() for units in self._units(dim, context)]
+        is_constant = not all(degrees)
+        degrees = [layer or [0] for layer in degrees]  # a layer needs a unit
+        network = self.conditioner.with_widths([len(layer) for layer in degrees])
+        return replace(self, conditioner=network, order="natural", degrees=degrees), is_constant
+
     def _units(self, dim: int, context: int) -> list[list[int]]:
         passes = max(self.passes(dim)) + 1
         if self.degrees is None:
@@ -340,8 +371,16 @@ class Permutation(_Ordered):
     """
 
     ORDERS: ClassVar[tuple[str, ...]] = ("reverse", "random")
+    moves_alone: ClassVar[bool] = True
+    reorders: ClassVar[bool] = True
 
     order: str | Sequence[int] = "reverse"
+
+    def before(self, columns: npt.NDArray[np.int64], resolved: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+        """Return labels in the order of z: x_i = z_indices[i]."""
+        result = np.empty_like(columns)
+        result[np.array(resolved["indices"])] = columns
+        return result
 
 
 @dataclass(frozen=True)
@@ -432,6 +471,8 @@ class ActNorm(Layer):
     ActNorm()
     """
 
+    moves_alone: ClassVar[bool] = True
+
 
 @dataclass(frozen=True)
 class ContextShift(Layer):
@@ -450,6 +491,8 @@ class ContextShift(Layer):
     >>> ContextShift()
     ContextShift()
     """
+
+    moves_alone: ClassVar[bool] = True
 
     def resolve(self, dim: int, context: int, number: int, rng: np.random.Generator) -> dict[str, Any]:
         """Refuse a flow without a context."""

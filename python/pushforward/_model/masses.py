@@ -51,6 +51,21 @@ class Masses(Parametric):
         codes: Doubles = self.core.sample(key, n, first=first, context=context, counts=counts, threads=self.num_threads)
         return codes
 
+    def complete(
+        self, key: int, known: Doubles, context: Array | None = None, *, counts: Sequence[int] | None = None
+    ) -> tuple[Doubles, Doubles]:
+        """Draw the codes of rows that are negative, as `sample` does, and leave the others.
+
+        Returns
+        -------
+        (n, columns) array, (n, columns) array
+            All codes, and the log mass of each given those before it; with `counts`, given that it is one of so many.
+        """
+        codes: Doubles
+        masses: Doubles
+        codes, masses = self.core.complete(key, known, context=context, counts=counts, threads=self.num_threads)
+        return codes, masses
+
 
 def describe(
     categories: Sequence[int],

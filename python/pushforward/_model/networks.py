@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from pushforward import _checks
@@ -21,6 +21,10 @@ class Conditioner(Part, ABC):
     @abstractmethod
     def widths(self) -> tuple[int, ...]:
         """Widths of the hidden layers whose units have degrees where the network is masked."""
+
+    @abstractmethod
+    def with_widths(self, widths: Sequence[int]) -> Conditioner:
+        """Return the same network with other widths of those layers."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,10 @@ class MLP(Conditioner):
     def widths(self) -> tuple[int, ...]:
         """Widths of the hidden layers."""
         return tuple(self.hidden)
+
+    def with_widths(self, widths: Sequence[int]) -> MLP:
+        """Return the same network with other widths."""
+        return replace(self, hidden=tuple(widths))
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,10 @@ class ResNet(Conditioner):
     def widths(self) -> tuple[int, ...]:
         """Width of the hidden layers, which share their degrees."""
         return (self.hidden,)
+
+    def with_widths(self, widths: Sequence[int]) -> ResNet:
+        """Return the same network with another width."""
+        return replace(self, hidden=widths[0])
 
 
 NETWORKS = table(MLP, ResNet)

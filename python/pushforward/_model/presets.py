@@ -215,6 +215,77 @@ def neural_spline(
     return _in_pairs(layer, depth)
 
 
+def triangular(
+    dim: int,
+    *,
+    order: Sequence[int] | None = None,
+    depth: int = 3,
+    hidden: int | Sequence[int] = 64,
+    blocks: int = 1,
+    bins: int = 8,
+    bound: float = 4.0,
+    activation: str = "relu",
+    dropout: float = 0.0,
+) -> list[Layer]:
+    """Build the layers of a flow that is triangular in one order of the columns: autoregressive splines, none mixed.
+
+    Each column moves by those before it alone, in every layer. So the density of the first columns in the order, and
+    that of the last ones given all before, are exact, by the chain rule (Rosenblatt 1952; Marzouk, Moselhy, Parno,
+    Spantini 2016): `Flow.marginal` and `Flow.conditional` find this out. Next to the data is an affine layer, which
+    learns how each column's mean and deviation depend on the columns before it.
+
+    Parameters
+    ----------
+    dim : int
+        Features, at least 1.
+    order : sequence of int, optional
+        The columns, those to condition on first. By default as in the table.
+    depth : int
+        Spline layers, at least 1.
+    hidden : int or sequence of int
+        Width of each layer's masked residual network, or the widths of an MLP's hidden layers.
+    blocks : int
+        Blocks of each residual network.
+    bins : int
+        Pieces of a spline, 2 to 64.
+    bound : float
+        Where the splines' linear tails begin, in standard deviations; above 0.
+    activation : {"relu", "silu", "tanh", "gelu", "elu", "leaky_relu"}
+        What the networks use.
+    dropout : float
+        Share of the residual blocks' units left out in each step of a fit, in [0, 0.999].
+
+    Returns
+    -------
+    list of layers
+        In generator order, for ``Flow(dim, layers=...)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of its range, or `order` does not hold each column once.
+
+    Examples
+    --------
+    >>> triangular(3, order=[2, 0, 1], depth=1, hidden=(8,))[-1]
+    Permutation(order=(1, 2, 0))
+    """
+    _checks.integer("dim", dim, 1)
+    _checks.integer("depth", depth, 1)
+    network: Conditioner = (
+        ResNet(hidden, blocks, activation, dropout) if isinstance(hidden, int) else MLP(hidden, activation)
+    )
+    spline = Autoregressive(RationalQuadratic(bins, bound), network)
+    layers: list[Layer] = [spline] * depth
+    layers.append(Autoregressive(Affine(), network))
+    if order is not None:
+        columns = [_checks.integer(f"order[{i}]", column) for i, column in enumerate(order)]
+        if sorted(columns) != list(range(dim)):
+            raise ValueError(f"order must hold each of 0 ... {dim - 1} once, not {tuple(order)}")
+        layers.append(Permutation([columns.index(i) for i in range(dim)]))
+    return layers
+
+
 def usual(dim: int, context: int, **options: Any) -> list[Layer]:
     """Return the layers of a flow that is given none: `neural_spline`, and a shift by the context if there is one."""
     layers = neural_spline(dim, **options)
@@ -237,6 +308,6 @@ def for_density(dim: int, *, is_unbounded: bool) -> list[Layer]:
 
 
 PRESETS: dict[str, Callable[..., list[Layer]]] = {
-    preset.__name__: preset for preset in (neural_spline, realnvp, nice, maf)
+    preset.__name__: preset for preset in (neural_spline, realnvp, nice, maf, triangular)
 }
 """By name; the first is the default."""

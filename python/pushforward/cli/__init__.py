@@ -1,4 +1,4 @@
-"""The command line: fit, check, draw, score, sample, describe and convert flows, from tables in files and pipes.
+"""The command line: fit, check, draw, score, sample, fill, describe and convert flows, from tables in files and pipes.
 
 Bad input ends with exit status 2 and one line on standard error, Ctrl-C with 130.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pushforward import __version__, _process
-from pushforward.cli import check, convert, demo, fit, info, plot, sample, score
+from pushforward.cli import check, convert, demo, fit, impute, info, plot, sample, score
 from pushforward.cli.command import end, shown
 
 _COMMANDS = {
@@ -28,6 +28,7 @@ _COMMANDS = {
         plot.COMMAND,
         score.COMMAND,
         sample.COMMAND,
+        impute.COMMAND,
         info.COMMAND,
         convert.COMMAND,
         demo.COMMAND,

@@ -1,0 +1,252 @@
+"""Several unknown columns: importance sampling with proposals that adapt to each row, and chains where that fails.
+
+Each row has weighted draws. Draws come from a mixture that knows the columns given, then from a density fitted to the
+row's own draws. Rows whose weights stay uneven get a population of chains: a chain moves by the difference of two
+others of the other half (ter Braak 2006; Foreman-Mackey et al. 2013), and now and then to a draw of the proposal.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pushforward._questions.joint import Joint
+from pushforward._questions.proposals import Adapted, Proposal
+from pushforward._typing import Array, Doubles, Indices
+
+GOOD_R_HAT = 1.05
+"""Chains with a larger R-hat have not converged."""
+# Rounds of adaption, and the share of effective draws that ends them.
+_ROUNDS = 3
+_GOOD_SHARE = 0.3
+# Times as many draws for rows whose weights stay uneven, before chains.
+_MORE = 8
+# Effective draws below which a row gets chains.
+_ENOUGH = 50
+_CHAINS = 32
+_BLOCK = 50  # steps between two looks at R-hat
+_JUMPS = 0.1  # of the steps go by the whole difference, from mode to mode
+_INDEPENDENT = 4  # every so many steps, to a draw of the proposal
+# Numbers in memory at a time.
+_MOST = 4 << 20
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Weighted draws of the unknown columns of each row.
+
+    Parameters
+    ----------
+    points : (n, count, d) array
+        The draws.
+    log_weights : (n, count) array
+        Their log weights.
+    log_marginal, error : (n,) array
+        The log density of what is known, and its standard error.
+    effective : (n,) array
+        Effective draws.
+    r_hat : (n,) array
+        R-hat of the chains, the largest of all columns; NaN for rows without chains.
+    """
+
+    points: Doubles
+    log_weights: Doubles
+    log_marginal: Doubles
+    error: Doubles
+    effective: Doubles
+    r_hat: Doubles
+
+    @property
+    def weights(self) -> Doubles:
+        """The weights, with the sum 1 in each row."""
+        return normalized(self.log_weights)
+
+    @property
+    def has_converged(self) -> Array:
+        """Whether each row's draws can be relied on."""
+        return converged(self.effective, self.r_hat, self.points.shape[1])
+
+
+def converged(effective: Doubles, r_hat: Doubles, count: int) -> Array:
+    """Return which rows have enough effective draws of `count`, or chains that agree."""
+    enough = min(_ENOUGH, 0.25 * count)
+    result: Array = np.where(np.isnan(r_hat), effective >= enough, r_hat <= GOOD_R_HAT)
+    return result
+
+
+def normalized(log_weights: Doubles) -> Doubles:
+    """Return weights (n, count) with the sum 1 in each row; equal ones where all are 0."""
+    top = log_weights.max(axis=1, keepdims=True)
+    weights: Doubles = np.exp(np.where(np.isfinite(top), log_weights - top, 0.0))
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
+
+
+def evidence(log_weights: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """Return the log mean weight of each row, its standard error, and the effective number of draws."""
+    count, top = log_weights.shape[1], log_weights.max(axis=1)
+    sound = np.isfinite(top)
+    weights = np.exp(np.where(sound[:, None], log_weights - np.where(sound, top, 0.0)[:, None], -np.inf))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = weights.mean(axis=1)
+        error = weights.std(axis=1, ddof=1) / mean / math.sqrt(count)
+        effective = weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
+        log_mean = np.log(mean) + np.where(sound, top, 0.0)
+    return log_mean, np.where(sound, error, np.inf), np.where(sound, effective, 0.0)
+
+
+def resampled(log_weights: Doubles, count: int, rng: np.random.Generator) -> Indices:
+    """Return the numbers of `count` draws of each row, drawn systematically by their weights, (n, count)."""
+    ends = np.cumsum(normalized(log_weights), axis=1)
+    places = (np.arange(count) + rng.uniform(size=(len(ends), 1))) / count * ends[:, -1:]
+    chosen = np.stack([np.searchsorted(end, place, side="right") for end, place in zip(ends, places, strict=True)])
+    # In random order, since neighbours may be the same draw.
+    chosen = rng.permuted(np.minimum(chosen, ends.shape[1] - 1), axis=1)
+    return np.asarray(chosen, dtype=np.int64)
+
+
+def solve(joint: Joint, count: int, steps: int, rng: np.random.Generator) -> Drawn:
+    """Draw the unknown columns of each row, `count` times, with at most `steps` steps of chains."""
+    dim, n = len(joint.unknown), len(joint)
+    rows = max(1, _MOST // (count * dim * 8))
+    parts = [_solve(joint, np.arange(i, min(i + rows, n)), count, steps, rng) for i in range(0, n, rows)]
+    if not parts:
+        none = np.zeros(0)
+        return Drawn(np.zeros((0, count, dim)), np.zeros((0, count)), none, none, none, none)
+    names = ("points", "log_weights", "log_marginal", "error", "effective", "r_hat")
+    return Drawn(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def _solve(joint: Joint, at: Indices, count: int, steps: int, rng: np.random.Generator) -> Drawn:
+    """Solve some rows."""
+    dim = len(joint.unknown)
+    y, x = np.zeros((len(at), count, dim)), np.zeros((len(at), count, dim))
+    log_weights = np.full((len(at), count), -np.inf)
+    effective = np.zeros(len(at))
+    todo = np.arange(len(at))
+    for trial in range(1 + _ROUNDS):
+        first = joint.proposal(at[todo])
+        proposal: Proposal = first
+        if trial:
+            proposal = Adapted(first, y[todo], normalized(log_weights[todo]))
+        drawn = proposal.sample(count, rng)
+        values, density = joint.on_line(at[todo], drawn)
+        found = density - proposal.log_prob(drawn)
+        size = evidence(found)[2]
+        # Rows that lost by adapting keep what they had.
+        better = size > effective[todo]
+        rows = todo[better]
+        y[rows], x[rows], log_weights[rows], effective[rows] = (
+            drawn[better],
+            values[better],
+            found[better],
+            size[better],
+        )
+        todo = np.flatnonzero(effective < _GOOD_SHARE * count)
+        if not len(todo):
+            break
+    log_marginal, error, effective = evidence(log_weights)
+    poor = np.flatnonzero(~converged(effective, np.full(len(at), np.nan), count))
+    if len(poor):
+        # More draws cost less than chains.
+        proposal = Adapted(joint.proposal(at[poor]), y[poor], normalized(log_weights[poor]))
+        drawn = proposal.sample(_MORE * count, rng)
+        values, density = joint.on_line(at[poor], drawn)
+        found = density - proposal.log_prob(drawn)
+        log_marginal[poor], error[poor], effective[poor] = evidence(found)
+        chosen = resampled(found, count, rng)[:, :, None]
+        y[poor], x[poor] = (np.take_along_axis(part, chosen, axis=1) for part in (drawn, values))
+        log_weights[poor], effective[poor] = 0.0, np.minimum(effective[poor], count)
+    r_hat = np.full(len(at), np.nan)
+    poor = np.flatnonzero(~converged(effective, r_hat, count))
+    block = max(1, _MOST // (_CHAINS * dim * max(steps, 1)))
+    for start in range(0, len(poor) if steps else 0, block):
+        rows = poor[start : start + block]
+        before = joint.proposal(at[rows])
+        proposal = Adapted(before, y[rows], normalized(log_weights[rows]))
+        kept, r_hat[rows], effective[rows] = _chains(joint, at[rows], y[rows], log_weights[rows], proposal, steps, rng)
+        # The chains' draws make the last proposal, for the density of what is known.
+        equal = np.full(kept.shape[:2], 1 / kept.shape[1])
+        proposal = Adapted(before, kept, equal)
+        drawn = proposal.sample(count, rng)
+        found = joint.on_line(at[rows], drawn)[1] - proposal.log_prob(drawn)
+        ours, its_error, _ = evidence(found)
+        better = its_error < error[rows]
+        log_marginal[rows[better]], error[rows[better]] = ours[better], its_error[better]
+        chosen = rng.integers(kept.shape[1], size=(len(rows), count))
+        x[rows] = joint.family.from_line(np.take_along_axis(kept, chosen[:, :, None], axis=1), joint.unknown)[0]
+        log_weights[rows] = 0.0
+        effective[rows] = np.minimum(effective[rows], count)
+    return Drawn(x, log_weights, log_marginal, error, effective, r_hat)
+
+
+def _chains(
+    joint: Joint,
+    at: Indices,
+    starts: Doubles,
+    log_weights: Doubles,
+    proposal: Proposal,
+    steps: int,
+    rng: np.random.Generator,
+) -> tuple[Doubles, Doubles, Doubles]:
+    """Run chains for some rows; return draws of the second half (n, k, d), R-hat, and effective draws."""
+    n, _, dim = starts.shape
+    ends = np.cumsum(normalized(log_weights), axis=1)
+    chosen = (rng.uniform(size=(n, _CHAINS, 1)) * ends[:, None, -1:] > ends[:, None]).sum(axis=2)
+    y = np.take_along_axis(starts, np.minimum(chosen, starts.shape[1] - 1)[:, :, None], axis=1)
+    density, own = joint.on_line(at, y)[1], proposal.log_prob(y)
+    kept: list[Doubles] = []
+    r_hat, effective = np.full(n, np.inf), np.zeros(n)
+    half = _CHAINS // 2
+    while len(kept) < steps:
+        for _ in range(min(_BLOCK, steps - len(kept))):
+            if len(kept) % _INDEPENDENT == _INDEPENDENT - 1:
+                moved = proposal.sample(_CHAINS, rng)
+                new, new_own = joint.on_line(at, moved)[1], proposal.log_prob(moved)
+                accepted = np.log(rng.uniform(size=new.shape)) < new - density + own - new_own
+                y, density = np.where(accepted[:, :, None], moved, y), np.where(accepted, new, density)
+                own = np.where(accepted, new_own, own)
+            else:
+                scale = 1.0 if rng.uniform() < _JUMPS else 2.38 / math.sqrt(2 * dim)
+                for movers in (slice(0, half), slice(half, None)):
+                    others = y[:, half:] if movers.start == 0 else y[:, :half]
+                    first = rng.permuted(np.tile(np.arange(half), (n, 1)), axis=1)
+                    second = (first + rng.integers(1, half, size=(n, 1))) % half
+                    take = np.take_along_axis
+                    step = take(others, first[:, :, None], axis=1) - take(others, second[:, :, None], axis=1)
+                    moved = y[:, movers] + scale * step + 1e-6 * rng.normal(size=step.shape)
+                    new = joint.on_line(at, moved)[1]
+                    accepted = np.log(rng.uniform(size=new.shape)) < new - density[:, movers]
+                    y[:, movers] = np.where(accepted[:, :, None], moved, y[:, movers])
+                    density[:, movers] = np.where(accepted, new, density[:, movers])
+                own = proposal.log_prob(y)
+            kept.append(y.copy())
+        r_hat, effective = convergence(np.stack(kept[len(kept) // 2 :], axis=2))
+        if (r_hat <= GOOD_R_HAT).all() and (effective >= _ENOUGH).all():
+            break
+    draws = np.stack(kept[len(kept) // 2 :], axis=1).reshape(n, -1, dim)
+    return draws, r_hat, effective
+
+
+def convergence(chains: Doubles) -> tuple[Doubles, Doubles]:
+    """Return split R-hat and the effective number of draws of rows' chains (n, chains, steps, d).
+
+    Both are those of the worst column (Gelman et al. 2013, section 11.4). The effective number is the one that the
+    variance between the means of the chains shows.
+    """
+    half = chains.shape[2] // 2
+    split = np.concatenate([chains[:, :, :half], chains[:, :, -half:]], axis=1)
+    count, length = split.shape[1], split.shape[2]
+    within = split.var(axis=2, ddof=1).mean(axis=1)
+    between = split.mean(axis=2).var(axis=1, ddof=1)
+    total = within * (length - 1) / length + between
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r_hat = np.sqrt(total / within)
+        effective = np.minimum(count * length, count * total / between)
+    # A column that has one value in all chains has converged; chains that each stay where they are have not.
+    stuck, constant = within == 0, total == 0
+    r_hat = np.where(constant, 1.0, np.where(stuck, np.inf, r_hat))
+    effective = np.where(constant, count * length, np.where(stuck, 0.0, effective))
+    return r_hat.max(axis=1), effective.min(axis=1)
