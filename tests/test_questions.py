@@ -329,6 +329,12 @@ def test_gaps_are_filled_given_the_rest_of_the_row() -> None:
     assert stats.kstest(scores.ravel(), "norm").pvalue > 1e-3
     assert (flow.impute(gaps, seed=0) == drawn).all()
     assert (flow.impute(x) == x).all()
+    copies = flow.impute(gaps, copies=3, seed=0)
+    assert copies.shape == (3, 400, 4)
+    assert (copies[:, known] == x[known]).all()
+    assert (copies[0, ~known] != copies[1, ~known]).mean() > 0.9
+    with pytest.raises(ValueError, match="a mean is the same each time"):
+        flow.impute(gaps, method="mean", copies=2)
 
 
 def test_rows_that_have_not_converged_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,6 +168,9 @@ def test_gaps_of_a_table_are_filled(gappy: TableFlow) -> None:
     missing = np.isnan(rows["x"]) & (rows["kind"] == "a")
     assert abs(drawn["x"][missing].mean() - 2) < 1
     assert np.ptp(centers["x"][missing]) < 1e-9 + 1.0
+    copies = gappy.impute(rows, copies=2, seed=0)
+    assert [len(copy["x"]) for copy in copies] == [200, 200]
+    assert (copies[0]["x"] != copies[1]["x"]).any()
     frame = gappy.impute(pd.DataFrame(rows), seed=0)
     assert isinstance(frame, pd.DataFrame)
     assert not frame.isna().any().any()

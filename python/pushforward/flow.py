@@ -964,6 +964,7 @@ class Flow:
         context: npt.ArrayLike | None = None,
         *,
         method: Literal["draw", "mean"] = "draw",
+        copies: int | None = None,
         draws: int = 200,
         steps: int = 400,
         seed: Seed = None,
@@ -979,6 +980,8 @@ class Flow:
         method : {"draw", "mean"}
             Whether gaps are filled with a draw of their joint conditional density, which keeps spread and correlations,
             or with its mean, which is closest on average.
+        copies : int, optional
+            How many times to fill all gaps with draws, for multiple imputation (Rubin 1987), at least 1.
         draws, steps : int
             As those of `conditional`.
         seed : int or numpy.random.Generator, optional
@@ -987,7 +990,8 @@ class Flow:
         Returns
         -------
         (n, dim) array
-            The rows without gaps, in the dtype of `x`. There is a warning if chains have not converged.
+            The rows without gaps, in the dtype of `x`; with `copies`, (copies, n, dim). There is a warning if chains
+            have not converged.
 
         Raises
         ------
@@ -1003,7 +1007,7 @@ class Flow:
         """
         from pushforward._questions.impute import impute
 
-        return impute(self._state.copy(), x, context, method, draws, steps, seed)
+        return impute(self._state.copy(), x, context, method, copies, (draws, steps, seed))
 
     # -- the latent side -----------------------------------------------------------------------------------------
 

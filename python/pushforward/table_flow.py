@@ -341,6 +341,7 @@ class TableFlow:
         table: Any,
         *,
         method: Literal["draw", "mean"] = "draw",
+        copies: int | None = None,
         draws: int = 200,
         steps: int = 400,
         seed: Seed = None,
@@ -356,6 +357,8 @@ class TableFlow:
         method : {"draw", "mean"}
             Whether gaps are filled with a draw of their joint conditional density, which keeps spread and dependence,
             or each with its mean, or its most probable category.
+        copies : int, optional
+            How many times to fill all gaps with draws, for multiple imputation (Rubin 1987), at least 1.
         draws, steps : int
             As those of `conditional`.
         seed : int or numpy.random.Generator, optional
@@ -364,7 +367,8 @@ class TableFlow:
         Returns
         -------
         DataFrame, or dict of str to array
-            The rows without gaps, in the library of `table`. There is a warning if chains have not converged.
+            The rows without gaps, in the library of `table`; with `copies`, a list of them. There is a warning if
+            chains have not converged.
 
         Raises
         ------
@@ -375,7 +379,9 @@ class TableFlow:
         from pushforward._tables.questions import impute
 
         library = frames.read(table)[1]
-        return frames.write(impute(self._fitted(), self._cells(table), method, draws, steps, seed), library)
+        effort = (draws, steps, seed)
+        filled = [frames.write(c, library) for c in impute(self._fitted(), self._cells(table), method, copies, effort)]
+        return filled[0] if copies is None else filled
 
     # -- files ---------------------------------------------------------------------------------------------------
 
