@@ -138,9 +138,9 @@ def test_arviz() -> None:
     draws = importance.sample(NORMAL, gaussian, 1000, seed=0)
     data = draws.to_arviz(400, seed=0)
     rows = draws.resample(400, seed=0)
-    assert data.posterior["x1"].shape == (1, 400)
-    np.testing.assert_array_equal(data.posterior["x0"].values[0], rows[:, 0])
-    assert data.posterior.attrs["log_evidence"] == draws.log_evidence
+    assert data["posterior"]["x1"].shape == (1, 400)
+    np.testing.assert_array_equal(data["posterior"]["x0"].values[0], rows[:, 0])
+    assert data["posterior"].attrs["log_evidence"] == draws.log_evidence
 
 
 @pytest.mark.parametrize(

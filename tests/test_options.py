@@ -26,7 +26,7 @@ def defaults_of(function: object) -> dict[str, object]:
 def test_a_fit_has_the_options_with_their_defaults() -> None:
     found = defaults_of(Flow.fit)
     assert {name: default for name, default in found.items() if name in OPTIONS} == OPTIONS
-    assert found.keys() - OPTIONS.keys() == {"self", "x", "context", "weights", "groups"}
+    assert found.keys() - OPTIONS.keys() == {"self", "x", "context", "weights", "groups", "comm"}
 
 
 def test_estimators_have_the_same_defaults() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pushforward
 import pytest
-from pushforward import Circle, Flow, Interval, Positive, Posterior, sample_posterior
+from pushforward import Circle, FileFormatError, Flow, Interval, Positive, Posterior, sample_posterior
+from pushforward._io import files
 from scipy import stats
 
 SMALL = {"rows": 300, "n_effective": 450, "evidence_error": 0.1, "num_threads": 1}
@@ -144,6 +148,101 @@ def test_pool_gives_the_same() -> None:
         np.testing.assert_array_equal(quick(pool=pool).log_weights, quick().log_weights)
 
 
+@pytest.mark.parametrize("prior", ["normals", "circle", "flow"])
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, prior: str) -> None:
+    priors: dict[str, Any] = {
+        "normals": [stats.norm(0, 2)] * 2,
+        "circle": [Circle(-3, 3), Interval(-4, 4)],
+        "flow": Flow(2, layers=[], seed=0),
+    }
+    options: dict[str, Any] = {"prior": priors[prior], "dim": None, "n_effective": 10**9, "max_calls": 2000}
+    path = tmp_path / "run"
+
+    def breaks(x: np.ndarray) -> np.ndarray:
+        calls.append(len(x))
+        if len(calls) == 4:
+            raise OSError("broken")
+        return gaussian(x)
+
+    whole = quick(seed=3, **options)
+    calls: list[int] = []
+    with pytest.raises(OSError, match="broken"):
+        quick(breaks, seed=3, checkpoint=path, **options)
+    seen: list[Any] = []
+    resumed = quick(seed=8, checkpoint=path, resume=path, callback=seen.append, **options)
+    for name in ("x", "log_weights", "log_likelihood", "log_prior"):
+        np.testing.assert_array_equal(getattr(resumed, name), getattr(whole, name))
+    without_time = [[dataclasses.replace(one, seconds=0.0) for one in run.rounds] for run in (resumed, whole)]
+    assert repr(without_time[0]) == repr(without_time[1])  # as NaN is equal to itself
+    assert tuple(seen) == resumed.rounds[3:]
+
+
+def test_a_run_that_ended_goes_on_with_other_conditions(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    first = quick(checkpoint=path)
+    again = quick(lambda x: pytest.fail("called"), resume=path)
+    np.testing.assert_array_equal(again.log_weights, first.log_weights)
+    assert again.stopped == "finished"
+    longer = quick(resume=path, n_effective=2 * int(first.effective_size))
+    assert longer.calls > first.calls
+    assert longer.rounds[1 : len(first.rounds)] == first.rounds[1:]
+
+
+def test_only_the_same_run_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    quick(checkpoint=path)
+    for options, message in (
+        ({"rows": 301}, "rows was 300, now 301"),
+        ({"dim": 3}, "dim was 2, now 3"),
+        ({"prior": stats.norm(0, 3)}, "this one has another density"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            quick(resume=path, **options)
+    with pytest.raises(FileNotFoundError):
+        quick(resume=tmp_path / "none")
+    flow = Flow(2, layers=[], seed=0)
+    flow.save(tmp_path / "flow")
+    with pytest.raises(FileFormatError, match="not a checkpoint of sample_posterior"):
+        quick(resume=tmp_path / "flow")
+    with pytest.raises(FileFormatError):
+        Flow.load(path)
+
+
+def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    path, other = tmp_path / "run", tmp_path / "damaged"
+    quick(checkpoint=path)
+    content, tensors = files.read(path)
+    text = json.dumps(content)
+
+    def changed(change: Callable[[Any, Any], object]) -> None:
+        copy, arrays = json.loads(text), dict(tensors)
+        change(copy["posterior"], arrays)
+        files.write(other, copy, arrays)
+
+    changes: list[Callable[[Any, Any], object]] = [
+        lambda entry, arrays: entry.pop("settings"),
+        lambda entry, arrays: entry["folds"].pop(),
+        lambda entry, arrays: entry.update(rounds=[]),
+        lambda entry, arrays: entry["rounds"].pop(),
+        lambda entry, arrays: entry["rounds"][0].update(beta="one"),
+        lambda entry, arrays: entry["rounds"][0].pop("beta"),
+        lambda entry, arrays: entry.update(random_state=3),
+        lambda entry, arrays: entry.pop("prior"),
+        lambda entry, arrays: entry["folds"][0].__setitem__(0, {}),
+        lambda entry, arrays: entry["folds"][1].pop(),
+        lambda entry, arrays: arrays.pop("folds.0.t"),
+        lambda entry, arrays: arrays.update(extra=np.zeros(1)),
+        lambda entry, arrays: arrays.update({"folds.1.t": arrays["folds.1.t"] * np.nan}),
+        lambda entry, arrays: arrays.update({"folds.1.log_likelihood": arrays["folds.1.log_likelihood"] * np.nan}),
+        lambda entry, arrays: arrays.update({"folds.0.proposals.0.factor": np.zeros((2, 2))}),
+        lambda entry, arrays: arrays.pop("folds.0.proposals.0.centers"),
+    ]
+    for change in changes:
+        changed(change)
+        with pytest.raises(FileFormatError):
+            quick(resume=other)
+
+
 # -- limits ------------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +365,9 @@ def test_refused_answers(answer: Any, error: type[Exception], message: str) -> N
         ({"callback": 3}, TypeError, "callback must be callable"),
         ({"progress": 1}, TypeError, "progress must be True, False or None"),
         ({"pool": 3}, TypeError, "pool must have a method map"),
+        ({"checkpoint": 3}, TypeError, "checkpoint must be a path"),
+        ({"checkpoint": "/no/such/folder/run"}, FileNotFoundError, "there is no folder"),
+        ({"resume": 3}, TypeError, "resume must be a path"),
     ],
 )
 def test_refused_arguments_before_any_call(options: Any, error: type[Exception], message: str) -> None:
@@ -292,7 +394,9 @@ def test_prints_and_exports() -> None:
 
 def test_to_arviz() -> None:
     pytest.importorskip("arviz")
-    data = quick(columns=["mass", "ratio"], dim=None).to_arviz(n=100)
+    posterior = quick(columns=["mass", "ratio"], dim=None)
+    data = posterior.to_arviz(n=100)
+    assert data["posterior"].attrs["log_evidence"] == posterior.log_evidence
     assert data["posterior"]["mass"].shape == (1, 100)
     assert data["sample_stats"]["lp"].shape == (1, 100)
 

@@ -17,7 +17,7 @@ from scipy import stats
 def kernels(dim: int) -> Kernels:
     rng = np.random.default_rng(0)
     t = rng.normal(size=(400, dim)) * np.arange(1, dim + 1)
-    return Kernels(t, -0.1 * t[:, 0] ** 2, rng)
+    return Kernels.around(t, -0.1 * t[:, 0] ** 2, rng)
 
 
 def test_kernels_integrate_to_one() -> None:

@@ -17,6 +17,7 @@ from pushforward._model.presets import maf, neural_spline, nice, realnvp, triang
 from pushforward._model.supports import Circle, Interval, Positive, Real
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic
 from pushforward._posterior.result import Posterior
+from pushforward._posterior.rounds import Round
 from pushforward._tables.kinds import Above, Below, Boolean, Category, Date, Integer
 from pushforward._tables.schema import Column, Schema
 from pushforward.ensemble import Ensemble
@@ -88,6 +89,7 @@ __all__ = [
     "Real",
     "Report",
     "ResNet",
+    "Round",
     "Schema",
     "StudentT",
     "TableFlow",

@@ -275,7 +275,15 @@ def row_weights(weights: object, rows: int, *, signed: bool = False, name: str =
     """
     if weights is None:
         return None
-    array = floats(weights, name).astype(np.float64, order="C", copy=False)
+    array = raw_weights(weights, rows, signed=signed, name=name)
+    if rows and not array.any():
+        raise ValueError(f"{name} are all zero")
+    return scaled_weights(array, float(np.abs(array).max(initial=0.0)))
+
+
+def raw_weights(weights: object, rows: int, *, signed: bool = False, name: str = "weights") -> Doubles:
+    """Return weights as they are, (rows,) float64; they may be all zero."""
+    array: Doubles = floats(weights, name).astype(np.float64, order="C", copy=False)
     if array.shape != (rows,):
         raise ValueError(f"{name} has shape {array.shape}; with {rows} rows, ({rows},) is expected")
     bad = ~np.isfinite(array)
@@ -284,9 +292,12 @@ def row_weights(weights: object, rows: int, *, signed: bool = False, name: str =
         raise ValueError(f"{name} has {count} row{'s' * (count > 1)} with NaN or infinity, first at row {bad.argmax()}")
     if not signed and (array < 0).any():
         raise ValueError(f"{name} must not be negative; {array.min()} at row {array.argmin()}")
-    if rows and not array.any():
-        raise ValueError(f"{name} are all zero")
-    scaled: Doubles = np.ldexp(array, -np.frexp(np.abs(array).max(initial=0.0))[1])
+    return array
+
+
+def scaled_weights(weights: Doubles, greatest: float) -> Doubles:
+    """Return weights over a power of two that brings the greatest to between 1/2 and 1."""
+    scaled: Doubles = np.ldexp(weights, -np.frexp(greatest)[1])
     return scaled
 
 

@@ -64,6 +64,17 @@ def adam_step(
     average: _Doubles | None = None,
     average_weight: float = 0.0,
 ) -> float: ...
+
+sum_entries: int
+
+def share_slots(
+    rows: int, parameter_bytes: int, parts: int
+) -> list[tuple[tuple[int, int], tuple[int, int], list[tuple[int, int]]]]: ...
+def add_nodes(
+    terms: _Floats, offsets: _Indices, nodes: Sequence[tuple[int, int]], sum: _Floats, threads: int
+) -> None: ...
+def norm(gradient: _Floats, threads: int) -> float: ...
+def add_exactly(values: _Doubles, sums: _Indices) -> None: ...
 def expectation_maximization(
     rows: _Doubles,
     weights: _Doubles | None,
@@ -156,6 +167,21 @@ class _Flow:
         dropout: int = 0,
         threads: int | None = None,
     ) -> tuple[float, float]: ...
+    def loss_and_grad_of_slots(
+        self,
+        x: _Floats,
+        sums: _Floats,
+        values: _Doubles,
+        *,
+        context: _Floats | None = None,
+        weights: _Doubles | None = None,
+        index: _Indices | None = None,
+        normalizer: float,
+        dropout: int = 0,
+        rows: int,
+        slots: tuple[int, int],
+        threads: int | None = None,
+    ) -> None: ...
     def forward_vjp(
         self,
         z: _Floats,

@@ -1,4 +1,4 @@
-"""Rows of xarray and ArviZ, told by what they have: neither is imported.
+"""Rows of xarray and ArviZ, told by what they have: neither is imported, but to make the latter's.
 
 A DataArray is an array whose axes have names. A Dataset is several of them. InferenceData, or a DataTree, has one
 as its posterior. Axes called chain, draw and sample are leading ones; what is left are features.
@@ -7,6 +7,7 @@ as its posterior. Axes called chain, draw and sample are leading ones; what is l
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,3 +78,27 @@ def _split(array: Any) -> tuple[Array, tuple[str, ...] | None]:
     if not leading:
         return values, names
     return values.reshape((*values.shape[: len(leading)], -1)), names if len(rest) == 1 else None
+
+
+def inference_data(columns: Sequence[str], rows: Array, attributes: dict[str, float], **stats: Array) -> Any:
+    """Return rows as the posterior of ArviZ's InferenceData, as one chain; from ArviZ 1.0 on an xarray.DataTree.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Names of the features.
+    rows : (n, dim) array
+        The rows.
+    attributes : dict
+        Those of the posterior.
+    **stats : (n,) array
+        The group `sample_stats`, by name; without any there is no such group.
+    """
+    import arviz
+
+    groups = {"posterior": {name: column[None] for name, column in zip(columns, rows.T, strict=True)}}
+    if stats:
+        groups["sample_stats"] = {name: values[None] for name, values in stats.items()}
+    if hasattr(arviz, "InferenceData"):
+        return arviz.from_dict(**groups, posterior_attrs=attributes)
+    return arviz.from_dict(groups, attrs={"posterior": attributes})

@@ -13,6 +13,8 @@ from pushforward._typing import Array, Doubles, Indices
 
 GOOD_K = 0.7
 """Above this Pareto k, averages with these weights cannot be trusted (Vehtari et al. 2024, section 3.2.4)."""
+GREATEST_WEIGHT = 0.01
+"""Where weights are bounded, a heavy tail is harmless as long as no draw has a larger share of their sum."""
 _FEWEST = 5
 """The least number of tail weights that a Pareto distribution is fitted to, as in that paper."""
 

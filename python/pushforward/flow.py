@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -13,6 +15,7 @@ import numpy.typing as npt
 
 from pushforward import _checks
 from pushforward._fit.history import History, from_json, to_json
+from pushforward._group import ALONE, Group, same
 from pushforward._io import files, rows
 from pushforward._model import description, supports, threads
 from pushforward._model.bases import BASES, Base
@@ -26,9 +29,12 @@ from pushforward._shapes import Batch, batch, draws
 from pushforward._typing import Array, Doubles, Floats, PathLike, Seed
 
 if TYPE_CHECKING:
+    from mpi4py import MPI
+
     from pushforward._check.report import Report
     from pushforward._fit.history import Epoch
     from pushforward._fit.optimizer import Adam
+    from pushforward._fit.options import Options
     from pushforward._questions.conditional import Conditional, Marginal
     from pushforward._target import Pool
 
@@ -322,6 +328,7 @@ class Flow:
         checkpoint: PathLike | None = None,
         checkpoint_every: int = 1000,
         resume: PathLike | None = None,
+        comm: MPI.Intracomm | None = None,
     ) -> Flow:
         """Fit the density to rows of data by maximum likelihood; a later fit goes on from the present state.
 
@@ -400,6 +407,13 @@ class Flow:
             A checkpoint to go on from, with the same rows and options (`seed` is the checkpoint's own), and a flow that
             is described in the same way: without `max_time`, the parameters end as those of the fit that was never cut
             off, to the last bit. Every row is compared, by a hash.
+        comm : mpi4py.MPI.Intracomm, optional
+            Processes that fit the flow together; each calls `fit` with the same options and its own share of the rows.
+            The table is all shares, in the order of the processes; they may differ in size, and one may have no rows.
+            So are the validation rows, if they are given. The flow that is fitted, and the seed, are those of the first
+            process, which alone shows the progress and writes checkpoints, and all have the result. The callback is
+            called in every process, and a true result of one ends the fit. The parameters are those of one process
+            with the whole table, to the last bit.
 
         Returns
         -------
@@ -427,13 +441,15 @@ class Flow:
         >>> len(flow.history)
         5
         """
-        from pushforward._fit.held_out import grouped, warn_of_few
-        from pushforward._fit.likelihood import maximum_likelihood
         from pushforward._fit.options import Options
 
-        table = self._table(x, context, weights)
+        group = ALONE
+        if comm is not None:
+            from pushforward._fit.mpi import group_of
+
+            group = group_of(comm)
         options = Options(
-            validation=grouped(validation, groups, len(table.x)),
+            validation=validation,
             epochs=epochs,
             batch_size=batch_size,
             optimizer=optimizer,
@@ -450,6 +466,44 @@ class Flow:
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
+        if group.size == 1:
+            return self._fit(x, context, weights, groups, options, group)
+        with warnings.catch_warnings(), group.together():
+            if not group.is_first:
+                warnings.simplefilter("ignore")  # the first process warns
+            return self._fit_together(x, context, weights, groups, options, group)
+
+    def _fit_together(
+        self, x: object, context: object, weights: object, groups: object, options: Options, group: Group
+    ) -> Flow:
+        """Fit the flow of the first process, with the same options in all."""
+        here = group.prepared()
+        with group.agree():
+            if groups is not None:
+                raise ValueError("groups= is not for several processes: pass validation rows of your own")
+        same(group, **options.shared())
+        if not group.is_first:
+            options = dataclasses.replace(options, progress=False)
+        state, history = self._state, self.history
+        threads_given = state.threads
+        self._state = group.of_first(self)._state
+        self._state.threads = threads_given or here
+        try:
+            return self._fit(x, context, weights, groups, options, group)
+        except BaseException:
+            if self.history is history:  # nothing has begun
+                self._state = state
+            raise
+        finally:
+            self._state.threads = threads_given
+
+    def _fit(self, x: object, context: object, weights: object, groups: object, options: Options, group: Group) -> Flow:
+        from pushforward._fit.held_out import grouped, warn_of_few
+        from pushforward._fit.likelihood import maximum_likelihood
+
+        table = self._table(x, context, weights, group)
+        options = dataclasses.replace(options, validation=grouped(options.validation, groups, len(table.x)))
+        callback = options.callback
         known = (self.columns or _checks.column_names(x), self.context_columns or _checks.column_names(context))
         loop = maximum_likelihood(self._state, table, options, known)
         for name, given, names in (
@@ -498,8 +552,9 @@ class Flow:
         the tails that it does not cover yet.
 
         If the function returns values only, the flow is fitted by adaptive importance sampling (Cappe, Douc, Guillin,
-        Marin, Robert 2008). Each epoch evaluates one population of draws. The flow then follows all rows evaluated so
-        far, weighted by p over the mixture of all proposals (Cornuet, Marin, Mira, Robert 2012); the weights are
+        Marin, Robert 2008). Each epoch evaluates one population of draws. The flow then follows the values of p at all
+        rows evaluated so far, as draws from the mixture of all proposals (Cornuet, Marin, Mira, Robert 2012), by the
+        generalised Kullback-Leibler divergence, whose gradient vanishes at every row where q = p. The density is
         tempered until half of a population is effective.
 
         A flow that was not fitted or initialized yet needs a location and a scale for each feature. Without `start`
@@ -624,11 +679,11 @@ class Flow:
         self._state, self.history = anew(self._state, np.random.default_rng(seed)), None
         return self
 
-    def _table(self, x: object, context: object, weights: object) -> rows.Rows:
+    def _table(self, x: object, context: object, weights: object, group: Group = ALONE) -> rows.Rows:
         """Check rows to fit."""
         state = self._state
         widths, columns = (state.dim, state.context), (state.columns, state.context_columns)
-        return rows.Rows.checked(x, context, weights, widths, columns)
+        return rows.Rows.checked(x, context, weights, widths, columns, group=group)
 
     def _take_names(self, x: object, context: object) -> None:
         """Remember the column names of a DataFrame."""

@@ -12,9 +12,10 @@ from pushforward._fit.bar import in_view
 from pushforward._model import threads
 from pushforward._posterior.prior import resolve
 from pushforward._posterior.result import Posterior
-from pushforward._posterior.sampler import Round, Sampler, Settings
+from pushforward._posterior.rounds import Round
+from pushforward._posterior.sampler import Sampler, Settings
 from pushforward._target import Pool, Target
-from pushforward._typing import Doubles, Seed
+from pushforward._typing import Doubles, PathLike, Seed
 from pushforward._warn import warn
 
 
@@ -34,6 +35,8 @@ def sample_posterior(
     num_threads: int | None = None,
     progress: bool | None = None,
     callback: Callable[[Round], object] | None = None,
+    checkpoint: PathLike | None = None,
+    resume: PathLike | None = None,
 ) -> Posterior:
     """Sample the posterior of a likelihood that comes as a function, and estimate its evidence; no gradient is needed.
 
@@ -80,6 +83,15 @@ def sample_posterior(
         Whether to show a progress bar on standard error; by default only in a terminal or a notebook.
     callback : callable, optional
         Called as ``callback(round)`` after each round; a true result ends the sampling.
+    checkpoint : str or path, optional
+        A file that is written after each round, whole or not at all. It holds all rows evaluated and all proposals, so
+        that it grows with the rounds: by about 0.1 MB each, and 8 bytes for each row and proposal.
+    resume : str or path, optional
+        A checkpoint to go on from, with the same prior, likelihood and `rows`; it may be the file of `checkpoint`. The
+        result is that of the run that was never cut off, to the last bit, as long as `max_time` does not end it. `seed`
+        is not used. The conditions to stop may be others than before, so that a run that ended can be continued:
+        ``n_effective``, ``evidence_error``, ``max_calls`` and ``max_time``, which count from the very beginning.
+        Whether the likelihood is the same is not checked.
 
     Returns
     -------
@@ -91,7 +103,12 @@ def sample_posterior(
     ------
     TypeError, ValueError
         Before any call, if an argument is out of its range; later if the likelihood returns another shape or type, or
-        +inf, or if it is -inf for nearly all of the first rows. What it raises itself goes on to the caller.
+        +inf, or if it is -inf for nearly all of the first rows. What it raises itself goes on to the caller. Also if
+        the checkpoint to go on from is of another prior or of other options.
+    FileFormatError
+        If that checkpoint is damaged.
+    OSError
+        If a checkpoint cannot be read or written.
 
     Warns
     -----
@@ -129,8 +146,13 @@ def sample_posterior(
         progress=in_view() if progress is None else progress,
         callback=callback,
         num_threads=None if num_threads is None else threads.check("num_threads", num_threads),
+        checkpoint=None if checkpoint is None else _checks.path("checkpoint", checkpoint),
     )
-    sampler = Sampler(target, known, settings, np.random.default_rng(seed))
+    # A generator of our own kind, whose state a checkpoint can hold.
+    rng = np.random.default_rng(seed.integers(1 << 63) if isinstance(seed, np.random.Generator) else seed)
+    sampler = Sampler(target, known, settings, rng)
+    if resume is not None:
+        sampler.resume(_checks.path("resume", resume))
     stopped = sampler.run()
     x = known.to_x(np.concatenate([fold.t for fold in sampler.folds]))
     by_fold = sampler.log_weights()

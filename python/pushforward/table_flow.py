@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from pushforward import _checks
 from pushforward._fit.history import History
 from pushforward._model import threads
 from pushforward._tables import files, frames
-from pushforward._tables.cells import Cells, rows_of
+from pushforward._tables.cells import Cells, chosen, rows_of
 from pushforward._tables.kinds import Kind, checked
 from pushforward._tables.model import TableModel
 from pushforward._tables.schema import Column, Schema
@@ -19,6 +21,7 @@ from pushforward._typing import Doubles, PathLike, Seed
 from pushforward._warn import warn
 
 if TYPE_CHECKING:
+    from pushforward._fit.history import Epoch
     from pushforward._tables.questions import TableConditional, TableMarginal
 
 
@@ -121,14 +124,24 @@ class TableFlow:
         self,
         table: Any,
         *,
-        validation: float = 0.1,
+        weights: npt.ArrayLike | None = None,
+        validation: Any = 0.1,
         epochs: int | None = None,
         batch_size: int | None = None,
         max_time: float | None = None,
         patience: int | None = 10,
         seed: Seed = None,
+        progress: bool | None = None,
+        callback: Callable[[TableFlow, str, Epoch], object] | None = None,
+        checkpoint: PathLike | None = None,
+        resume: PathLike | None = None,
     ) -> TableFlow:
         """Fit the density to the rows of a table by maximum likelihood. A later fit begins anew.
+
+        The parts of the model are trained one after another: first the masses, then the flow of each number. A part
+        that is not yet trained stands at its start, which has the right distribution of its column alone. Ctrl-C, or an
+        exception from the callback, leaves the part that is being trained at its best state so far, and goes on to the
+        caller; the model can then be used.
 
         The schema is inferred where it is not given:
 
@@ -145,8 +158,11 @@ class TableFlow:
         table : DataFrame, or mapping of str to array
             The rows: a DataFrame of pandas, polars or pyarrow, or a mapping of column names to arrays of equal length.
             None, NaN, NaT and NA are gaps.
-        validation : float
-            The fraction of rows that are held out at random to stop the fit in time, in [0, 1).
+        weights : (n,) array, optional
+            Non-negative weights of the rows; a row of weight 0 is left out. Their scale does not matter.
+        validation : float or table
+            The fraction of rows that are held out at random to stop the fit in time, in [0, 1), or a table of the rows
+            to hold out.
         epochs : int, optional
             Passes over the rows, of the masses and of each flow. By default as many as make 1.5 million rows, at least
             20 and at most 60; with `max_time` without limit.
@@ -158,6 +174,16 @@ class TableFlow:
             Epochs without a better validation loss after which a part's fit ends, as in `Flow.fit`.
         seed : int or numpy.random.Generator, optional
             Fixes the fit: the same table then gives the same model, unless `max_time` is given.
+        progress : bool, optional
+            Whether to show a progress bar. By default in a terminal or a notebook.
+        callback : callable, optional
+            Called after each epoch with this model, the name of the part, which is "masses" or a column, and the
+            `Epoch`. A true result ends the fit.
+        checkpoint : str or path, optional
+            A file that is written after each part. `load` reads it too.
+        resume : str or path, optional
+            A checkpoint to go on from, with the same rows, schema and options; `seed` is the checkpoint's own. The part
+            that was being trained begins anew, and the result is that of a fit that was not interrupted.
 
         Returns
         -------
@@ -171,28 +197,51 @@ class TableFlow:
             the schema, or an option is out of its range.
         """
         from pushforward._fit.options import Options
-        from pushforward._tables.fit import fit
+        from pushforward._tables.fit import TableFit
         from pushforward._tables.infer import infer
 
+        is_table = not (validation is None or isinstance(validation, (int, float)))
+        fraction = 0.0 if validation is None or is_table else validation
         options = Options(
-            validation=_checks.number("validation", validation, 0.0, 1.0, closed="left"),
+            validation=_checks.number("validation", fraction, 0.0, 1.0, closed="left"),
             epochs=epochs,
             batch_size=batch_size,
             max_time=max_time,
             patience=patience,
             seed=seed,
-            progress=False,
+            progress=progress,
+            checkpoint=checkpoint,
+            resume=resume,
         )
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback must be callable, not {callback!r}")
         cells, library = frames.read(table)
-        if not rows_of(cells):
+        rows = rows_of(cells)
+        if not rows:
             raise ValueError("table has no rows")
+        w = _checks.row_weights(weights, rows)
+        if w is not None and not w.all():
+            cells, w = {name: column.part(w > 0) for name, column in cells.items()}, w[w > 0]
         cells = {name: column for name, column in cells.items() if name not in self._left_out}
         schema, notes = infer(cells, self._given)
         schema = Schema(schema.columns, (*schema.left_out, *sorted(self._left_out)))
         for note in notes:
             warn(note)
-        self._model, self.history = fit(schema, {name: cells[name] for name in schema}, options, self._threads)
-        self._library = library
+        held = chosen(frames.read(validation, "validation")[0], schema, "validation") if is_table else None
+        if held is not None and not rows_of(held):
+            raise ValueError("validation has no rows")
+        before = None if options.resume is None else files.load(options.resume)
+        key = files.key_of(before) if before is not None else int(np.random.default_rng(options.seed).integers(1 << 62))
+        fit = TableFit(schema, {name: cells[name] for name in schema}, held, w, options, key, self._threads)
+        if before is not None:
+            fit.resume(before)
+        self._model, self._library, self.history = fit.model, library, fit.histories
+
+        def write() -> None:
+            if options.checkpoint is not None:
+                files.save(options.checkpoint, replace(self._saved(), progress=fit.progress()))
+
+        fit.run(None if callback is None else lambda part, epoch: callback(self, part, epoch), write)
         return self
 
     # -- densities and samples -----------------------------------------------------------------------------------
@@ -231,11 +280,7 @@ class TableFlow:
 
     def _cells(self, table: Any) -> dict[str, Cells]:
         """Return the model's columns of a table."""
-        cells, _ = frames.read(table)
-        missing = [name for name in self.schema if name not in cells]
-        if missing:
-            raise ValueError(f"table has no column {missing[0]!r}; its columns are {', '.join(map(repr, cells))}")
-        return {name: cells[name] for name in self.schema}
+        return chosen(frames.read(table)[0], self.schema, "table")
 
     def sample(self, n: int, *, gaps: bool = True, seed: Seed = None, library: str | None = None) -> Any:
         """Draw rows.
@@ -271,6 +316,8 @@ class TableFlow:
         model = self._fitted()
         rows = _checks.row_count(n, len(self.schema))
         drawn = model.decode(model.sample(np.random.default_rng(seed), rows, gaps))
+        if library not in (None, self._library):
+            drawn = {name: replace(column, dtype="") for name, column in drawn.items()}  # types are the library's own
         return frames.write(drawn, library or self._library)
 
     # -- questions -----------------------------------------------------------------------------------------------
@@ -400,7 +447,10 @@ class TableFlow:
         OSError
             If it cannot be written.
         """
-        files.save(path, files.Saved(self._fitted(), self._library, self.history))
+        files.save(path, self._saved())
+
+    def _saved(self) -> files.Saved:
+        return files.Saved(self._fitted(), self._library, self.history)
 
     @classmethod
     def load(cls, path: PathLike) -> TableFlow:
@@ -423,7 +473,20 @@ class TableFlow:
         OSError
             If it is missing or cannot be read.
         """
-        saved = files.load(path)
         flow = cls()
-        flow._model, flow._library, flow.history = saved.model, saved.library, dict(saved.histories)
+        flow._take(files.load(path))
         return flow
+
+    def _take(self, saved: files.Saved) -> None:
+        self._model, self._library, self.history = saved.model, saved.library, dict(saved.histories)
+        self._model.num_threads = self._threads
+
+    def __getstate__(self) -> dict[str, Any]:
+        saved = None if self._model is None else files.content_of(self._saved())
+        return {"given": self._given, "left_out": self._left_out, "threads": self._threads, "saved": saved}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._given, self._left_out, self._threads = state["given"], state["left_out"], state["threads"]
+        self._model, self._library, self.history = None, frames.ARRAYS, {}
+        if state["saved"] is not None:
+            self._take(files.restore(*state["saved"]))

@@ -4,6 +4,7 @@
 #include "bindings.hpp"
 #include "gil.hpp"
 #include "pushforward/core.hpp"
+#include "pushforward/engine/memory.hpp"
 
 namespace pushforward::bindings {
 
@@ -67,6 +68,11 @@ class FlowBindings {
              "Return -sum_i w_i log p(x_i) / normalizer over the rows in `index` (or all) and the norm of its "
              "gradient, which is written to `gradient` (p,). The normalizer is the number of rows if None; dropout is "
              "the key of the units to drop, 0 for none.")
+        .def("loss_and_grad_of_slots", &loss_and_grad_of_slots, arg("x"), arg("sums").noconvert(),
+             arg("values").noconvert(), kw_only, context, weights, index, arg("normalizer"), arg("dropout") = 0,
+             arg("rows"), arg("slots"), threads,
+             "The same for the rows in `index`, which are those of some slots, first and last + 1, of a minibatch of "
+             "`rows` rows: write the gradient of each node of the tree (nodes, p) and its part of the loss (nodes,).")
         .def("forward_vjp", &map_vjp<Direction::forward>, arg("z"), arg("grad_x"), arg("grad_log_det"), kw_only,
              context, parameters_too, threads,
              "Return the derivatives of a scalar by z, parameters and context, from those by x and log_det. Those by "
@@ -243,6 +249,36 @@ class FlowBindings {
     const InterruptibleWithoutGil released;
     const double loss = engine::vjp(flow, Direction::inverse, rows, &conditions, seeds, gradients, count(threads));
     return {loss, norm};
+  }
+
+  static void loss_and_grad_of_slots(const F& flow, const py::array& x, py::array_t<Scalar, py::array::c_style>& sums,
+                                     Vector& values, const MaybeArray& context, const std::optional<Vector>& weights,
+                                     const MaybeIndex& index, double normalizer, std::uint64_t dropout, Index rows,
+                                     std::pair<Index, Index> slots, MaybeThreads threads) {
+    const Table own = table(x, flow.dim(), -1, index);
+    const Table conditions = context_table(flow, context, own.rows, index);
+    if (weights && weights->size() != x.shape(0)) throw std::invalid_argument("weights");
+    const Index tiles = tile_count(rows), bytes = flow.parameter_count() * static_cast<Index>(sizeof(Scalar));
+    const auto [first, last] = slots;
+    if (rows < 1 || first < 0 || first > last || last > SlotPlan::slots(tiles, bytes))
+      throw std::invalid_argument("slots");
+    const SlotPlan plan(tiles, bytes, 1, first, last);
+    if (std::min(rows, plan.first_tile(last) * kTileRows) - std::min(rows, plan.first_tile(first) * kTileRows) !=
+        own.rows)
+      throw std::invalid_argument("rows of the slots");
+    Index nodes = 0;
+    for (Index slot = first; slot < last; slot = plan.end(plan.node_at(slot))) ++nodes;
+    if (sums.size() != nodes * flow.parameter_count() || values.size() != nodes) throw std::invalid_argument("sums");
+    Seeds seeds;
+    seeds.weights = data_or_null(weights);
+    seeds.normalizer = -normalizer;
+    seeds.dropout = dropout;
+    const SlotShare share{rows, first, last, values.mutable_data()};
+    Gradients<Scalar> gradients;
+    gradients.parameters = sums.mutable_data();
+    gradients.share = &share;
+    const InterruptibleWithoutGil released;
+    engine::vjp(flow, Direction::inverse, own, &conditions, seeds, gradients, count(threads));
   }
 
   template <Direction direction>

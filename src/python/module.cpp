@@ -52,6 +52,7 @@ PYBIND11_MODULE(PUSHFORWARD_MODULE, module) {
   pushforward::bindings::bind_adam(module);
   pushforward::bindings::bind_mixture(module);
   pushforward::bindings::bind_masses(module);
+  pushforward::bindings::bind_sums(module);
   module.def("default_threads", &pushforward::default_threads,
              "The default number of threads, taken from OpenMP's settings.");
   module.def("processors", &pushforward::processors, "How many processors the calling thread and its helpers may use.");

@@ -506,17 +506,51 @@ void slots() {
   constexpr Index kSmall = 1000;
   static_assert(gradient_slots(1, kSmall) == 8 && gradient_slots(63, kSmall) == 8);
   static_assert(gradient_slots(64, kSmall) == 16 && gradient_slots(128, kSmall) == 32);
-  static_assert(gradient_slots(256, kSmall) == 64 && gradient_slots(1 << 20, kSmall) == 64);
+  static_assert(gradient_slots(256, kSmall) == 64 && gradient_slots(1 << 20, kSmall) == 512);
   static_assert(gradient_slots(1 << 20, kMostSlotBytes / 16) == 16 && gradient_slots(1 << 20, kMostSlotBytes) == 8);
   for (const Index tiles : {0, 1, 2, 7, 8, 9, 63, 64, 65, 200, 300})
-    for (const int threads : {1, 2, 3, 8, 64}) {
-      const SlotPlan plan(tiles, kSmall, threads);
-      std::vector<int> taken(static_cast<std::size_t>(tiles));
-      for (Index item = 0; item < plan.items(); ++item)
-        for (Index tile = plan.first_tile(item); tile < plan.end_tile(item); tile += plan.stride())
-          ++taken[static_cast<std::size_t>(tile)];
-      expect(std::all_of(taken.begin(), taken.end(), [](int times) { return times == 1; }), "slots",
-             "a tile is not added once");
+    for (const int threads : {1, 2, 3, 8, 64})
+      for (const Index parts : {1, 2, 3, 5, 8}) {
+        std::vector<int> taken(static_cast<std::size_t>(tiles));
+        const Index slots = SlotPlan::slots(tiles, kSmall);
+        for (Index part = 0; part < parts; ++part) {
+          const SlotPlan plan(tiles, kSmall, threads, part * slots / parts, (part + 1) * slots / parts);
+          for (Index item = 0; item < plan.items(); ++item) {
+            const SlotNode node = plan.item(item);
+            const Index end = plan.first_tile(node.first + node.level + 1);
+            for (Index tile = plan.first_tile(node.first); tile < end; ++tile) ++taken[static_cast<std::size_t>(tile)];
+          }
+        }
+        expect(std::all_of(taken.begin(), taken.end(), [](int times) { return times == 1; }), "slots",
+               "a tile is not added once");
+      }
+  // Parts of a tree add up to the whole, to the last bit.
+  const auto add = [](const std::vector<SlotNode>& nodes, const float* terms, float* sum) {
+    add_nodes(
+        static_cast<Index>(nodes.size()), 1, [&](Index i) { return nodes[static_cast<std::size_t>(i)]; },
+        [&](Index i) { return terms + i; }, sum);
+  };
+  for (const Index slots : {1, 3, 7, 8, 64})
+    for (const Index parts : {1, 2, 3, 4, 8}) {
+      const Index tiles = slots <= kLeastGradientSlots ? slots : kTilesOfASlot * slots;
+      std::vector<float> terms, partial;
+      std::vector<SlotNode> leaves, nodes;
+      for (Index slot = 0; slot < slots; ++slot) {
+        terms.push_back(1.0f / static_cast<float>(3 + slot * slot));
+        leaves.push_back({slot, 0});
+      }
+      for (Index part = 0; part < parts; ++part) {
+        const SlotPlan plan(tiles, kSmall, 1, part * slots / parts, (part + 1) * slots / parts);
+        for (Index slot = plan.first_slot(); slot < plan.last_slot(); slot = plan.end(nodes.back())) {
+          nodes.push_back(plan.node_at(slot));
+          partial.push_back(0);
+          add({leaves.begin() + slot, leaves.begin() + plan.end(nodes.back())}, terms.data() + slot, &partial.back());
+        }
+      }
+      float whole, sum;
+      add(leaves, terms.data(), &whole);
+      add(nodes, partial.data(), &sum);
+      expect(whole == sum, "slots", "parts of the tree do not add up to it");
     }
   // Sixteen slots, of which the last has fewer tiles.
   bits(Trial<float>(kCases[2], 2, 1, 67 * kTileRows + 3));

@@ -16,7 +16,15 @@ class Adjoint {
         direction_(direction),
         input_(input),
         seeds_(seeds),
-        gradients_(gradients) {}
+        gradients_(gradients) {
+    if (gradients.share) first_row_ = first_row(*gradients.share, stack.parameter_count());
+  }
+
+  // Where the rows of a share begin in their minibatch.
+  static Index first_row(const SlotShare& share, Index parameters) {
+    const Index tiles = tile_count(share.rows), slots = SlotPlan::slots(tiles, parameters * Index(sizeof(Scalar)));
+    return SlotPlan::first_tile(share.first, slots, tiles) * kTileRows;
+  }
 
   // One tile there and back. Returns its part of the scalar when the seeds are a density's.
   double tile(Index index, GradientSum<Scalar> sum, Workspace<Scalar>& work) const {
@@ -29,7 +37,7 @@ class Adjoint {
       softening.measure(tile, work.given_context, stack_.context());
     }
     tile.keeps_cache = true;
-    const Columns<Scalar> cache_end = carry({seeds_.dropout, first}, tile, work);
+    const Columns<Scalar> cache_end = carry({seeds_.dropout, first_row_ + first}, tile, work);
     std::fill_n(work.grad_log_det, kTileRows, Scalar(0));
     const std::size_t layers = stack_.layer_count();
     Scalar* dbase = sum.part(stack_.offset(layers), stack_.end(layers));
@@ -221,6 +229,7 @@ class Adjoint {
   const Table& input_;
   const Seeds& seeds_;
   const Gradients<Scalar>& gradients_;
+  Index first_row_ = 0;  // in the minibatch
 };
 
 template <class Scalar>
@@ -238,11 +247,18 @@ double vjp(const Stack<Scalar>& stack, Direction direction, const Table& input, 
     });
     return 0;
   }
-  return sum_over_tiles(tiles, bytes, stack.parameter_count(), gradients.parameters, gradients.norm, threads,
-                        [&](Index index, GradientSum<Scalar> sum, std::byte* memory) {
-                          Workspace<Scalar> work(shape, memory);
-                          return adjoint.tile(index, sum, work);
-                        });
+  const Index count = stack.parameter_count();
+  const auto of_tile = [&](Index index, GradientSum<Scalar> sum, std::byte* memory) {
+    Workspace<Scalar> work(shape, memory);
+    return adjoint.tile(index, sum, work);
+  };
+  if (!gradients.share)
+    return sum_over_tiles(tiles, bytes, count, gradients.parameters, gradients.norm, threads, of_tile);
+  const SlotShare& share = *gradients.share;
+  const SlotPlan plan(tile_count(share.rows), count * Index(sizeof(Scalar)), threads_for(tiles, threads), share.first,
+                      share.last);
+  sum_over_slots(plan, bytes, count, gradients.parameters, share.values, nullptr, threads, of_tile);
+  return 0;
 }
 
 }  // namespace pushforward::engine

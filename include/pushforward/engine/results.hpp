@@ -27,14 +27,22 @@ struct Seeds {
   std::uint64_t dropout = 0;  // key of the units to drop; 0 drops none
 };
 
+// Some slots of a minibatch, of whose gradient the rows of a call make the nodes of the tree (gradient.hpp).
+struct SlotShare {
+  Index rows = 0;             // of the minibatch
+  Index first = 0, last = 0;  // the slots first, ..., last - 1
+  double* values = nullptr;   // (nodes,), where the part of the scalar is written
+};
+
 // Derivatives of that scalar; null is not computed.
 template <class Scalar>
 struct Gradients {
-  Output input;                  // (rows, dim)
-  Output context;                // (rows, context)
-  Scalar* parameters = nullptr;  // (parameter_count,), written
-  double* norm = nullptr;        // the Euclidean norm of the parameters' gradient
-  double* log_prob = nullptr;    // (rows,), log p(x): not a derivative, but known by then
+  Output input;                      // (rows, dim)
+  Output context;                    // (rows, context)
+  Scalar* parameters = nullptr;      // (parameter_count,), written; with a share (nodes, parameter_count)
+  const SlotShare* share = nullptr;  // null: the rows are a whole minibatch
+  double* norm = nullptr;            // the Euclidean norm of the parameters' gradient
+  double* log_prob = nullptr;        // (rows,), log p(x): not a derivative, but known by then
 };
 
 }  // namespace pushforward

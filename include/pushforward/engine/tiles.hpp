@@ -1,6 +1,7 @@
 // The loop over the tiles of a call, with or without a gradient that is summed over them.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 
 #include "pushforward/engine/memory.hpp"
@@ -22,40 +23,67 @@ struct GradientSum {
   }
 };
 
-// Sums over the tiles what tile(index, GradientSum, memory) adds to a gradient (count,), which is written, and what it
-// returns. memory: workspace_bytes, of the thread. norm: null, or where the gradient's norm is written.
+// Sums over the tiles of a plan what tile(index, GradientSum, memory) adds to a gradient, and what it returns. Node i
+// of the plan's is written to sums + i count, its value to values[i]. An index counts from the plan's first tile.
+// memory: workspace_bytes, of the thread. norm: null, or where the norm of the last node is written.
+template <class Scalar, class OfTile>
+void sum_over_slots(const SlotPlan& plan, std::size_t workspace_bytes, Index count, Scalar* sums, double* values,
+                    double* norm, int threads, OfTile&& tile) {
+  // The sum of a node's first item is the node's.
+  Index begins[2 * kMostLevels], nodes = 0;
+  for (Index slot = plan.first_slot(); slot < plan.last_slot(); slot = plan.end(plan.node_at(slot)))
+    begins[nodes++] = slot;
+  const int workers = threads_for(plan.tiles(), threads);
+  const CallMemory<Scalar> memory(workspace_bytes, count, workers, std::max<Index>(plan.items() - nodes, 0));
+  const auto sum_of = [&](Index item) {
+    const Index slot = plan.item(item).first;
+    const Index node = std::upper_bound(begins, begins + nodes, slot) - begins - 1;
+    return begins[node] == slot ? sums + node * count : memory.sum(item - node - 1);
+  };
+  const Index first_tile = plan.first_tile(plan.first_slot());
+  double of_slot[kMostGradientSlots];
+  std::atomic<bool> ended{false};  // by a watch; a slot of many rows does not make it wait
+  parallel_for(plan.items(), threads, [&](Index item, int thread) {
+    const SlotNode node = plan.item(item);
+    bool begins_sum = true;
+    for (Index slot = node.first; slot <= node.first + node.level; ++slot) {  // one, or two of a pair
+      double value = 0;
+      for (Index index = plan.first_tile(slot); index < plan.first_tile(slot + 1); ++index) {
+        if (ended.load(std::memory_order_relaxed)) return;
+        try {
+          Watch::look_now();
+        } catch (...) {
+          ended.store(true, std::memory_order_relaxed);
+          throw;
+        }
+        const GradientSum<Scalar> sum{sum_of(item), begins_sum};
+        begins_sum = false;
+        value += tile(index - first_tile, sum, memory.workspace(thread));
+      }
+      of_slot[slot - plan.first_slot()] = value;
+    }
+  });
+  if (plan.items() > nodes || norm) {
+    const double found = add_sums(plan, count, sums, sum_of, memory.norms(), threads);
+    if (norm) *norm = found;
+  }
+  for (Index i = 0; i < nodes; ++i) {
+    const Index end = plan.end(plan.node_at(begins[i]));
+    add_nodes(
+        end - begins[i], 1, [&](Index slot) { return SlotNode{begins[i] + slot, 0}; },
+        [&](Index slot) { return of_slot + begins[i] + slot - plan.first_slot(); }, values + i);
+  }
+}
+
+// The same for all tiles of a minibatch; returns the sum of what tile returns.
 template <class Scalar, class OfTile>
 double sum_over_tiles(Index tiles, std::size_t workspace_bytes, Index count, Scalar* gradient, double* norm,
                       int threads, OfTile&& tile) {
-  const int workers = threads_for(tiles, threads);
-  const SlotPlan plan(tiles, count * static_cast<Index>(sizeof(Scalar)), workers);
-  // The first sum is the gradient itself.
-  const CallMemory<Scalar> memory(workspace_bytes, count, workers, std::max<Index>(plan.items() - 1, 0));
-  const auto sum_of = [&](Index item) { return item == 0 ? gradient : memory.sum(item - 1); };
   if (tiles == 0) std::fill_n(gradient, count, Scalar(0));
-  double values[kMostGradientSlots] = {};
-  std::atomic<bool> ended{false};  // by a watch; a slot of many rows does not make it wait
-  parallel_for(plan.items(), threads, [&](Index item, int thread) {
-    const Index first = plan.first_tile(item);
-    for (Index index = first; index < plan.end_tile(item); index += plan.stride()) {
-      if (ended.load(std::memory_order_relaxed)) return;
-      try {
-        Watch::look_now();
-      } catch (...) {
-        ended.store(true, std::memory_order_relaxed);
-        throw;
-      }
-      const GradientSum<Scalar> sum{sum_of(item), index == first};
-      values[index % plan.slots()] += tile(index, sum, memory.workspace(thread));
-    }
-  });
-  if (plan.items() > 1 || norm) {
-    const double found = add_sums(plan, count, gradient, sum_of, memory.norms(), threads);
-    if (norm) *norm = found;
-  }
-  double total = 0;
-  for (Index slot = 0; slot < plan.slots(); ++slot) total += values[slot];
-  return total;
+  const SlotPlan plan(tiles, count * static_cast<Index>(sizeof(Scalar)), threads_for(tiles, threads));
+  double value = 0;
+  sum_over_slots(plan, workspace_bytes, count, gradient, &value, norm, threads, tile);
+  return value;
 }
 
 }  // namespace pushforward::engine

@@ -1,4 +1,4 @@
-"""Adaptive importance sampling: a flow is fitted to its own draws, weighted by a density that has no gradient."""
+"""Adaptive importance sampling: a flow is fitted to its own draws, and to a density there that has no gradient."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pushforward._fit.objective import Objective
 from pushforward._fit.reverse import elbo
 from pushforward._fit.spread import Draws, independent
 from pushforward._fit.tempering import effective_rows, largest_power
+from pushforward._fit.values import divergence
 from pushforward._model.state import State
 from pushforward._target import Target
 from pushforward._typing import Array, Doubles, Floats, Indices
@@ -23,7 +24,7 @@ _ARRAYS = ("x", "log_p", "log_mixture", "counts", "shifts", "scales", "parameter
 
 
 class AdaptiveSampling(Objective[Indices]):
-    """The mean negative log-likelihood of rows drawn in proportion to their importance weights.
+    """The divergence from a density whose values at all rows so far are known (derivation 17).
 
     Source: Cappe, Douc, Guillin, Marin, Robert 2008. An epoch begins with a population of draws from the flow. The
     weight of a row is p over the mixture of all proposals so far (Cornuet, Marin, Mira, Robert 2012), so that every row
@@ -76,19 +77,32 @@ class AdaptiveSampling(Objective[Indices]):
             self._add(draws.x, draws.log_p, independent(state, draws.proposal).log_prob)
 
     def batches(self, rng: np.random.Generator) -> Iterator[Indices]:
-        """Walk over the batches of an epoch: rows drawn in proportion to their weights."""
+        """Walk over the batches of an epoch: rows drawn in proportion to half their weights, half all alike."""
+        drawn_by = 0.5 * self._shares + 0.5 / len(self._x)
         for _ in range(self.steps):
-            yield rng.choice(len(self._x), self._batch_size, p=self._shares)
+            yield rng.choice(len(self._x), self._batch_size, p=drawn_by)
 
     def size(self, batch: Indices) -> int:
         """Return the number of rows."""
         return len(batch)
 
     def loss_and_grad(self, batch: Indices, gradient: Floats, dropout: int) -> tuple[float, float]:
-        """Write the gradient of a batch's mean negative log-likelihood; return it, and the gradient's norm."""
-        return self._state.core.loss_and_grad(
-            self._x, gradient, index=batch, dropout=dropout, threads=self._state.num_threads
+        """Write the gradient of a batch's divergence; return it, and the gradient's norm."""
+        x, n = self._x[batch], len(self._x)
+        total = sum(self._counts)
+        ratios = self._shares[batch] * total
+        terms, weights = divergence(ratios, self._state.log_prob(x) - self._log_mixture[batch] + math.log(total))
+        # How much more often the row stands for others than it was drawn.
+        often = 1 / (total * (0.5 * self._shares[batch] + 0.5 / n))
+        _, norm = self._state.core.loss_and_grad(
+            x,
+            gradient,
+            weights=often * weights,
+            normalizer=len(batch),
+            dropout=dropout,
+            threads=self._state.num_threads,
         )
+        return float((often * terms).mean()), norm
 
     def score(self) -> float:
         """Return NaN: draws that a flow was not fitted to come with the next population only."""

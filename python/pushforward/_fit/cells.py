@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pushforward._group import Group
 from pushforward._model.state import State
 from pushforward._typing import Array, Doubles, Indices
 
@@ -41,8 +42,12 @@ class BoundCells:
                 nearest = column[inside].min() - low, high - column[inside].max()
                 self._nearest[i] = np.minimum(self._nearest[i], nearest)
 
-    def widths(self, some: Array) -> Doubles:
+    def widths(self, some: Array, group: Group) -> Doubles:
         """Return how far each cell reaches, (dim, 2), given some of the rows; 0 for the table's own rounding."""
+        if not self._ends:
+            return np.zeros_like(self._nearest)
+        self._nearest = group.least(self._nearest)
+        self._found = group.greatest(self._found.astype(np.uint8)) > 0
         result = np.zeros_like(self._nearest)
         for i, ends in self._ends.items():
             with np.errstate(all="ignore"):  # of numbers so close that their difference vanishes

@@ -16,8 +16,7 @@ from pushforward._fit.adaptive import AdaptiveSampling
 from pushforward._fit.frozen import resolve
 from pushforward._fit.loop import Loop
 from pushforward._fit.objective import Objective
-from pushforward._fit.optimizer import Adam
-from pushforward._fit.options import Options, optimizer_for
+from pushforward._fit.options import Options, optimizer_for, without_decay
 from pushforward._fit.progress import Progress, generator
 from pushforward._fit.reverse import SCORED_ROWS, ReverseKL
 from pushforward._fit.size import size
@@ -200,16 +199,10 @@ def _objective(
             epochs, last_epoch = most, "max_calls"
     objective: Objective[Any]
     if has_gradient:
-        optimizer = _without_decay(options.optimizer)
+        optimizer = without_decay(options.optimizer)
         objective = ReverseKL(state, target, Path(state.copy()), steps, batch_size, seed)
     else:
         optimizer = optimizer_for(population * (epochs or _POPULATIONS), options.optimizer)
         objective = AdaptiveSampling(state, target, first, population, steps, batch_size, seed)
     options = replace(options, epochs=epochs, batch_size=batch_size, optimizer=optimizer, patience=None)
     return objective, options, last_epoch
-
-
-def _without_decay(given: Adam | None) -> Adam:
-    """Return the optimiser for draws, of which no two steps see the same: nothing has to be regularised."""
-    adam = Adam() if given is None else given
-    return adam if adam.weight_decay is not None else Adam(adam.learning_rate, adam.betas, adam.eps, 0.0)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pushforward import _checks
+from pushforward._fit.exact import ExactSums
 from pushforward._io.rows import Rows
 from pushforward._io.scan import check_values, pieces
 from pushforward._model.state import State
@@ -76,7 +77,7 @@ def held_out(
             raise ValueError(f"validation={validation} leaves none of {len(rows)} rows to train on")
         return train, held if len(held) else None
     x, context, weights = _parts_of(validation, bool(state.context))
-    held = Rows.checked(x, context, weights, (state.dim, state.context), columns, "validation")
+    held = Rows.checked(x, context, weights, (state.dim, state.context), columns, "validation", rows.group)
     check_values(held, "validation", state.support)
     return rows, held
 
@@ -153,4 +154,8 @@ def mean_weight(rows: Rows) -> float:
     """Return the mean weight of rows; none of them has the weight 0."""
     if rows.weights is None:
         return 1.0
-    return sum(float(weights[index].sum()) for _, _, weights, index in pieces(rows) if weights is not None) / len(rows)
+    total = ExactSums(1)
+    for _, _, weights, index in pieces(rows):
+        if weights is not None:
+            total.add(weights[index])
+    return float(total.totals(rows.group)[0]) / len(rows)

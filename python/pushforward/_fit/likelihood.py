@@ -48,7 +48,7 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     state : State
         The flow. It is initialised if it was not; of a fit that is resumed, it stays as it is.
     rows : Rows
-        The rows.
+        The rows; with several processes, this one's share.
     options : Options
         The options of the fit.
     columns : (sequence of str or None, sequence of str or None)
@@ -62,7 +62,10 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     options = replace(options, frozen=resolve(options.frozen, len(state.layers)))
     check_density(rows, state.support)
     left_open = () if state.open is None else state.open.parts
-    found = None if options.resume is None else checkpoint.read(options.resume, state)
+    found = None
+    if options.resume is not None:
+        with rows.group.agree():
+            found = checkpoint.read(options.resume, state)
     if found is None:
         # A generator of our own kind, whose state a checkpoint can hold.
         given = options.seed
@@ -71,7 +74,8 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
         rng = generator(found.progress.rng_of_split)
         found.state.threads, found.state.left_open = state.threads, state.left_open
         state = found.state
-    rng_of_split = rng.bit_generator.state
+    rng_of_split = rows.group.of_first(rng.bit_generator.state)
+    rng = generator(rng_of_split)
     train, held = held_out(state, rows, options.validation, rng, columns)
     chosen = size(len(train))
     options = _filled(options, chosen, len(train))
@@ -79,6 +83,8 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     if not state.initialized:
         _warn_of_oddities(train, state.names if columns[0] is None else columns[0])
         state = _begin(state, rows, train, held, options, chosen)
+        # Linear algebra need not give the same bits on other machines.
+        state.parameters[...] = rows.group.of_first(state.parameters)
     elif options.restandardize and found is None:
         standardize(state, train)
     assert options.batch_size is not None

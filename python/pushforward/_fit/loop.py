@@ -79,6 +79,7 @@ class Loop(Generic[M]):
         self._dropout_seed = int(generator(progress.rng_of_split).integers(1 << 62))
         self._rng = generator(progress.rng_of_epoch)
         self._started, self._last_epoch = time.perf_counter() - progress.elapsed, last_epoch
+        self._group, self._now = objective.group, progress.elapsed
         self._show: Show | None = None
         self.finish: Callable[[], None] | None = None
         """What is done with the best state at the end, unless an exception ends the fit."""
@@ -202,6 +203,7 @@ class Loop(Generic[M]):
         last = self._parameters.copy()
         self._parameters[...] = progress.average
         score = objective.score()
+        self._look_at_clock()
         is_sound = math.isfinite(score if objective.is_scored else objective.probe())
         if is_sound:
             objective.advance(self._done_after(len(self.history) + 1))
@@ -231,6 +233,8 @@ class Loop(Generic[M]):
     def _step(self, batch: Any) -> bool:
         """Make one step; return whether the loss was finite."""
         progress, options = self.progress, self._options
+        if options.max_time is not None:
+            self._look_at_clock()
         progress.rate = self._schedule.rate(progress.steps, progress.failures, self._elapsed(), progress.cooling)
         loss, norm = self._objective.loss_and_grad(batch, self._gradient, self._dropout_key())
         finite = math.isfinite(loss) and math.isfinite(norm)
@@ -293,7 +297,9 @@ class Loop(Generic[M]):
 
     def _why_stop(self, epoch: Epoch, on_epoch: Callable[[Epoch], object] | None) -> str:
         """Return the reason to stop after an epoch, or an empty string."""
-        if on_epoch is not None and on_epoch(epoch):
+        with self._group.agree():
+            wants_to_stop = on_epoch is not None and bool(on_epoch(epoch))
+        if any(self._group.collected(wants_to_stop)):
             return "callback"
         if self._out_of_time():
             return "max_time"
@@ -319,7 +325,12 @@ class Loop(Generic[M]):
         return False
 
     def _elapsed(self) -> float:
-        return time.perf_counter() - self._started
+        return time.perf_counter() - self._started if self._group.size == 1 else self._now
+
+    def _look_at_clock(self) -> None:
+        """Let several processes have one time, that of the first: they have to stop together."""
+        if self._group.size > 1:
+            self._now = self._group.of_first(time.perf_counter() - self._started)
 
     def _out_of_time(self) -> bool:
         return self._options.max_time is not None and self._elapsed() >= self._options.max_time
@@ -351,7 +362,10 @@ class Loop(Generic[M]):
         if not (np.isfinite(self._parameters).all() and self.progress.is_finite):
             return  # the fit is about to go back; the checkpoint before this one can be resumed
         assert isinstance(self.state, State)
+        self._look_at_clock()
         self.progress.elapsed = self._elapsed()
         self.progress.carried, self.progress.carried_arrays = self._objective.carried()
         found = checkpoint.Checkpoint(self.state, self.progress, self.settings())
-        checkpoint.write(self._options.checkpoint, found)
+        with self._group.agree():
+            if self._group.is_first:
+                checkpoint.write(self._options.checkpoint, found)

@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 
 from pushforward._dispatch import core
+from pushforward._fit.standardize import Some, some_of
 from pushforward._io.rows import Rows
-from pushforward._io.scan import pieces
 from pushforward._model.gaussian import covariance
 from pushforward._model.state import State
 from pushforward._typing import Doubles
@@ -229,15 +229,16 @@ def _best_background(state: State, held: Rows) -> tuple[float, float]:
     parameters = state.named_parameters()
     others, diagonals = parameters["base.log_weights"][:-1].copy(), parameters["base.log_diagonals"]
     diagonal = diagonals[-1].copy()
-    weights = np.concatenate([np.ones(len(i)) if w is None else w[i] for _, _, w, i in pieces(held)])
+    some = some_of(held)  # enough to tell
+    weights = np.ones(len(some.x)) if some.weights is None else some.weights
     weights = weights * (len(weights) / weights.sum())
-    main = _densities(state, held, np.append(others, _OFF))
+    main = _densities(state, some, np.append(others, _OFF))
     # A share that may be too small for rows to show, but is never none.
     shares = np.r_[0.1 / len(weights), np.logspace(-4, -0.5, 36)]
     best = (-math.inf, shares[0], _WIDTH)
     for width in _WIDTHS:
         diagonals[-1] = diagonal + math.log(_WIDTH / width)
-        broad = _densities(state, held, np.append(np.full_like(others, _OFF), 0.0))
+        broad = _densities(state, some, np.append(np.full_like(others, _OFF), 0.0))
         for share in shares:
             # The last term stands for one more row, like the others.
             both = np.logaddexp(math.log1p(-share) + main, math.log(share) + broad)
@@ -246,7 +247,7 @@ def _best_background(state: State, held: Rows) -> tuple[float, float]:
     return best[1:]
 
 
-def _densities(state: State, rows: Rows, log_weights: Doubles) -> Doubles:
+def _densities(state: State, some: Some, log_weights: Doubles) -> Doubles:
     """Return the log density of rows under other weights of the base's components."""
     state.named_parameters()["base.log_weights"][...] = log_weights
-    return np.concatenate([state.log_prob(x, context, index) for x, context, _, index in pieces(rows)])
+    return state.log_prob(some.x, some.context)

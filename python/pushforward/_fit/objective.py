@@ -11,10 +11,14 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from pushforward._fit.exact import ExactSums
 from pushforward._fit.held_out import mean_weight
+from pushforward._fit.slots import SlotSums
+from pushforward._group import ALONE, Group
 from pushforward._io.rows import Rows, Window
 from pushforward._io.scan import fingerprint, pieces
 from pushforward._model.parametric import Parametric
+from pushforward._model.state import State
 from pushforward._typing import Array, Floats
 
 B = TypeVar("B")
@@ -34,10 +38,13 @@ class Objective(ABC, Generic[B]):
         Batches of an epoch.
     is_scored : bool
         Whether epochs have a score by which the best one is chosen; else the last one is.
+    group : Group
+        The processes that do the work together.
     """
 
     steps: int
     is_scored: bool
+    group: Group = ALONE
 
     @abstractmethod
     def batches(self, rng: np.random.Generator) -> Iterator[B]:
@@ -103,6 +110,11 @@ class MaximumLikelihood(Objective[Window]):
 
     def __init__(self, state: Parametric, rows: Rows, train: Rows, held: Rows | None, batch_size: int) -> None:
         self._state, self._rows, self._train, self._held, self._batch_size = state, rows, train, held, batch_size
+        self.group = rows.group
+        self._shared: SlotSums | None = None
+        if self.group.size > 1:
+            assert isinstance(state, State)
+            self._shared = SlotSums(state, self.group)
         self._mean_weight = mean_weight(train)
         # Without held-out rows these show whether an epoch left a density at all.
         self._probed = replace(train, blocks=train.blocks[: max(1, _PROBED_ROWS // train.block)])
@@ -111,21 +123,24 @@ class MaximumLikelihood(Objective[Window]):
 
     def batches(self, rng: np.random.Generator) -> Iterator[Window]:
         """Walk over the training rows once, shuffled."""
-        return self._train.batches(self._batch_size, rng)
+        return self._train.batches(self._batch_size, rng, None if self._shared is None else self._shared.part)
 
     def size(self, batch: Window) -> int:
         """Return the number of rows."""
-        return len(batch.index)
+        return len(batch)
 
     def loss_and_grad(self, batch: Window, gradient: Floats, dropout: int) -> tuple[float, float]:
         """Write the gradient of a batch's loss; return the loss, and the gradient's norm."""
+        normalizer = len(batch) * self._mean_weight
+        if self._shared is not None:
+            return self._shared.loss_and_grad(batch, gradient, normalizer, dropout)
         loss, norm = self._state.core.loss_and_grad(
             batch.x,
             gradient,
             context=batch.context,
             weights=batch.weights,
             index=batch.index,
-            normalizer=len(batch.index) * self._mean_weight,
+            normalizer=normalizer,
             dropout=dropout,
             threads=self._state.num_threads,
         )
@@ -154,15 +169,13 @@ class MaximumLikelihood(Objective[Window]):
 
 def mean_loss(state: Parametric, rows: Rows) -> float:
     """Return the mean negative log-likelihood of rows."""
-    total = weight = 0.0
+    sums = ExactSums(2)
     for x, context, weights, index in pieces(rows):
         density = state.log_prob(x, context, index)
-        if weights is None:
-            total, weight = total - float(density.sum()), weight + len(index)
-        else:
-            w = weights[index]
-            total, weight = total - float(w @ density), weight + float(w.sum())
-    return total / weight if weight else math.nan
+        w = np.ones(len(index)) if weights is None else weights[index]
+        sums.add(np.stack([-w * density, w], axis=1))
+    total, weight = sums.totals(rows.group)
+    return float(total / weight) if weight else math.nan
 
 
 def gain(state: Parametric, rows: Rows, before: Floats, after: Floats) -> tuple[float, float]:
@@ -170,7 +183,7 @@ def gain(state: Parametric, rows: Rows, before: Floats, after: Floats) -> tuple[
 
     The flow is left with those of `after`.
     """
-    n, terms = 0, np.zeros(5)
+    sums = ExactSums(5)
     for x, context, weights, index in pieces(rows):
         densities = []
         for parameters in (before, after):
@@ -179,9 +192,10 @@ def gain(state: Parametric, rows: Rows, before: Floats, after: Floats) -> tuple[
         difference = densities[1] - densities[0]
         w = np.ones(len(index)) if weights is None else weights[index]
         wd = w * difference
-        terms += np.array([w.sum(), w @ w, wd.sum(), wd @ w, wd @ wd])
-        n += len(index)
-    total, squares, sum_of_gains, cross, sum_of_squares = terms
+        sums.add(np.stack([w, w * w, wd, wd * w, wd * wd], axis=1))
+    state.parameters[...] = after
+    n = len(rows)
+    total, squares, sum_of_gains, cross, sum_of_squares = sums.totals(rows.group)
     mean = sum_of_gains / total
     spread = max(0.0, sum_of_squares - 2 * mean * cross + mean**2 * squares)
     return float(mean), math.sqrt(spread * n / max(n - 1, 1)) / float(total)

@@ -35,6 +35,12 @@ def optimizer_for(rows: int, given: Adam | None = None) -> Adam:
     return Adam(adam.learning_rate, adam.betas, adam.eps, weight_decay)
 
 
+def without_decay(given: Adam | None = None) -> Adam:
+    """Return the optimiser for a density that is known: the one given, or the default, without decay by default."""
+    adam = Adam() if given is None else given
+    return adam if adam.weight_decay is not None else Adam(adam.learning_rate, adam.betas, adam.eps, 0.0)
+
+
 Check = Callable[[str, Any], Any]
 
 
@@ -135,6 +141,13 @@ class Options:
     resume: PathLike | None = _option(
         None, _optional(_checks.path), "resume from a checkpoint, with the same rows and options"
     )
+
+    def shared(self) -> dict[str, Any]:
+        """Return what has to be the same in all processes of a fit, as text."""
+        alone = ("validation", "seed", "progress", "callback")
+        found = {name: repr(getattr(self, name)) for name in _FIELDS if name not in alone}
+        are_rows = isinstance(self.validation, (tuple, list)) or np.ndim(self.validation) > 0
+        return {**found, "validation": "rows" if are_rows else repr(self.validation)}
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):

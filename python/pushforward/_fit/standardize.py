@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pushforward._fit.cells import BoundCells
+from pushforward._fit.exact import ExactSums
+from pushforward._group import Group
 from pushforward._io.rows import Rows
 from pushforward._io.scan import pieces
 from pushforward._model.state import State
@@ -27,62 +29,50 @@ _MOST_RATIO = 3.0
 _FEWEST_TRIMMED = 20
 
 
-@dataclass
 class _Moments:
-    """Weighted mean and variance by column, combined piece by piece (Chan, Golub, LeVeque 1983).
+    """Weighted mean and variance by column, of rows that are added piece by piece.
 
-    Infinite values, which are those on the bound of a support, are left out. Means and squares are those of the values
-    over 2^exponent, of which squares neither overflow nor vanish.
+    The sums are those of the values less a center near their mean, and of the squares of these, so that no digits
+    cancel. They are exact, hence the same in whatever order and by whichever process rows are added. Values are taken
+    over 2^exponent, of which squares neither overflow nor vanish. Infinite values, which are those on the bound of a
+    support, are left out.
+
+    Parameters
+    ----------
+    some : (n, columns) array
+        Some of the rows, evenly spaced.
     """
 
-    exponent: npt.NDArray[np.int32]
-    weight: Doubles
-    mean: Doubles
-    square: Doubles
-    low: Doubles
-    high: Doubles
-
-    @classmethod
-    def like(cls, some: Array) -> _Moments:
-        """Moments of rows, of which some are these; none yet."""
-        width = some.shape[1]
-        return cls(
-            _exponents(some),
-            *(np.zeros(width), np.zeros(width), np.zeros(width)),
-            *(np.full(width, np.inf), np.full(width, -np.inf)),
-        )
+    def __init__(self, some: Array) -> None:
+        columns = some.shape[1]
+        self._exponent = _exponents(some)
+        scaled = np.ldexp(some.astype(np.float64), -self._exponent)
+        finite = np.isfinite(scaled)
+        self._center = scaled.sum(axis=0, where=finite) / np.maximum(finite.sum(axis=0), 1)
+        self._weight, self._mean, self._square = (ExactSums(columns) for _ in range(3))
+        self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
 
     def add(self, values: Array, weights: Array | None) -> None:
         values = values.astype(np.float64)
-        w = np.ones(len(values)) if weights is None else weights
-        values, w = values[w > 0], w[w > 0]
-        if not len(values):
-            return
+        if weights is not None:
+            values, weights = values[weights > 0], weights[weights > 0]
         finite = np.isfinite(values)
-        if finite.all():
-            low, high = values.min(axis=0), values.max(axis=0)
-            values = np.ldexp(values, -self.exponent)
-            weight = np.full(len(self.mean), w.sum())
-            mean = w @ values / weight
-            square = w @ (values - mean) ** 2
-        else:
-            low = values.min(axis=0, where=finite, initial=np.inf)
-            high = values.max(axis=0, where=finite, initial=-np.inf)
-            values = np.ldexp(np.where(finite, values, 0.0), -self.exponent)
-            parts = np.where(finite, w[:, None], 0.0)
-            weight = parts.sum(axis=0)
-            mean = (parts * values).sum(axis=0) / np.where(weight > 0, weight, 1.0)
-            square = (parts * (values - mean) ** 2).sum(axis=0)
-        step, total = mean - self.mean, self.weight + weight
-        divisor = np.where(total > 0, total, 1.0)
-        self.square += square + step**2 * self.weight * weight / divisor
-        self.mean = self.mean + step * weight / divisor
-        self.weight = total
-        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        self.low = np.minimum(self.low, values.min(axis=0, where=finite, initial=np.inf))
+        self.high = np.maximum(self.high, values.max(axis=0, where=finite, initial=-np.inf))
+        parts = finite * (1.0 if weights is None else weights[:, None])
+        moved = np.where(finite, np.ldexp(np.where(finite, values, 0.0), -self._exponent) - self._center, 0.0)
+        self._weight.add(parts)
+        self._mean.add(parts * moved)
+        self._square.add(parts * moved**2)
 
-    def mean_and_deviation(self) -> tuple[Doubles, Doubles]:
-        deviation = np.sqrt(self.square / np.where(self.weight > 0, self.weight, 1.0))
-        return np.ldexp(self.mean, self.exponent), np.ldexp(deviation, self.exponent)
+    def join(self, group: Group) -> tuple[Doubles, Doubles]:
+        """Join the sums of all processes; return mean and deviation of each column."""
+        self.low, self.high = group.least(self.low), group.greatest(self.high)
+        weight, mean, square = (sums.totals(group) for sums in (self._weight, self._mean, self._square))
+        weight = np.where(weight > 0, weight, 1.0)
+        mean = mean / weight
+        deviation = np.sqrt(np.maximum(square / weight - mean**2, 0.0))
+        return np.ldexp(self._center + mean, self._exponent), np.ldexp(deviation, self._exponent)
 
 
 def _exponents(values: Array) -> npt.NDArray[np.int32]:
@@ -123,12 +113,12 @@ def _trimmed(values: Array, weights: Array | None) -> tuple[Doubles, Doubles]:
     return mean, deviation
 
 
-def _shift_and_scale(moments: _Moments, some: Array, weights: Array | None) -> tuple[Doubles, Doubles]:
+def _shift_and_scale(found: tuple[Doubles, Doubles], some: Array, weights: Array | None) -> tuple[Doubles, Doubles]:
     """Return mean and deviation of each column, or those of its trimmed values where a few values make the scale.
 
     `some` are rows enough to tell.
     """
-    mean, deviation = moments.mean_and_deviation()
+    mean, deviation = found
     center, spread = _trimmed(some, weights)
     made_by_few = (spread > 0) & np.isfinite(spread) & ~(deviation <= _MOST_RATIO * spread)
     return np.where(made_by_few, center, mean), np.where(made_by_few, spread, deviation)
@@ -144,8 +134,8 @@ def initialize(state: State, rows: Rows) -> Some:
 def standardize(state: State, rows: Rows) -> Some:
     """Set the standardisation from rows, and leave the parameters; return some of the rows."""
     some = some_of(rows)
-    data = _Moments.like(state.to_line(some.x))
-    conditions = _Moments.like(np.zeros((1, 0)) if some.context is None else some.context)
+    data = _Moments(state.to_line(some.x))
+    conditions = _Moments(np.zeros((1, 0)) if some.context is None else some.context)
     cells = BoundCells(state)
     with np.errstate(over="ignore", invalid="ignore"):
         for x, context, weights, index in pieces(rows):
@@ -155,10 +145,10 @@ def standardize(state: State, rows: Rows) -> Some:
             cells.add(x, index, y)
             if context is not None:
                 conditions.add(context[index], w)
-        shift, scale = _shift_and_scale(data, state.to_line(some.x), some.weights)
+        shift, scale = _shift_and_scale(data.join(rows.group), state.to_line(some.x), some.weights)
         center, spread = np.zeros(0), np.ones(0)
         if some.context is not None:
-            center, spread = _shift_and_scale(conditions, some.context, some.weights)
+            center, spread = _shift_and_scale(conditions.join(rows.group), some.context, some.weights)
     # The whole table has passed check_density; the training rows may still be too alike.
     constant = data.low >= data.high  # where rounding can leave a spread that is not 0
     _check_scale("the training rows' spread is {:g} in feature {}", np.where(constant, 0.0, scale))
@@ -167,7 +157,7 @@ def standardize(state: State, rows: Rows) -> Some:
     _check_scale("the spread of the context is {:g} in column {}", spread)
     on_line = np.array([domain == "line" for domain in state.core.domains])
     shift, scale = np.where(on_line, shift, 0.0), np.where(on_line, scale, 1.0)
-    state.set_standardization((shift, scale), (center, spread), cells.widths(some.x))
+    state.set_standardization((shift, scale), (center, spread), cells.widths(some.x, rows.group))
     state.data_dtype = rows.x.dtype
     state.initialized = True
     return some
@@ -192,15 +182,19 @@ class Some:
 
 
 def some_of(rows: Rows) -> Some:
-    """Copy rows, evenly spaced."""
+    """Copy rows, evenly spaced: at most 65,536 and 16 MB, or 1,024 wide ones. Every process gets them all."""
     step = -(-len(rows) // max(min(_MOST_ROWS_TO_START, _MOST_BYTES_TO_START // rows.bytes_per_row), 1024))
-    parts = []
+    parts: list[list[Array]] = [[], [], []]
+    next_one = -rows.walked_before() % step
     for x, context, weights, index in pieces(rows):
-        at = index[::step]
-        parts.append((x[at], None if context is None else context[at], None if weights is None else weights[at]))
-    xs, contexts, all_weights = zip(*parts, strict=True)
-    return Some(
-        np.concatenate(xs),
-        None if contexts[0] is None else np.concatenate(contexts),
-        None if all_weights[0] is None else np.concatenate(all_weights),
-    )
+        at = index[next_one::step]
+        next_one += len(at) * step - len(index)
+        for found, part in zip(parts, (x, context, weights), strict=True):
+            if part is not None:
+                found.append(part[at])
+    some: list[Array | None] = []
+    for found, part in zip(parts, (rows.x, rows.context, rows.weights), strict=True):
+        some.append(None if part is None else rows.group.joined(np.concatenate([*found, part[:0]])))
+    points, conditions, row_weights = some
+    assert points is not None
+    return Some(points, conditions, row_weights)

@@ -7,12 +7,17 @@ drawn at random. An epoch takes the training blocks in random order, a window of
 within the window; so every row is as likely as any other to come at any place of an epoch, and rows of one block meet
 in a minibatch no more often than by chance within a window. A memory-mapped table is read into memory a window at a
 time, in runs, and its pages are given back.
+
+Several processes may each hold a share of the table: then the table is all shares, in the order of the processes.
+Blocks, windows, held-out rows and minibatches are those that one process with the whole table has. In table order each
+process walks its own rows. For an epoch the rows of a window are exchanged, and each process gets its part of every
+minibatch.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -20,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pushforward import _checks
+from pushforward._group import ALONE, Group, same
 from pushforward._typing import Array, Doubles, Indices
 
 # A full permutation costs 8 bytes a row: 16 MB at this many. Beyond, blocks.
@@ -28,16 +34,27 @@ _BLOCK_ROWS = 1024
 # A memory-mapped table up to this size is used where it lies; a window of a larger one is this large.
 _WINDOW_BYTES = 16 << 20
 _BLOCKS_MAPPED = 4
+_ROWS_MAPPED = 1 << 12
+
+Part = Callable[[int], Indices]
+"""Where the parts of the processes begin among the rows of a minibatch of some size, and its end, (size + 1,)."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Some rows of a table: those of the arrays that `index` names."""
+    """Some rows of a table: those of the arrays that `index` names.
+
+    Of a minibatch that is shared out, these are the process's own part; `shared` is the number of all its rows.
+    """
 
     x: Array
     context: Array | None
     weights: Doubles | None
     index: Indices
+    shared: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.index) if self.shared is None else self.shared
 
 
 @dataclass(frozen=True)
@@ -47,11 +64,17 @@ class Rows:
     Parameters
     ----------
     x, context, weights : arrays
-        The whole table, (n, dim), (n, context) or None, (n,) or None.
+        The whole table, (n, dim), (n, context) or None, (n,) or None; of several processes, this one's share.
     block : int
         Rows of a block; the last block may be shorter.
     blocks : array of int64
-        The blocks that belong.
+        The blocks that belong, in ascending order.
+    counts : (all blocks,) array, optional
+        How many rows with weight each block of the table has, if there are weights.
+    group : Group
+        The processes that share the table.
+    bounds : (size + 1,) array, optional
+        Where their shares begin in it, and its end.
     """
 
     x: Array
@@ -59,14 +82,23 @@ class Rows:
     weights: Doubles | None
     block: int
     blocks: Indices
+    counts: Indices | None = None
+    group: Group = ALONE
+    bounds: Indices | None = None
 
     @classmethod
-    def of(cls, x: Array, context: Array | None, weights: Doubles | None) -> Rows:
-        """Take all rows of a table."""
-        n = len(x)
-        block = 1 if n <= _MOST_SHUFFLED_ROWS and not is_large_map(x) else _BLOCK_ROWS
-        rows = cls(x, context, weights, block, np.arange(-(-n // block)))
-        return rows if weights is None or weights.all() else replace(rows, blocks=np.flatnonzero(rows._counts()))
+    def of(cls, x: Array, context: Array | None, weights: Doubles | None, group: Group = ALONE) -> Rows:
+        """Take all rows of a table, or of this process's share."""
+        sizes, sizes_in_bytes, maps = zip(*group.collected((len(x), x.nbytes, _map_of(x) is not None)), strict=True)
+        bounds = np.array([0, *sizes]).cumsum()
+        n = int(bounds[-1])
+        is_large = any(maps) and sum(sizes_in_bytes) > _WINDOW_BYTES
+        block = 1 if n <= _MOST_SHUFFLED_ROWS and not is_large else _BLOCK_ROWS
+        rows = cls(x, context, weights, block, np.arange(-(-n // block)), None, group, bounds)
+        if weights is None:
+            return rows
+        counts = rows._counts()
+        return replace(rows, counts=counts, blocks=np.flatnonzero(counts))
 
     @classmethod
     def checked(
@@ -77,36 +109,65 @@ class Rows:
         widths: tuple[int, int],
         columns: tuple[Sequence[str] | None, Sequence[str] | None] = (None, None),
         name: str = "x",
+        group: Group = ALONE,
     ) -> Rows:
-        """Take all rows of a table, checked by shape, type and names.
+        """Take all rows of a table, or of this process's share, checked by shape, type and names.
 
         `widths` and `columns` are those of the features and of the context.
         """
-        table = _checks.table(x, widths[0], name, columns=columns[0])
-        if len(table) == 0:
+        with group.agree():
+            table = _checks.table(x, widths[0], name, columns=columns[0])
+            conditions = _checks.condition(context, widths[1], len(table), columns[1])
+            if conditions is not None and conditions.ndim == 1:
+                raise ValueError(f"to fit, context must have one row per row of {name}: ({len(table)}, {widths[1]})")
+            label = "weights" if name == "x" else f"{name} weights"
+            found = None if weights is None else _checks.raw_weights(weights, len(table), name=label)
+        types = [None if part is None else part.dtype.name for part in (table, conditions, found)]
+        same(group, **dict(zip((f"the type of {name}", "the type of context", label), types, strict=True)))
+        if not group.sum(np.array([len(table)])).any():
             raise ValueError(f"{name} has no rows")
-        conditions = _checks.condition(context, widths[1], len(table), columns[1])
-        if conditions is not None and conditions.ndim == 1:
-            raise ValueError(f"to fit, context must have one row per row of {name}: ({len(table)}, {widths[1]})")
-        label = "weights" if name == "x" else f"{name} weights"
-        return cls.of(table, conditions, _checks.row_weights(weights, len(table), name=label))
+        if found is not None:
+            greatest = float(group.greatest(np.array([found.max(initial=0.0)]))[0])
+            if not greatest:
+                raise ValueError(f"{label} are all zero")
+            found = _checks.scaled_weights(found, greatest)
+        return cls.of(table, conditions, found, group)
+
+    @property
+    def total(self) -> int:
+        """Rows of the whole table."""
+        return len(self.x) if self.bounds is None else int(self.bounds[-1])
+
+    @property
+    def first(self) -> int:
+        """The number of this process's first row in the table."""
+        return 0 if self.bounds is None else int(self.bounds[self.group.rank])
+
+    def walked_before(self) -> int:
+        """Return how many rows the processes before this one walk."""
+        if self.group.size == 1:
+            return 0
+        own = self._own_blocks()
+        some = np.array_split(own, -(-len(own) // _BLOCK_ROWS) or 1)
+        walked = self.group.collected(sum(len(self._rows_of(blocks)) for blocks in some))
+        return sum(walked[: self.group.rank])
 
     def _counts(self) -> Indices:
-        """Return how many rows with weight each block of the table has."""
+        """Count the rows with weight in each block of the table."""
         assert self.weights is not None
-        counts: Indices = np.add.reduceat(self.weights > 0, np.arange(0, len(self.x), self.block), dtype=np.int64)
-        return counts
+        of_block = (self.first + np.flatnonzero(self.weights > 0)) // self.block
+        return self.group.sum(np.bincount(of_block, minlength=-(-self.total // self.block)))
 
     def __len__(self) -> int:
-        if self.weights is not None:
-            return int(self._counts()[self.blocks].sum())
+        if self.counts is not None:
+            return int(self.counts[self.blocks].sum())
         whole = len(self.blocks) * self.block
-        short = -len(self.x) % self.block  # rows that the last block lacks
-        return whole - short if short and len(self.x) // self.block in self.blocks else whole
+        short = -self.total % self.block  # rows that the last block lacks
+        return whole - short if short and self.total // self.block in self.blocks else whole
 
     def number_of(self, i: int) -> int:
         """Return the place in the table of the row that a walk over the whole table meets as its i-th."""
-        return i if self.weights is None else int(np.flatnonzero(self.weights > 0)[i])
+        return self.first + (i if self.weights is None else int(np.flatnonzero(self.weights > 0)[i]))
 
     @property
     def bytes_per_row(self) -> int:
@@ -133,19 +194,17 @@ class Rows:
         return kept, held
 
     def windows(self, rng: np.random.Generator | None = None) -> Iterator[Window]:
-        """Walk all rows once, in table order, or shuffled when `rng` is given.
+        """Walk this process's rows once, in table order, or shuffled when `rng` is given and there is one process.
 
         The arrays of a window hold until the next one: those of a large map are read into the same memory.
         """
-        order = self.blocks if rng is None else rng.permutation(self.blocks)
+        order = self._own_blocks() if rng is None else rng.permutation(self.blocks)
         mapped = is_large_map(self.x)
-        rows = max(_WINDOW_BYTES // self.bytes_per_row, self.block) if mapped else _MOST_SHUFFLED_ROWS
         if not len(order):
             return
-        # Windows of nearly equal size: a last one of a few rows would make a minibatch of them.
-        count = -(-len(order) * self.block // rows) or 1
-        buffers = self._buffers(-(-len(order) // count)) if mapped else None
-        for blocks in np.array_split(order, count):
+        cuts = self._cuts(order, mapped)
+        buffers = self._buffers(max(map(len, cuts))) if mapped else None
+        for blocks in cuts:
             if buffers is not None:
                 window = self._read(blocks, buffers)
             else:
@@ -154,20 +213,101 @@ class Rows:
                 rng.shuffle(window.index)
             yield window
 
-    def batches(self, size: int, rng: np.random.Generator) -> Iterator[Window]:
-        """Walk all rows once, shuffled, in minibatches of at most `size` and nearly equal rows."""
+    def batches(self, size: int, rng: np.random.Generator, part: Part | None = None) -> Iterator[Window]:
+        """Walk all rows once, shuffled, in minibatches of at most `size` and nearly equal rows.
+
+        With `part` each minibatch is shared out among the processes, which exchange the rows of a window.
+        """
+        if part is not None:
+            yield from self._shared_batches(size, rng, part)
+            return
         for window in self.windows(rng):
-            count = -(-len(window.index) // size)
-            bounds = np.arange(count + 1) * len(window.index) // count
-            for first, last in pairwise(bounds):
+            for first, last in pairwise(_bounds(len(window.index), size)):
                 yield replace(window, index=window.index[first:last])
+
+    def _cuts(self, order: Indices, mapped: bool) -> list[Indices]:
+        """Cut blocks into windows of nearly equal size: a last one of a few rows would make a minibatch of them."""
+        rows = max(_WINDOW_BYTES // self.bytes_per_row, self.block) if mapped else _MOST_SHUFFLED_ROWS
+        return np.array_split(order, -(-len(order) * self.block // rows) or 1)
+
+    def _own_blocks(self) -> Indices:
+        """Return the blocks of which this process has rows."""
+        if self.bounds is None or self.group.size == 1:
+            return self.blocks
+        first, last = self.first, int(self.bounds[self.group.rank + 1])
+        if first == last:
+            return self.blocks[:0]
+        ends = np.searchsorted(self.blocks, [first // self.block, (last - 1) // self.block + 1])
+        return self.blocks[ends[0] : ends[1]]
+
+    def _shared_batches(self, size: int, rng: np.random.Generator, part: Part) -> Iterator[Window]:
+        assert self.bounds is not None
+        order = rng.permutation(self.blocks)
+        # As `windows` of one process with the whole table: it would be a map if one of the shares is.
+        mapped = any(self.group.collected(_map_of(self.x) is not None)) and self._bytes > _WINDOW_BYTES
+        for blocks in self._cuts(order, mapped):
+            numbers = blocks
+            if self.block > 1:
+                numbers = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
+                numbers = self._with_weight(numbers[numbers < self.total])
+                rng.shuffle(numbers)
+            yield from self._exchanged(numbers, _bounds(len(numbers), size), part)
+
+    @property
+    def _bytes(self) -> int:
+        return self.total * self.x.itemsize * int(self.x.shape[1])
+
+    def _with_weight(self, numbers: Indices) -> Indices:
+        """Leave out the rows of the table that have no weight."""
+        if self.counts is None or self.counts.sum() == self.total:
+            return numbers
+        assert self.weights is not None
+        is_there, own = self._owned(numbers)
+        has_weight = np.zeros(len(numbers), np.uint8)
+        has_weight[is_there] = self.weights[own] > 0
+        return numbers[self.group.greatest(has_weight) > 0]
+
+    def _owned(self, numbers: Indices) -> tuple[Indices, Indices]:
+        """Return at which places of `numbers` this process's rows are, and which rows of its own they are."""
+        own = numbers - self.first
+        places = np.flatnonzero((own >= 0) & (own < len(self.x)))
+        return places, own[places]
+
+    def _exchanged(self, numbers: Indices, bounds: Indices, part: Part) -> Iterator[Window]:
+        """Exchange the rows of a window, by their numbers, and walk this process's parts of its minibatches.
+
+        All processes know where every row is and where it goes, so nothing but rows is sent.
+        """
+        assert self.bounds is not None
+        rank, size = self.group.rank, self.group.size
+        sizes = np.diff(bounds)
+        cuts = bounds[:-1, None] + np.stack([part(int(rows)) for rows in sizes])
+        # Rows that come: first those of process 0, each in the order of the minibatches.
+        firsts, lengths = cuts[:, rank], cuts[:, rank + 1] - cuts[:, rank]
+        ends = lengths.cumsum()
+        wanted = numbers[np.arange(lengths.sum()) + np.repeat(firsts - (ends - lengths), lengths)]
+        source = np.searchsorted(self.bounds, wanted, side="right") - 1
+        order = np.argsort(source, kind="stable")
+        at = np.empty_like(order)
+        at[order] = np.arange(len(order))
+        by = np.bincount(source, minlength=size)
+        # Rows that go. Of parts without rows that begin at one place, the last one is not empty.
+        places, own = self._owned(numbers)
+        target = (np.searchsorted(cuts[:, :-1].ravel(), places, side="right") - 1) % size
+        own, to = own[np.argsort(target, kind="stable")], np.bincount(target, minlength=size)
+        x, context, weights = (
+            None if array is None else self.group.exchanged(_taken(array, own), to, by)
+            for array in (self.x, self.context, self.weights)
+        )
+        assert x is not None
+        for rows, first, last in zip(sizes.tolist(), (ends - lengths).tolist(), ends.tolist(), strict=True):
+            yield Window(x, context, weights, at[first:last], rows)
 
     def _rows_of(self, blocks: Indices) -> Indices:
         if self.block == 1:
-            copy: Indices = blocks.copy()
-            return copy
-        index: Indices = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
-        return self._counted(index[index < len(self.x)], self.weights)
+            return blocks - self.first
+        index: Indices = (blocks[:, None] * self.block + np.arange(self.block)).ravel() - self.first
+        return self._counted(index[(index >= 0) & (index < len(self.x))], self.weights)
 
     @staticmethod
     def _counted(index: Indices, weights: Array | None) -> Indices:
@@ -192,8 +332,8 @@ class Rows:
 
     def _copy(self, array: Array, blocks: Indices, buffer: Array) -> Array:
         end = 0
-        for i, block in enumerate(blocks):
-            part = array[block * self.block : (block + 1) * self.block]
+        for i, start in enumerate(blocks * self.block - self.first):
+            part = array[max(start, 0) : max(start + self.block, 0)]
             buffer[end : end + len(part)] = part
             end += len(part)
             # The system maps up to megabytes around a block that is touched.
@@ -201,6 +341,25 @@ class Rows:
                 drop_pages(array)
         drop_pages(array)
         return buffer[:end]
+
+
+def _bounds(rows: int, size: int) -> Indices:
+    """Return where minibatches of at most `size` and nearly equal rows begin, and the end of the last."""
+    count = -(-rows // size)
+    return np.arange(count + 1) * rows // count
+
+
+def _taken(array: Array, rows: Indices) -> Array:
+    """Return rows of an array, in C order; those of a map are read in ascending order, and its pages given back."""
+    if not is_large_map(array):
+        return np.take(array, rows, axis=0)
+    order = np.argsort(rows)
+    result = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for first in range(0, len(rows), _ROWS_MAPPED):
+        some = order[first : first + _ROWS_MAPPED]
+        result[some] = array[rows[some]]
+        drop_pages(array)
+    return result
 
 
 def _map_of(array: Array) -> mmap.mmap | None:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from pushforward._io.rows import Rows
 from pushforward._model import supports
@@ -26,18 +27,37 @@ def pieces(rows: Rows) -> Iterator[tuple[Array, Array | None, Doubles | None, In
 
 
 def fingerprint(rows: Rows) -> str:
-    """Say what no other rows have in common with these: how many there are, and a hash of all of them."""
-    hashes = [hashlib.blake2b() for _ in range(3)]
-    for x, context, _, index in pieces(rows):
-        for values, part in zip(hashes, (x, context), strict=False):
+    """Say what no other rows have in common with these: how many there are, and a hash of all of them.
+
+    It is a sum over rows of a hash of each one with its number, so it does not depend on who has which rows.
+    """
+    total = np.zeros(1, np.uint64)
+    seen = 0
+    before = rows.walked_before()
+    for x, context, weights, index in pieces(rows):
+        numbers = np.arange(before + seen, before + seen + len(index), dtype=np.uint64)
+        for part in (x, context, weights):
             if part is not None:
-                values.update(part[index].data)
+                numbers = _mixed(numbers, part[index])
+        total += numbers.sum(dtype=np.uint64)
+        seen += len(index)
     if rows.weights is not None:  # of all rows: those without weight tell where the others are
-        hashes[2].update(np.ascontiguousarray(rows.weights).data)
-    parts = [part for part in (rows.x, rows.context, rows.weights) if part is not None]
-    kinds = [(part.dtype.str, part.shape) for part in parts]
-    total = hashlib.blake2b(repr((kinds, [values.hexdigest() for values in hashes])).encode(), digest_size=8)
-    return f"{len(rows)} rows with the hash {total.hexdigest()}"
+        total += _mixed(np.arange(len(rows.weights), dtype=np.uint64) + np.uint64(rows.first), rows.weights).sum()
+    kinds = [(part.dtype.str, part.shape[1:]) for part in (rows.x, rows.context, rows.weights) if part is not None]
+    sums = int(rows.group.sum(total.view(np.int64)).view(np.uint64)[0])
+    hashed = hashlib.blake2b(repr((kinds, rows.total, sums)).encode(), digest_size=8)
+    return f"{len(rows)} rows with the hash {hashed.hexdigest()}"
+
+
+def _mixed(hashes: npt.NDArray[np.uint64], values: Array) -> npt.NDArray[np.uint64]:
+    """Mix the values of each row into its hash, by the finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
+    columns = np.atleast_2d(values.T)
+    for column in columns:
+        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + column.astype(np.float64).view(np.uint64)
+        hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        hashes ^= hashes >> np.uint64(31)
+    return hashes
 
 
 def check_values(rows: Rows, name: str, support: Sequence[Support]) -> tuple[Doubles, Doubles]:
@@ -83,12 +103,16 @@ def check_values(rows: Rows, name: str, support: Sequence[Support]) -> tuple[Dou
                         stray = f"row {number}: feature {i} is {part[row, i]!s}, support {support[i]!r}"
                     astray += int(rows_beyond.sum())
         seen += len(index)
-    for label, (count, first) in bad.items():
-        if count:
+    found = rows.group.collected((bad, astray, stray))
+    for label in bad:
+        counts = [theirs[label] for theirs, _, _ in found if theirs[label][0]]
+        if counts:
+            count, first = sum(count for count, _ in counts), counts[0][1]
             raise ValueError(f"{label} has {count} row{'s' * (count > 1)} with NaN or infinity, first at row {first}")
+    astray, stray = sum(count for _, count, _ in found), next((text for _, _, text in found if text), "")
     if astray:
         raise ValueError(f"{name} has {astray} row{'s' * (astray > 1)} outside their support, first at {stray}")
-    return low, high
+    return rows.group.least(low), rows.group.greatest(high)
 
 
 def check_density(rows: Rows, support: Sequence[Support], name: str = "x") -> None:
@@ -108,9 +132,7 @@ def check_density(rows: Rows, support: Sequence[Support], name: str = "x") -> No
 def _equal_features(rows: Rows, low: Doubles, high: Doubles) -> tuple[int, int] | None:
     """Return the first feature that equals an earlier one, after that one."""
     groups = _groups(range(len(low)), [(float(a), float(b)) for a, b in zip(low, high, strict=True)])
-    if not groups:
-        return None
-    for x, _, _, index in pieces(rows):
+    for x, _, _, index in pieces(rows) if groups else ():
         # Features stay in a group as long as their values are the same, which in most tables ends with the first piece.
         # Adding 0 makes one zero of two.
         part = x[index]
@@ -120,7 +142,13 @@ def _equal_features(rows: Rows, low: Doubles, high: Doubles) -> tuple[int, int] 
             for parts in _groups(group, [(part[:, feature] + 0.0).tobytes() for feature in group])
         ]
         if not groups:
-            return None
+            break
+    # Features are equal if they are in every process: in one of its groups each.
+    places = [{f: i for i, group in enumerate(found) for f in group} for found in rows.group.collected(groups)]
+    everywhere = [f for f in range(len(low)) if all(f in place for place in places)] if all(places) else []
+    groups = _groups(everywhere, [tuple(place[f] for place in places) for f in everywhere])
+    if not groups:
+        return None
     first, second = min((group[:2] for group in groups), key=lambda pair: pair[1])
     return first, second
 

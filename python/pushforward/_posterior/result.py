@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pushforward import _checks, _weights
-from pushforward._posterior.sampler import Round
+from pushforward._labelled import inference_data
+from pushforward._posterior.rounds import Round
 from pushforward._typing import Doubles, Seed
 
 # The halves may differ by so many of their common standard errors. By chance 1 in 16,000 does.
 _MOST_DEVIATIONS = 4.0
 _LEAST_EFFECTIVE = 400
-# Rows from the prior bound the weights, so a heavy tail is harmless while its last row is light.
-_GREATEST_WEIGHT = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +117,8 @@ class Posterior:
             found.append(f"The draws are worth {self.effective_size:.0f} independent ones only.")
         if self.stopped == "stalled":
             found.append("New rows no longer made the draws better: the flows do not get near the posterior.")
-        greatest = self.weights.max()
-        if not self.pareto_k <= _weights.GOOD_K and greatest > _GREATEST_WEIGHT:
+        greatest = self.weights.max()  # rows from the prior bound it
+        if not self.pareto_k <= _weights.GOOD_K and greatest > _weights.GREATEST_WEIGHT:
             found.append(
                 f"A few rows carry much of the weight: one has {greatest:.1%}, and Pareto k is {self.pareto_k:.2f}, "
                 f"above {_weights.GOOD_K}."
@@ -224,24 +223,24 @@ class Posterior:
         -------
         arviz.InferenceData
             With the groups "posterior" and "sample_stats"; "lp" in the latter is the log likelihood plus the log prior.
-            From ArviZ 1.0 on it is an ``xarray.DataTree``.
+            The posterior's attributes hold the log evidence and its error, the effective size and the Pareto k. From
+            ArviZ 1.0 on it is an ``xarray.DataTree``.
 
         Raises
         ------
         ImportError
             Without ArviZ.
         """
-        import arviz
-
         n = max(1, int(self.effective_size)) if n is None else _checks.integer("n", n, 1)
         chosen = _weights.resampled(self.log_weights, n, np.random.default_rng(seed))
-        groups: dict[str, Any] = {
-            "posterior": {name: self.x[chosen, i][None] for i, name in enumerate(self.columns)},
-            "sample_stats": {"lp": (self.log_likelihood + self.log_prior)[chosen][None]},
+        attributes = {
+            "log_evidence": self.log_evidence,
+            "log_evidence_error": self.log_evidence_error,
+            "effective_size": self.effective_size,
+            "pareto_k": self.pareto_k,
         }
-        if hasattr(arviz, "InferenceData"):
-            return arviz.from_dict(**groups)
-        return arviz.from_dict(groups)
+        lp = (self.log_likelihood + self.log_prior)[chosen]
+        return inference_data(self.columns, self.x[chosen], attributes, lp=lp)
 
     def __repr__(self) -> str:
         width = max(map(len, self.columns))

@@ -7,17 +7,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pushforward import _weights
 from pushforward._fit.bar import Show, bar
-from pushforward._posterior import proposal
+from pushforward._posterior import checkpoint, proposal
 from pushforward._posterior.fold import Draw, Fold, Proposal
 from pushforward._posterior.kernels import Kernels
 from pushforward._posterior.prior import Prior
+from pushforward._posterior.rounds import Round
 from pushforward._target import Target
-from pushforward._typing import Doubles
+from pushforward._typing import Doubles, PathLike
 from pushforward.flow import Flow
 
 # Measured on benchmarks/posterior_problems.py: how many more rows the first round has, and the effective size that a
@@ -42,38 +44,8 @@ _PATIENCE = 20
 _GAIN = 1.01
 # Rounds differ in the evidence by so many standard errors at most, or the last one has found something new.
 _CHANCE = 3.0
-
-
-@dataclass(frozen=True)
-class Round:
-    """What is known after a round of new rows.
-
-    Attributes
-    ----------
-    calls : int
-        Rows of the likelihood evaluated so far.
-    beta : float
-        The inverse temperature: the power of the likelihood that the next flows are fitted to, 1 for the posterior.
-    effective_size : float
-        Effective number of rows at that temperature.
-    acceptance : float
-        Effective share of the rows that the last flows drew, at the temperature that they were fitted to; NaN in the
-        first round.
-    log_evidence : float
-        The estimate so far, in nats.
-    log_evidence_error : float
-        Its standard error.
-    seconds : float
-        Time since the start.
-    """
-
-    calls: int
-    beta: float
-    effective_size: float
-    acceptance: float
-    log_evidence: float
-    log_evidence_error: float
-    seconds: float
+# So many rows show that the prior of a run that is resumed is the same.
+_COMPARED = 20
 
 
 @dataclass(frozen=True)
@@ -87,6 +59,7 @@ class Settings:
     progress: bool
     callback: Callable[[Round], object] | None
     num_threads: int | None
+    checkpoint: PathLike | None
 
 
 class Sampler:
@@ -112,6 +85,30 @@ class Sampler:
         self.folds: tuple[Fold, ...] = (Fold.empty(prior.dim),) * 2
         self.rounds: list[Round] = []
 
+    def resume(self, path: PathLike) -> None:
+        """Take up the rows, proposals and rounds of a checkpoint, and the random numbers after them.
+
+        Another run is a ValueError, a damaged file a FileFormatError.
+        """
+        found = checkpoint.read(path, self.description(), self._settings.num_threads)
+        if found.prior != self._prior_at(found.folds[0]):
+            raise ValueError(f"{path}: resume= goes on with the same prior; this one has another density")
+        self.folds, self.rounds = found.folds, list(found.rounds)
+        self._proposals = tuple(fold.log_proposal() for fold in found.folds)
+        self._rng.bit_generator.state = found.random_state
+        self._target.calls = self.rounds[-1].calls
+        self._acceptance, self._started = self.rounds[-1].acceptance, time.perf_counter() - self.rounds[-1].seconds
+
+    def description(self) -> dict[str, Any]:
+        """Return what a run must have in common with the one that it resumes."""
+        return {"dim": self._prior.dim, "columns": list(self._prior.columns), "rows": self._settings.rows}
+
+    def _prior_at(self, fold: Fold) -> list[float]:
+        """Return the first rows of a fold and their log prior density: what shows whether a prior is another one."""
+        x = self._prior.to_x(fold.t[:_COMPARED])
+        values: list[float] = np.concatenate([x.ravel(), self._prior.log_prob_x(x)]).tolist()
+        return values
+
     def run(self) -> str:
         """Sample until there is a reason to stop, and return it.
 
@@ -119,16 +116,15 @@ class Sampler:
         """
         try:
             with bar(0.0, "posterior") if self._settings.progress else contextlib.nullcontext() as show:
-                self._first_rows()
-                while True:
-                    beta = self._next_beta()
-                    self._record(beta)
-                    if show is not None:
-                        self._show(show)
+                if self.rounds:
                     reason = self._why_stop()
-                    if reason:
-                        return reason
-                    self._new_rows(beta)
+                else:
+                    self._first_rows()
+                    reason = self._end_round(show)
+                while not reason:
+                    self._new_rows(self.rounds[-1].beta)
+                    reason = self._end_round(show)
+                return reason
         except KeyboardInterrupt:
             if not self.rounds:
                 raise
@@ -162,9 +158,9 @@ class Sampler:
         """Fit a flow and kernels to each fold, and draw rows from them for the other."""
         support, threads = self._prior.support, self._settings.num_threads
         fitted: list[tuple[Proposal, Flow] | None] = []
-        for fold, weights in zip(self.folds, self.log_weights(beta), strict=True):
-            flow = proposal.fit(fold.t, _weights.normalized(weights), support, self._seed(), threads)
-            fitted.append(None if flow is None else (Kernels(fold.t, weights, self._rng), flow))
+        for fold, weights, mixture in zip(self.folds, self.log_weights(beta), self._proposals, strict=True):
+            flow = proposal.fit(fold.t, weights, mixture, support, self._seed(), threads)
+            fitted.append(None if flow is None else (Kernels.around(fold.t, weights, self._rng), flow))
         n = self._target.left(self._settings.rows)
         draws = [
             self._draws(proposals, size) for proposals, size in zip(reversed(fitted), (n - n // 2, n // 2), strict=True)
@@ -244,6 +240,19 @@ class Sampler:
                 high = middle
         return low
 
+    def _end_round(self, show: Show | None) -> str:
+        """Record a round, write it and show it; return the reason to stop, or an empty string."""
+        self._record(self._next_beta())
+        if self._settings.checkpoint is not None:
+            state = self._rng.bit_generator.state
+            prior = self._prior_at(self.folds[0])
+            found = checkpoint.Checkpoint(self.folds, tuple(self.rounds), state, self.description(), prior)
+            checkpoint.write(self._settings.checkpoint, found)
+        if show is not None:
+            self._show(show)
+        callback = self._settings.callback
+        return "callback" if callback is not None and callback(self.rounds[-1]) else self._why_stop()
+
     def _record(self, beta: float) -> None:
         log_evidence, error = _weights.log_evidence(np.concatenate(self.log_weights()))
         self.rounds.append(
@@ -263,8 +272,6 @@ class Sampler:
     def _why_stop(self) -> str:
         """Return the reason to stop after a round, or an empty string."""
         settings, last = self._settings, self.rounds[-1]
-        if settings.callback is not None and settings.callback(last):
-            return "callback"
         if (
             last.beta == 1.0
             and last.effective_size >= settings.n_effective

@@ -1,5 +1,7 @@
 """The line on which a flow models a number: where its values lie, and what density or mass they have there.
 
+The flow itself models normal scores of the points on the line, if a warp gives them.
+
 A rounded number has no density. It is on a grid, and each point of the grid stands for the cell of all numbers that are
 rounded to it. The cells of the atoms are taken out, and the others closed up: so no value of the flow is an atom. The
 mass of a cell is the difference of the flow's distribution function at its ends.
@@ -15,6 +17,7 @@ from pushforward._model.special import normal_cdf
 from pushforward._model.supports import Interval, Positive, Real, Support
 from pushforward._tables.kinds import Above, Below, Date, Integer, Kind
 from pushforward._tables.schema import Column
+from pushforward._tables.warp import Warp
 from pushforward._typing import Doubles
 from pushforward.flow import Flow
 
@@ -44,6 +47,8 @@ class Axis:
     ----------
     column : Column
         A number, a whole number or a date.
+    warp : Warp, optional
+        The map from the line to normal scores, which the flow then models.
 
     Attributes
     ----------
@@ -53,26 +58,35 @@ class Axis:
         That of the flow.
     """
 
-    def __init__(self, column: Column) -> None:
+    def __init__(self, column: Column, warp: Warp | None = None) -> None:
         low, high = ends_of(column.kind)
-        self._kind, self._step = column.kind, column.step
+        self._kind, self._step, self.warp = column.kind, column.step, warp
         # From the only end, or from the lower one, inwards.
         self._origin, self._sign = (high, -1.0) if math.isinf(low) and math.isfinite(high) else (low, 1.0)
         self._origin = self._origin if math.isfinite(self._origin) else 0.0
         self._from_end = math.isfinite(low) or math.isfinite(high)
+        self._outer = low, high
         self.cells = math.inf
         if not self._step:
-            self.support: Support = column.kind if isinstance(column.kind, Support) else Positive()
-            return
-        # Where the cells of the atoms begin once those before them are taken out.
-        indices = np.sort(self._index(np.array(column.atoms, dtype=np.float64)))
-        self._atoms: Doubles = indices
-        self._closed: Doubles = indices - np.arange(len(indices))
-        if math.isfinite(low) and math.isfinite(high):
-            self.cells = round((high - low) / self._step) + 1 - len(indices)
-            self.support = Interval(0.0, max(self.cells, 1.0))
+            self._own: Support = column.kind if isinstance(column.kind, Support) else Positive()
         else:
-            self.support = Positive() if self._from_end else Real()
+            # Where the cells of the atoms begin once those before them are taken out.
+            indices = np.sort(self._index(np.array(column.atoms, dtype=np.float64)))
+            self._atoms: Doubles = indices
+            self._closed: Doubles = indices - np.arange(len(indices))
+            if math.isfinite(low) and math.isfinite(high):
+                self.cells = round((high - low) / self._step) + 1 - len(indices)
+                self._own = Interval(0.0, max(self.cells, 1.0))
+            else:
+                self._own = Positive() if self._from_end else Real()
+        self.support: Support = self._own if warp is None else Real()
+
+    def find_warp(self, values: Doubles, places: Doubles, weights: Doubles | None) -> Warp | None:
+        """Return the warp that suits values that are no atoms; `places` in (0, 1) says where in their cells."""
+        if self._own.wraps:
+            return None
+        ends = self._own.ends if isinstance(self._own, Interval) else None
+        return Warp.of(self._line(self._points(values, places)), weights, ends, 1.0 if self.is_rounded else 0.0)
 
     @property
     def is_rounded(self) -> bool:
@@ -95,7 +109,11 @@ class Axis:
         return at.astype(np.float64), hit
 
     def points(self, values: Doubles, places: Doubles) -> Doubles:
-        """Return where values that are no atoms lie on the line; `places` in (0, 1) says where in their cells."""
+        """Return what the flow models of values that are no atoms; `places` in (0, 1) says where in their cells."""
+        points = self._points(values, places)
+        return points if self.warp is None else self.warp.scores(self._line(points))
+
+    def _points(self, values: Doubles, places: Doubles) -> Doubles:
         if not self.is_rounded:
             return self._shifted(values)
         points = self._number(values) + places
@@ -103,8 +121,19 @@ class Axis:
         inside = np.where(points < self._number(values) + 1, points, np.nextafter(points, -np.inf))
         return np.asarray(inside, dtype=np.float64)
 
+    def _line(self, points: Doubles) -> Doubles:
+        """Return what the warp takes: points, or their logarithms if there is one end."""
+        if not isinstance(self._own, Positive):
+            return points
+        # The end itself may be a value.
+        least = 0.0 if self.warp is None else math.exp(self.warp.edges[0] - 1)
+        return np.log(np.maximum(points, max(least, np.finfo(np.float64).tiny)))
+
     def values(self, points: Doubles) -> Doubles:
-        """Return the values of points on the line."""
+        """Return the values of what the flow models."""
+        if self.warp is not None:
+            points = self.warp.points(points)
+            points = np.exp(points) if isinstance(self._own, Positive) else points
         if not self.is_rounded:
             return self._origin + self._sign * points if isinstance(self._kind, (Above, Below)) else points
         number: Doubles = np.floor(points)
@@ -120,7 +149,8 @@ class Axis:
     def log_density(self, flow: Flow, values: Doubles, context: Doubles | None) -> Doubles:
         """Return the log density, or the log mass, of values that are no atoms."""
         if not self.is_rounded:
-            return np.asarray(flow.log_prob(self._shifted(values)[:, None], context), dtype=np.float64)
+            inside = (values >= self._outer[0]) & (values <= self._outer[1])
+            return np.where(inside, self._log_density_at(flow, self._shifted(values), context), -np.inf)
         number = self._number(values)
         inside = (number >= 0) & (number < self.cells) if self._from_end else np.ones(len(number), dtype=bool)
         if self.has_masses:
@@ -134,11 +164,20 @@ class Axis:
             result = np.log(mass)
         lost = ~(mass > _LEAST_MASS)
         if lost.any():
-            middle = safe[lost, None] + 0.5
-            result[lost] = flow.log_prob(middle, None if context is None else context[lost])
+            middle = None if context is None else context[lost]
+            result[lost] = self._log_density_at(flow, safe[lost] + 0.5, middle)
         if not self.has_masses:
             result -= math.log(self._step)
         return np.where(inside, result, -np.inf)
+
+    def _log_density_at(self, flow: Flow, points: Doubles, context: Doubles | None) -> Doubles:
+        """Return the log density at points of the line, by the points."""
+        if self.warp is None:
+            return np.asarray(flow.log_prob(points[:, None], context), dtype=np.float64)
+        line = self._line(points)
+        scores = self.warp.scores(line)
+        density = flow.log_prob(scores[:, None], context) + self.warp.log_slope(line, scores)
+        return density - line if isinstance(self._own, Positive) else density
 
     def _shifted(self, values: Doubles) -> Doubles:
         return self._sign * (values - self._origin) if isinstance(self._kind, (Above, Below)) else values
@@ -159,5 +198,6 @@ class Axis:
         at_low = points <= 0 if self._from_end else np.zeros(len(points), dtype=bool)
         at_high = points >= self.cells
         inner = np.where(at_low | at_high, 0.5, points)
+        inner = inner if self.warp is None else self.warp.scores(self._line(inner))
         z = np.asarray(flow.inverse(inner[:, None], context)[0][:, 0], dtype=np.float64)
         return np.where(at_low, -np.inf, np.where(at_high, np.inf, z))

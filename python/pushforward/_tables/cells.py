@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,10 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def part(self, rows: Array) -> Cells:
+        """Return the cells of some rows."""
+        return replace(self, values=self.values[rows], missing=self.missing[rows])
 
 
 def of_array(values: object, name: str) -> Cells:
@@ -159,3 +163,12 @@ def dates(values: Array) -> Array:
 def rows_of(cells: Mapping[str, Cells]) -> int:
     """Return the number of rows."""
     return len(next(iter(cells.values()))) if cells else 0
+
+
+def chosen(cells: Mapping[str, Cells], names: Iterable[str], what: str) -> dict[str, Cells]:
+    """Return some of a table's columns; `what` is the table's name in the message if one is missing."""
+    names = list(names)
+    missing = [name for name in names if name not in cells]
+    if missing:
+        raise ValueError(f"{what} has no column {missing[0]!r}; its columns are {', '.join(map(repr, cells))}")
+    return {name: cells[name] for name in names}

@@ -1,7 +1,8 @@
 """Cells as codes and numbers: what the model of a table works on, column by column.
 
 A column has a code for each of its values or atoms, one for all other values of a number, and one for a gap. The value
-of a number that is no atom is modelled by a flow, given the codes.
+of a number that is no atom is modelled by a flow, given the codes. A category's rare levels have one code together, and
+the value is then the number of the level.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pushforward._tables.axis import Axis
 from pushforward._tables.cells import BOOL, DATE, INTEGER, NUMBER, TEXT, Cells, with_none
 from pushforward._tables.kinds import UNITS, Boolean, Category, Date, Integer, Value
 from pushforward._tables.schema import Column
+from pushforward._tables.summary import Summary
 from pushforward._typing import Array, Doubles
 
 # The network reads the place of a code in its order by no more hat functions.
@@ -20,6 +22,8 @@ _MOST_KNOTS = 16
 # are read as numbers.
 _MOST_INDICATORS = 64
 _MOST_ATOMS_SHOWN = 16
+# What flows read of a number is no larger.
+_MOST_SHOWN = 4.0
 
 UNKNOWN = -1.0
 """The code of a value that a column does not have."""
@@ -34,6 +38,8 @@ class Coding:
         Its name.
     column : Column
         What it holds.
+    summary : Summary
+        What was taken from the rows of the fit.
 
     Attributes
     ----------
@@ -45,27 +51,33 @@ class Coding:
         That of the values that are no atoms; None if there are none.
     """
 
-    def __init__(self, name: str, column: Column) -> None:
-        self.name, self.column = name, column
+    def __init__(self, name: str, column: Column, summary: Summary = Summary()) -> None:  # noqa: B008 -- frozen
+        self.name, self.column, self.summary = name, column, summary
         self._levels: tuple[Value, ...] = ()
+        self._rare: Doubles = np.zeros(0)
         self._atoms: Doubles = np.zeros(0)
         self.axis: Axis | None = None
         axis = None
         if isinstance(column.kind, Category):
             self._levels = tuple(column.kind.values)
-            values, self.ordered = len(self._levels), len(self._levels) if column.kind.ordered else 0
+            if summary.rare and (column.kind.ordered or len(summary.rare) != len(self._levels)):
+                raise ValueError(f"rare levels are not those of column {name!r}")
+            self._rare = np.array(summary.rare, dtype=np.float64)
+            self._common = np.flatnonzero(self._rare == 0) if len(self._rare) else np.arange(len(self._levels))
+            values = len(self._common) + bool(len(self._rare))
+            self.ordered = len(self._levels) if column.kind.ordered else 0
         elif isinstance(column.kind, Boolean):
             self._levels, values, self.ordered = (False, True), 2, 0
         else:
             self._atoms = np.array(column.atoms, dtype=np.float64)
-            axis = Axis(column)
+            axis = Axis(column, summary.warp)
             self.axis = axis if axis.cells > 0 else None
             values = len(self._atoms) + (self.axis is not None)
             self.ordered = len(self._atoms)
         self._axis = axis
         self.codes = values + column.gaps
         self.knots = min(self.ordered, _MOST_KNOTS)
-        self._codes_of_levels = {level: float(code) for code, level in enumerate(self._levels)}
+        self._numbers_of_levels = {level: float(number) for number, level in enumerate(self._levels)}
 
     @property
     def gap(self) -> float:
@@ -74,8 +86,13 @@ class Coding:
 
     @property
     def rest(self) -> float:
-        """The code of a value that is no atom."""
-        return float(len(self._atoms))
+        """The code of a number that is no atom, or of a rare level."""
+        return float(len(self._common) if len(self._rare) else len(self._atoms))
+
+    @property
+    def rare(self) -> Doubles:
+        """The share that each level has of the rare ones; empty if none is rare."""
+        return self._rare
 
     @property
     def numbers(self) -> Doubles | None:
@@ -97,8 +114,8 @@ class Coding:
         """Return the codes of cells, and the values of those that are no atoms; NaN in all others."""
         self._check_nature(cells)
         if self._axis is None:
-            codes = self._codes_of(cells)
-            return np.where(cells.missing, self.gap, codes), np.full(len(cells), np.nan)
+            numbers = np.where(cells.missing, UNKNOWN, self._numbers_of(cells))
+            return self._split(numbers, cells.missing)
         values = np.where(cells.missing, 0.0, cells.values)
         if isinstance(self.column.kind, Date):
             values = np.floor(values / UNITS[self.column.kind.unit])
@@ -108,9 +125,19 @@ class Coding:
         is_rest = (codes == self.rest) & ~cells.missing if self.axis is not None else np.zeros(len(cells), dtype=bool)
         return codes, np.where(is_rest, values, np.nan)
 
-    def _codes_of(self, cells: Cells) -> Doubles:
+    def _split(self, numbers: Doubles, missing: Array) -> tuple[Doubles, Doubles]:
+        """Return codes of the numbers of levels, and the numbers of those that are rare."""
+        codes = numbers
+        if len(self._rare):
+            codes_of_numbers = np.full(len(self._levels), self.rest)
+            codes_of_numbers[self._common] = np.arange(len(self._common))
+            codes = np.where(numbers == UNKNOWN, UNKNOWN, codes_of_numbers[numbers.astype(np.int64)])
+        values = np.where((codes == self.rest) & bool(len(self._rare)), numbers, np.nan)
+        return np.where(missing, self.gap, codes), values
+
+    def _numbers_of(self, cells: Cells) -> Doubles:
         if cells.nature == TEXT:
-            found = [self._codes_of_levels.get(value, UNKNOWN) for value in with_none(cells.values, cells.missing)]
+            found = [self._numbers_of_levels.get(value, UNKNOWN) for value in with_none(cells.values, cells.missing)]
             return np.array(found, dtype=np.float64)
         levels = np.array(self._levels, dtype=np.float64)
         order = np.argsort(levels)
@@ -143,6 +170,10 @@ class Coding:
         missing = codes == self.gap
         dtype, kind = self.column.dtype, self.column.kind
         at = np.where(missing, 0, codes).astype(np.int64)
+        if len(self._rare):
+            is_rare = codes == self.rest
+            at = np.where(is_rare, values, 0).astype(np.int64)
+            at[~is_rare & ~missing] = self._common[codes[~is_rare & ~missing].astype(np.int64)]
         if self._axis is None:
             if isinstance(kind, Boolean):
                 return Cells(BOOL, at.astype(np.float64), missing, dtype)
@@ -183,6 +214,15 @@ class Coding:
         at = np.clip(codes, 0, len(numbers) - 1).astype(np.int64)
         known = (codes >= 0) & (codes < len(numbers))
         return np.where(known, numbers[at], values)
+
+    def shown(self, codes: Doubles, values: Doubles) -> Doubles:
+        """Return the number of each cell as flows of other columns read it, and its normal score if it has one."""
+        numbers = self.number_of(codes, values)
+        columns = [np.where(np.isnan(numbers), self.summary.center, numbers)]
+        if self.summary.shown is not None:
+            scores = np.clip(self.summary.shown.scores(columns[0]), -_MOST_SHOWN, _MOST_SHOWN)
+            columns.append(scores)
+        return np.stack(columns, axis=1)
 
 
 _NAMES = {NUMBER: "numbers", INTEGER: "whole numbers", BOOL: "booleans", TEXT: "strings", DATE: "dates"}

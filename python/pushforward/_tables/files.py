@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pushforward._dispatch import core
-from pushforward._fit.history import History, from_json, to_json
+from pushforward._fit.history import History, from_json, is_number, to_json
 from pushforward._io import files
 from pushforward._model import masses
 from pushforward._model.masses import Masses
@@ -18,11 +17,12 @@ from pushforward._model.state import state_of
 from pushforward._tables.coding import Coding
 from pushforward._tables.model import TableModel
 from pushforward._tables.schema import Schema
+from pushforward._tables.summary import Summary
 from pushforward._typing import Array, PathLike
 from pushforward.errors import FileFormatError
 from pushforward.flow import Flow
 
-_MEMBERS = {"schema", "library", "centers", "masses", "masses_history", "flows"}
+_MEMBERS = {"schema", "library", "summaries", "masses", "masses_history", "flows", "progress"}
 
 
 @dataclass(frozen=True)
@@ -37,36 +37,46 @@ class Saved:
         The library of the table that was fitted.
     histories : mapping of str to History
         The curves of the fit of each part.
+    progress : dict, optional
+        Of a checkpoint: how far the fit has come, in JSON's types.
     """
 
     model: TableModel
     library: str
     histories: Mapping[str, History]
+    progress: Mapping[str, Any] | None = None
 
 
 def save(path: PathLike, saved: Saved) -> None:
     """Write the model of a table to a file, whole or not at all."""
+    content, tensors = content_of(saved)
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"the parameters {name!r} hold NaN or infinity; such a file could not be loaded")
+    files.write(path, content, tensors)
+
+
+def content_of(saved: Saved) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return what a file holds: content in JSON's types, and tensors, which are copies."""
     model, tensors = saved.model, dict[str, Array]()
     if model.masses is not None:
-        tensors |= {f"masses.{name}": values for name, values in model.masses.named_parameters().items()}
+        tensors |= {f"masses.{name}": values.copy() for name, values in model.masses.named_parameters().items()}
     flows = []
     for i, number in enumerate(model.numbers):
         flow = model.flows[model.codings[number].name]
         content, found = files.content_of(state_of(flow), to_json(flow.history))
         flows.append(content)
-        tensors |= {f"flows.{i}.{name}": values for name, values in found.items()}
-    for name, values in tensors.items():
-        if not np.isfinite(values).all():
-            raise ValueError(f"the parameters {name!r} hold NaN or infinity; such a file could not be loaded")
+        tensors |= {f"flows.{i}.{name}": values.copy() for name, values in found.items()}
     table = {
         "schema": model.schema.to_json(),
         "library": saved.library,
-        "centers": model.centers,
+        "summaries": {coding.name: coding.summary.to_json() for coding in model.codings},
         "masses": None if model.masses is None else model.masses.model,
         "masses_history": to_json(saved.histories.get("masses")),
         "flows": flows,
+        "progress": None if saved.progress is None else dict(saved.progress),
     }
-    files.write(path, {"format": files.FORMAT, "version": core.version, files.TABLE: table}, tensors)
+    return {"format": files.FORMAT, "version": core.version, files.TABLE: table}, tensors
 
 
 def load(path: PathLike) -> Saved:
@@ -75,51 +85,70 @@ def load(path: PathLike) -> Saved:
     with files.reading(path):
         if files.TABLE not in content:
             raise FileFormatError("it holds no model of a table; a flow is loaded with Flow.load")
-        files.check_finite(tensors)
-        table = content[files.TABLE]
-        if not isinstance(table, dict) or set(table) != _MEMBERS:
-            raise FileFormatError(f"the table's model must have {', '.join(sorted(_MEMBERS))}")
-        parts: dict[str, dict[str, Array]] = {}
-        for name, values in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "flows":
-                number, _, rest = rest.partition(".")
-                kind = f"flows.{number}"
-            parts.setdefault(kind, {})[rest] = values
-        model = _model(table)
-        model.masses = _masses(model, table["masses"], parts.pop("masses", {}))
-        histories = {}
-        for i, (position, entry) in enumerate(zip(model.numbers, table["flows"], strict=True)):
-            coding = model.codings[position]
-            flow = _flow(entry, parts.pop(f"flows.{i}", {}), coding)
-            model.flows[coding.name] = flow
-            if flow.history is not None:
-                histories[coding.name] = flow.history
-        if parts:
-            raise FileFormatError(f"unexpected tensors {min(parts)!r}")
-        _check_contexts(model)
-        history = table["masses_history"]
-        if history is not None and not isinstance(history, dict):
-            raise FileFormatError("the history is damaged")
-        of_masses = from_json(history)
-        if of_masses is not None:
-            histories = {"masses": of_masses, **histories}
-        return Saved(model, table["library"], histories)
+        return restore(content, tensors)
+
+
+def restore(content: Mapping[str, Any], tensors: Mapping[str, Array]) -> Saved:
+    """Turn the result of `content_of` back; raise FileFormatError if it is none."""
+    files.check_finite(dict(tensors))
+    table = content[files.TABLE]
+    if not isinstance(table, dict) or set(table) != _MEMBERS:
+        raise FileFormatError(f"the table's model must have {', '.join(sorted(_MEMBERS))}")
+    parts: dict[str, dict[str, Array]] = {}
+    for name, values in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "flows":
+            number, _, rest = rest.partition(".")
+            kind = f"flows.{number}"
+        parts.setdefault(kind, {})[rest] = values
+    model = _model(table)
+    model.masses = _masses(model, table["masses"], parts.pop("masses", {}))
+    histories = {}
+    for i, (position, entry) in enumerate(zip(model.numbers, table["flows"], strict=True)):
+        coding = model.codings[position]
+        flow = _flow(entry, parts.pop(f"flows.{i}", {}), coding)
+        model.flows[coding.name] = flow
+        if flow.history is not None:
+            histories[coding.name] = flow.history
+    if parts:
+        raise FileFormatError(f"unexpected tensors {min(parts)!r}")
+    _check_contexts(model)
+    history = table["masses_history"]
+    if history is not None and not isinstance(history, dict):
+        raise FileFormatError("the history is damaged")
+    of_masses = from_json(history)
+    if of_masses is not None:
+        histories = {"masses": of_masses, **histories}
+    return Saved(model, table["library"], histories, _progress(table["progress"]))
+
+
+def _progress(value: object) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or set(value) != {"key", "done", "elapsed", "settings"}:
+        raise FileFormatError("the progress of the fit is damaged")
+    counts = all(type(value[name]) is int and value[name] >= 0 for name in ("key", "done"))
+    if not counts or value["key"] >= 1 << 62 or not is_number(value["elapsed"]) or value["elapsed"] < 0:
+        raise FileFormatError("the progress of the fit is damaged")
+    if not isinstance(value["settings"], dict):
+        raise FileFormatError("the progress of the fit is damaged")
+    return value
+
+
+def key_of(saved: Saved) -> int:
+    """Return what fixes the fit that a checkpoint is of; raise ValueError if the file is none."""
+    if saved.progress is None:
+        raise ValueError("resume needs a checkpoint; this file holds a model whose fit has ended")
+    return int(saved.progress["key"])
 
 
 def _model(table: Mapping[str, Any]) -> TableModel:
     try:
         schema = Schema.from_json(table["schema"])
-        centers = table["centers"]
-        numbers = {
-            coding.name for coding in (Coding(name, schema[name]) for name in schema) if coding.numbers is not None
-        }
-        if not isinstance(centers, dict) or set(centers) != numbers:
-            raise ValueError("centers are not those of the columns of numbers")
-        for name, center in centers.items():
-            if type(center) is not float or not math.isfinite(center):
-                raise ValueError(f"the center of {name!r} is {center!r}")
-        model = TableModel(schema, centers)
+        given = table["summaries"]
+        if not isinstance(given, dict) or set(given) != set(schema.columns):
+            raise ValueError("summaries are not those of the columns")
+        model = TableModel(schema, {name: Summary.from_json(entry) for name, entry in given.items()})
         if not isinstance(table["flows"], list) or len(table["flows"]) != len(model.numbers):
             raise ValueError("flows are not those of the columns of numbers")
         if not isinstance(table["library"], str):

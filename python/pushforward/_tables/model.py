@@ -20,6 +20,7 @@ from pushforward._model.masses import Masses
 from pushforward._tables.cells import Cells, rows_of
 from pushforward._tables.coding import UNKNOWN, Coding, stacked
 from pushforward._tables.schema import Schema
+from pushforward._tables.summary import Summary
 from pushforward._typing import Array, Doubles
 from pushforward.flow import Flow
 
@@ -36,7 +37,7 @@ class Coded:
     codes : (n, columns) array
         The code of each cell.
     values : (n, columns) array
-        The values of numbers that are no atoms; NaN elsewhere.
+        The values of numbers that are no atoms, and the numbers of rare levels; NaN elsewhere.
     """
 
     codes: Doubles
@@ -57,8 +58,8 @@ class TableModel:
     ----------
     schema : Schema
         What the columns hold.
-    centers : mapping of str to float
-        For each column of numbers, what stands in the place of a gap where flows of other columns read it.
+    summaries : mapping of str to Summary
+        What was taken from the rows of the fit, by column.
 
     Attributes
     ----------
@@ -70,11 +71,10 @@ class TableModel:
         The flow of each column of numbers that are not all atoms.
     """
 
-    def __init__(self, schema: Schema, centers: Mapping[str, float]) -> None:
+    def __init__(self, schema: Schema, summaries: Mapping[str, Summary]) -> None:
         self._threads: int | None = None
         self.schema = schema
-        self.centers = dict(centers)
-        self.codings = [Coding(name, schema[name]) for name in schema]
+        self.codings = [Coding(name, schema[name], summaries[name]) for name in schema]
         self.coded = np.array([i for i, coding in enumerate(self.codings) if coding.codes > 1], dtype=np.int64)
         self.numbers = [i for i, coding in enumerate(self.codings) if coding.axis is not None]
         self.masses: Masses | None = None
@@ -116,8 +116,7 @@ class TableModel:
                 continue
             if coding.codes == 1 and coding.axis is None:
                 continue  # a constant
-            values = coding.number_of(coded.codes[:, i], coded.values[:, i])
-            columns.append(np.where(np.isnan(values), self.centers[coding.name], values)[:, None])
+            columns.append(coding.shown(coded.codes[:, i], coded.values[:, i]))
         context = np.concatenate(columns, axis=1)
         return context if context.shape[1] else None
 
@@ -128,9 +127,13 @@ class TableModel:
         return 0 if context is None else context.shape[1]
 
     def has_value(self, coded: Coded, number: int) -> Array:
-        """Return which rows have a value of a number that is no atom."""
+        """Return which rows have a value of a number that is no atom, or a rare level of a category."""
         result: Array = coded.codes[:, number] == self.codings[number].rest
         return result
+
+    def codes_of(self, coded: Coded) -> Doubles:
+        """Return the codes that masses are of."""
+        return np.ascontiguousarray(coded.codes[:, self.coded])
 
     # -- density and draws ---------------------------------------------------------------------------------------
 
@@ -146,7 +149,11 @@ class TableModel:
         # What is no code of a column with one code has no mass either.
         mass = np.where((coded.codes == UNKNOWN).any(axis=1), -np.inf, 0.0)
         if self.masses is not None:
-            mass = np.minimum(mass, self.masses.log_prob(np.ascontiguousarray(coded.codes[:, self.coded])))
+            mass = np.minimum(mass, self.masses.log_prob(self.codes_of(coded)))
+        for number, coding in enumerate(self.codings):
+            if len(coding.rare):
+                at = np.flatnonzero(self.has_value(coded, number))
+                mass[at] += np.log(coding.rare[coded.values[at, number].astype(np.int64)])
         for number in self.numbers:
             at = np.flatnonzero(self.has_value(coded, number))
             if not len(at):
@@ -177,6 +184,10 @@ class TableModel:
             shown = [self.codings[i] for i in self.coded]
             counts = None if gaps else [coding.codes - coding.column.gaps for coding in shown]
             coded.codes[:, self.coded] = self.masses.sample(key, n, first=first, counts=counts)
+        for number, coding in enumerate(self.codings):
+            if len(coding.rare):
+                at = np.flatnonzero(self.has_value(coded, number))
+                coded.values[at, number] = rng.choice(len(coding.rare), len(at), p=coding.rare)
         for number in self.numbers:
             at = np.flatnonzero(self.has_value(coded, number))
             coding = self.codings[number]

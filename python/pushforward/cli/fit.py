@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import shlex
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from pushforward import _checks
 from pushforward._fit import options
 from pushforward._fit.held_out import chosen_rows
 from pushforward._fit.history import NEEDS_MATPLOTLIB
+from pushforward._fit.mpi import group_of
 from pushforward._fit.optimizer import Adam
 from pushforward._io import output, tables
 from pushforward._model import supports
@@ -23,7 +25,7 @@ from pushforward._model.presets import PRESETS
 from pushforward._model.supports import Real, Support
 from pushforward._typing import Array
 from pushforward._warn import warn
-from pushforward.cli import columns, mixed, values
+from pushforward.cli import columns, mixed, processes, values
 from pushforward.cli.command import TABLE, Command, check_output, end, given
 from pushforward.errors import TrainingDivergedError
 from pushforward.flow import Flow
@@ -148,37 +150,60 @@ def _defaults() -> argparse.Namespace:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if mixed.is_wanted(args, _defaults()):
-        return mixed.fit(args)
-    if args.plot is not None and importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(NEEDS_MATPLOTLIB)
-    _check_outputs(args)
-    if args.held_out is not None:
-        tables.file_format(args.held_out)
-    elif hasattr(args, "held_out_fraction"):
-        raise ValueError("--held-out-fraction goes with --held-out FILE, where those rows are written")
-    choice, rows, support = _read(args)
-    _check_rows(choice, support, rows.x)
-    rows, held_out = _split(args, rows)
-    x, weights = rows.x, rows.weights
+    comm = processes.communicator()
+    if comm is None or comm.Get_rank() == 0:
+        return _fit(args, comm)
+    warnings.simplefilter("ignore")
+    try:
+        return _fit(args, comm)
+    except (ValueError, TypeError, OSError, ImportError):  # the first process raises it too, and says so
+        return 2
 
-    flow = _new_flow(args, choice, support)
-    validation = _validation(args, flow)
+
+def _fit(args: argparse.Namespace, comm: Any) -> int:
+    if comm is None and mixed.is_wanted(args, _defaults()):
+        return mixed.fit(args)
+    group = group_of(comm)
+    with group.together():
+        with group.agree():
+            if comm is not None:
+                _check_shared(args)
+            if args.plot is not None and importlib.util.find_spec("matplotlib") is None:
+                raise ImportError(NEEDS_MATPLOTLIB)
+            _check_outputs(args)
+            if args.held_out is not None:
+                tables.file_format(args.held_out)
+            elif hasattr(args, "held_out_fraction"):
+                raise ValueError("--held-out-fraction goes with --held-out FILE, where those rows are written")
+        if comm is not None and args.seed is None:  # one for the rows that are kept out, too
+            args.seed = group.of_first(int(np.random.default_rng().integers(1 << 32)))
+        with group.agree():
+            choice, rows, support = _read(args)
+            _check_rows(choice, support, rows.x)
+            rows, held_out = _split(args, rows)
+            flow = _new_flow(args, choice, support)
+            validation = _validation(args, flow, comm)
+    count = len(rows.x)
+    own = rows if comm is None else rows.some(processes.share(count, comm))
+    writes = group.is_first
     try:
         with columns.told_with(choice.table):
             flow.fit(
-                x,
-                context=rows.context,
-                weights=weights,
-                groups=rows.groups,
+                own.x,
+                context=own.context,
+                weights=own.weights,
+                groups=own.groups,
                 optimizer=_optimizer(args),
                 seed=args.seed,
                 progress=args.progress,
+                comm=comm,
                 **given(args, "epochs", "batch_size", "schedule", "max_time", "patience", "clip_norm", "frozen"),
                 **given(args, "checkpoint", "checkpoint_every", "resume"),
                 **validation,
             )
     except KeyboardInterrupt:
+        if not writes:
+            return 130
         if not flow.history:
             return end(f"interrupted in the first epoch; {args.output} was not written", 130)
         _save(flow, args, choice, held_out)
@@ -192,10 +217,21 @@ def _run(args: argparse.Namespace) -> int:
             f"the loss kept becoming non-finite, and {args.output} was not written: look for extreme rows in "
             f"{choice.table}, or lower the --learning-rate"
         ) from None
+    if not writes:
+        return 0
     _save(flow, args, choice, held_out)
     said = columns.named(None, len(choice.modelled))
     kept = "" if held_out is None else f"; {len(held_out.x)} rows held out in {args.held_out}"
-    return end(f"fitted {len(x)} rows of {said}: {flow.history}; saved to {args.output}{kept}", 0)
+    by = "" if comm is None else f" by {group.size} processes"
+    return end(f"fitted {count} rows of {said}{by}: {flow.history}; saved to {args.output}{kept}", 0)
+
+
+def _check_shared(args: argparse.Namespace) -> None:
+    """Raise if several processes cannot fit the table."""
+    if "-" in (args.table, getattr(args, "validation", None)):
+        raise ValueError("several processes read a table from a file, not from a pipe")
+    if mixed.is_wanted(args, _defaults()):
+        raise ValueError("a table with text or gaps is fitted by one process: run it without mpiexec or srun")
 
 
 @dataclass(frozen=True)
@@ -217,7 +253,7 @@ class _Rows:
     weights: Array | None
     groups: Array | None
 
-    def some(self, index: Array) -> _Rows:
+    def some(self, index: Array | slice) -> _Rows:
         parts = (None if part is None else part[index] for part in (self.context, self.weights, self.groups))
         return _Rows(self.x[index], *parts)
 
@@ -362,11 +398,13 @@ def _optimizer(args: argparse.Namespace) -> Adam:
     )
 
 
-def _validation(args: argparse.Namespace, flow: Flow) -> dict[str, Any]:
+def _validation(args: argparse.Namespace, flow: Flow, comm: Any) -> dict[str, Any]:
     if not isinstance(getattr(args, "validation", None), str):
         return given(args, "validation")
     rows = columns.read(flow, args.validation, missing=columns.missing_of(args))
-    return {"validation": (rows.x, rows.context) if flow.context else rows.x}
+    own = processes.share(len(rows.x), comm)
+    context = rows.context if rows.context is None else rows.context[own]
+    return {"validation": (rows.x[own], context) if flow.context else rows.x[own]}
 
 
 def _save(flow: Flow, args: argparse.Namespace, choice: _Choice, held_out: _Rows | None) -> None:
@@ -386,7 +424,8 @@ COMMAND = Command(
     "fit a density to the rows of a table, and save the model",
     f"""\
 The saved model is that of the epoch with the best score on the validation rows.
-Ctrl-C ends the fit early and saves the best model so far.
+Ctrl-C ends the fit early and saves the best model so far. Started several
+times by mpiexec or srun, the processes share the rows of one fit.
 
 {TABLE}""",
     """\
@@ -394,7 +433,8 @@ Ctrl-C ends the fit early and saves the best model so far.
   pushforward fit power.csv -o model.safetensors --columns power,voltage --context hour
   pushforward fit sky.csv -o sky.safetensors --support mass=positive --support ra=circle:0:2pi
   pushforward fit power.csv -o power.safetensors --held-out held_out.csv
-  pushforward check power.safetensors held_out.csv""",
+  pushforward check power.safetensors held_out.csv
+  mpiexec -n 4 pushforward fit power.npy -o power.safetensors""",
     _add_arguments,
     _run,
 )

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pushforward import _checks, _weights
+from pushforward._labelled import inference_data
 from pushforward._typing import Array, Doubles, Seed
 
 
@@ -182,7 +183,7 @@ class Draws:
         -------
         arviz.InferenceData
             The group `posterior` with a variable per feature. Its attributes hold the log evidence and its error, the
-            effective sample size and the Pareto k.
+            effective sample size and the Pareto k. From ArviZ 1.0 on it is an ``xarray.DataTree``.
 
         Raises
         ------
@@ -191,17 +192,13 @@ class Draws:
         ValueError
             If no draw has any mass.
         """
-        import arviz
-
-        rows = self.resample(n, seed=seed)
-        posterior = {name: column[None, :] for name, column in zip(self.columns, rows.T, strict=True)}
         attributes = {
             "log_evidence": self.log_evidence,
             "log_evidence_error": self.log_evidence_error,
             "effective_size": self.effective_size,
             "pareto_k": self.pareto_k,
         }
-        return arviz.from_dict(posterior=posterior, posterior_attrs=attributes)
+        return inference_data(self.columns, self.resample(n, seed=seed), attributes)
 
     def __repr__(self) -> str:
         size = self.effective_size

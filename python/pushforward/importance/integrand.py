@@ -14,11 +14,24 @@ from pushforward._typing import Array, Doubles, Seed
 
 
 class Integrand(Target):
-    """A function of rows to integrate: called, counted, and its values checked, which may have any sign."""
+    """A function of rows to integrate: called, counted, and its values checked, which may have any sign.
+
+    Attributes
+    ----------
+    width : int or None
+        How many values a row has; None for one that comes as an (n,) array, and before any call.
+    """
+
+    width: int | None = None
+    _was_called = False
 
     def _checked(self, answer: object, n: int) -> tuple[Doubles, None]:
-        values = self._floats(answer, (n,), "values")
-        bad = ~np.isfinite(values)
+        if not self._was_called:
+            shape = np.shape(answer) if isinstance(answer, np.ndarray) else ()
+            self.width = shape[1] if len(shape) == 2 and shape[0] == n and shape[1] else None
+            self._was_called = True
+        values = self._floats(answer, (n,) if self.width is None else (n, self.width), "values")
+        bad = ~np.isfinite(values if self.width is None else values.sum(axis=1))
         if bad.any():
             raise ValueError(
                 f"{self._name} returned {values[bad][0]} at row {int(bad.argmax())} of {n} (such rows: "
