@@ -19,6 +19,7 @@ import numpy as np
 
 from pushforward._questions import chains
 from pushforward._questions.proposals import Adapted
+from pushforward._tables.coding import Coding
 from pushforward._tables.model import Coded, TableModel
 from pushforward._tables.walk import Proposed, Walk
 from pushforward._typing import Array, Doubles, Indices
@@ -186,6 +187,17 @@ class Completer:
         ]
         names = ("codes", "values", "log_weights", "log_marginal", "error", "effective", "r_hat")
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        for i, coding in enumerate(self._model.codings):
+            if not len(coding.rare):
+                continue
+            # A rare level depends on nothing but its code.
+            codes, values = arrays["codes"][:, :, i], arrays["values"][:, :, i]
+            if self._unknown[i]:
+                at = codes == coding.rest
+                values[at] = rng.choice(len(coding.rare), int(at.sum()), p=coding.rare)
+            else:
+                values[...] = known.values[:, i, None]
+                arrays["log_marginal"] += log_shares(coding, known.codes[:, i], known.values[:, i])
         return Completed(**arrays, method=max((part.method for part in parts), key=len))
 
     def _sum(self, known: Coded, count: int, rng: np.random.Generator) -> Completed:
@@ -300,6 +312,15 @@ class Completer:
         return values.reshape(codes.shape), joint, weight
 
 
+def log_shares(coding: Coding, codes: Doubles, values: Doubles) -> Doubles:
+    """Return the log share of each level that is rare among the rare ones; 0 for others."""
+    result = np.zeros(len(codes))
+    if len(coding.rare):
+        at = np.flatnonzero(codes == coding.rest)
+        result[at] = np.log(coding.rare[values[at].astype(np.int64)])
+    return result
+
+
 def density_of_complete(model: TableModel, coded: Coded, rng: np.random.Generator) -> Doubles:
     """Return the log density of complete rows; -inf where a cell is missing or holds what the schema does not allow."""
     result = np.full(len(coded), -np.inf)
@@ -309,9 +330,10 @@ def density_of_complete(model: TableModel, coded: Coded, rng: np.random.Generato
     for first in range(0, len(sound), _ROWS):
         at = sound[first : first + _ROWS]
         some = coded.part(at)
-        result[at] = (
-            everything.codes(some.codes, rng)[1].sum(axis=1) + everything.numbers(some.codes, some.values, None)[1]
-        )
+        masses = everything.codes(some.codes, rng)[1].sum(axis=1)
+        result[at] = masses + everything.numbers(some.codes, some.values, None)[1]
+        for i, coding in enumerate(model.codings):
+            result[at] += log_shares(coding, some.codes[:, i], some.values[:, i])
     return result
 
 

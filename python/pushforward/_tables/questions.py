@@ -182,7 +182,8 @@ class TableConditional:
         if not values:
             raise ValueError(f"column {column!r} is a number without atoms; ask for its mean or quantiles")
         weights = normalized(self._log_weights)
-        shares = [(weights * (self._codes[:, :, at] == code)).sum(axis=1) for code in range(len(values))]
+        places = self._model.codings[at].places(self._codes[:, :, at], self._values[:, :, at])
+        shares = [(weights * (places == place)).sum(axis=1) for place in range(len(values))]
         return values, np.stack(shares, axis=1)
 
     def mean(self, column: str) -> tuple[Doubles, Doubles]:
@@ -453,7 +454,9 @@ def _center(model: TableModel, column: int, found: Completed) -> tuple[Doubles, 
     shares = np.stack([(weights * (codes == code)).sum(axis=1) for code in range(coding.codes)], axis=1)
     most = shares.argmax(axis=1).astype(np.float64)
     if coding.axis is None:
-        return most, np.full(len(most), np.nan)
+        # A rare level is drawn by its share alone.
+        rarest = np.where(most == coding.rest, coding.rare.argmax(), np.nan) if len(coding.rare) else np.nan
+        return most, np.broadcast_to(rarest, most.shape)
     mean = (weights * coding.number_of(codes, found.values[:, :, column])).sum(axis=1)
     step = coding.column.step
     # A mean stands as a number, also where an atom is more probable.
