@@ -943,14 +943,14 @@ class Flow:
         context: npt.ArrayLike | None = None,
         *,
         draws: int = 400,
-        steps: int = 400,
+        steps: int = 200,
         seed: Seed = 0,
     ) -> Conditional:
         """Return the density of the other columns given some.
 
         It is exact where the flow is triangular with the known columns first (see `triangular`). One unknown column is
         normalised on a grid. Several are drawn by importance sampling, from a mixture fitted to draws of the flow and
-        then to the draws of each row; rows whose weights stay uneven get a population of 32 chains.
+        then to the draws of each row; rows whose weights stay uneven get 32 chains that move by Hamiltonian dynamics.
 
         Parameters
         ----------
@@ -987,7 +987,7 @@ class Flow:
 
         return conditional(self._state.copy(), known, context, draws, steps, seed)
 
-    def marginal(self, columns: Sequence[Any], *, draws: int = 400, steps: int = 400, seed: int = 0) -> Marginal:
+    def marginal(self, columns: Sequence[Any], *, draws: int = 400, steps: int = 200, seed: int = 0) -> Marginal:
         """Return the density of some columns, whatever the others are.
 
         Parameters
@@ -1021,7 +1021,7 @@ class Flow:
         method: Literal["draw", "mean"] = "draw",
         copies: int | None = None,
         draws: int = 200,
-        steps: int = 400,
+        steps: int = 200,
         seed: Seed = None,
     ) -> Floats:
         """Fill the gaps of rows, by what is known of each row.

@@ -329,7 +329,7 @@ class TableFlow:
         each cell given that it is there. The model is built code by code, then number by number in the order of the
         columns. The answer is exact where no unknown number comes before a known one, and the unknown codes have at
         most 1,024 combinations. Else it is by importance sampling with draws of the model, and of rows whose weights
-        are too uneven by 16 chains.
+        are too uneven by 32 chains.
 
         Parameters
         ----------

@@ -162,6 +162,11 @@ class Adapted:
         Draws of each row.
     weights : (n, count) array
         Their weights, with the sum 1 in each row.
+
+    Attributes
+    ----------
+    factors : (n, d, d) array
+        Triangular factors of the covariance of each row's draws.
     """
 
     def __init__(self, before: Proposal, y: Doubles, weights: Doubles) -> None:
@@ -171,8 +176,8 @@ class Adapted:
         covariance = _INFLATION**2 * np.einsum("rci,rcj->rij", around, around)
         diagonal = np.einsum("rii->ri", covariance)
         diagonal += 1e-6 * diagonal + 1e-12
-        self._factors: Doubles = np.linalg.cholesky(covariance)
-        self._inverses = np.asarray(np.linalg.inv(self._factors), dtype=np.float64)
+        self.factors: Doubles = np.linalg.cholesky(covariance)
+        self._inverses = np.asarray(np.linalg.inv(self.factors), dtype=np.float64)
         self._constants: Doubles = np.log(np.einsum("rii->ri", self._inverses)).sum(axis=1)
         self._dim = dim
 
@@ -180,7 +185,7 @@ class Adapted:
         """Draw so many points for each row, (n, count, d)."""
         kept = round(_KEPT * count)
         n = len(self._centers)
-        own = self._centers[:, None] + _t(rng, (n, count - kept, self._dim)) @ self._factors.transpose(0, 2, 1)
+        own = self._centers[:, None] + _t(rng, (n, count - kept, self._dim)) @ self.factors.transpose(0, 2, 1)
         # In random order, so that each draw by itself is one of the mixture.
         both: Doubles = np.concatenate([self._before.sample(kept, rng), own], axis=1)
         return both[:, rng.permutation(count)]
