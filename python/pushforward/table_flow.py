@@ -322,7 +322,7 @@ class TableFlow:
 
     # -- questions -----------------------------------------------------------------------------------------------
 
-    def conditional(self, known: Any, *, draws: int = 200, steps: int = 400, seed: Seed = 0) -> TableConditional:
+    def conditional(self, known: Any, *, draws: int = 200, steps: int = 200, seed: Seed = 0) -> TableConditional:
         """Return the density of the unknown cells of rows given the others.
 
         Cells are unknown in columns that `known` does not have, and where it has gaps. All is asked of complete rows:
@@ -357,7 +357,7 @@ class TableFlow:
 
         return ask(self._fitted(), known, self._library, draws, steps, seed)
 
-    def marginal(self, columns: Sequence[str], *, draws: int = 200, steps: int = 400, seed: int = 0) -> TableMarginal:
+    def marginal(self, columns: Sequence[str], *, draws: int = 200, steps: int = 200, seed: int = 0) -> TableMarginal:
         """Return the density of some columns of complete rows, whatever the others hold.
 
         Parameters
@@ -390,7 +390,7 @@ class TableFlow:
         method: Literal["draw", "mean"] = "draw",
         copies: int | None = None,
         draws: int = 200,
-        steps: int = 400,
+        steps: int = 200,
         seed: Seed = None,
     ) -> Any:
         """Fill the gaps of a table, by what is known of each row.

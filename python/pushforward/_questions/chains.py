@@ -22,7 +22,7 @@ GOOD_R_HAT = 1.05
 _ROUNDS = 3
 _GOOD_SHARE = 0.3
 # Times as many draws for rows whose weights stay uneven, before chains.
-_MORE = 8
+_MORE = (8, 32)
 # Effective draws below which a row gets chains.
 _ENOUGH = 50
 _CHAINS = 32
@@ -149,17 +149,17 @@ def _solve(joint: Joint, at: Indices, count: int, steps: int, rng: np.random.Gen
         if not len(todo):
             break
     log_marginal, error, effective = evidence(log_weights)
-    poor = np.flatnonzero(~converged(effective, np.full(len(at), np.nan), count))
-    if len(poor):
-        # More draws cost less than chains.
-        proposal = Adapted(joint.proposal(at[poor]), y[poor], normalized(log_weights[poor]))
-        drawn = proposal.sample(_MORE * count, rng)
-        values, density = joint.on_line(at[poor], drawn)
-        found = density - proposal.log_prob(drawn)
-        log_marginal[poor], error[poor], effective[poor] = evidence(found)
-        chosen = resampled(found, count, rng)[:, :, None]
-        y[poor], x[poor] = (np.take_along_axis(part, chosen, axis=1) for part in (drawn, values))
-        log_weights[poor], effective[poor] = 0.0, np.minimum(effective[poor], count)
+    for times in _MORE:  # more draws cost less than chains
+        todo = np.flatnonzero(~converged(effective, np.full(len(at), np.nan), count))
+        for poor in np.array_split(todo, max(1, -(-len(todo) * times * count * dim // _MOST))) if len(todo) else ():
+            proposal = Adapted(joint.proposal(at[poor]), y[poor], normalized(log_weights[poor]))
+            drawn = proposal.sample(times * count, rng)
+            values, density = joint.on_line(at[poor], drawn)
+            found = density - proposal.log_prob(drawn)
+            log_marginal[poor], error[poor], effective[poor] = evidence(found)
+            chosen = resampled(found, count, rng)[:, :, None]
+            y[poor], x[poor] = (np.take_along_axis(part, chosen, axis=1) for part in (drawn, values))
+            log_weights[poor], effective[poor] = 0.0, np.minimum(effective[poor], count)
     r_hat = np.full(len(at), np.nan)
     poor = np.flatnonzero(~converged(effective, r_hat, count))
     block = max(1, _MOST // (_CHAINS * dim * max(steps, 1)))

@@ -29,7 +29,7 @@ _MOST_SUMMED = 1024
 _ROWS = 1 << 16
 _ROUNDS = 2  # of adapting proposals
 # Times as many draws for rows whose weights stay uneven, before chains.
-_MORE = 8
+_MORE = (8, 32)
 
 
 class Base:
@@ -258,15 +258,16 @@ class Completer:
             if not len(todo) or not self.line:
                 break
         log_marginal, error, effective = chains.evidence(log_weights)
-        if len(todo):
-            # More draws cost less than chains.
-            adapted = self.adapted(z[todo], log_weights[todo])
-            drawn = self.proposed(known.part(todo), _MORE * count, adapted, rng)
-            log_marginal[todo], error[todo], effective[todo] = chains.evidence(drawn.log_weights)
-            chosen = chains.resampled(drawn.log_weights, count, rng)[:, :, None]
-            for part, of_all in ((codes, drawn.codes), (values, drawn.values), (z, drawn.z)):
-                part[todo] = np.take_along_axis(of_all, chosen, axis=1)
-            log_weights[todo], effective[todo] = 0.0, np.minimum(effective[todo], count)
+        for times in _MORE:  # more draws cost less than chains
+            todo = np.flatnonzero(~chains.converged(effective, np.full(n, np.nan), count))
+            for rows in np.array_split(todo, max(1, -(-len(todo) * times * count // _ROWS))) if len(todo) else ():
+                adapted = self.adapted(z[rows], log_weights[rows])
+                drawn = self.proposed(known.part(rows), times * count, adapted, rng)
+                log_marginal[rows], error[rows], effective[rows] = chains.evidence(drawn.log_weights)
+                chosen = chains.resampled(drawn.log_weights, count, rng)[:, :, None]
+                for part, of_all in ((codes, drawn.codes), (values, drawn.values), (z, drawn.z)):
+                    part[rows] = np.take_along_axis(of_all, chosen, axis=1)
+                log_weights[rows], effective[rows] = 0.0, np.minimum(effective[rows], count)
         r_hat, method = np.full(n, np.nan), "importance sampling"
         todo = np.flatnonzero(~chains.converged(effective, r_hat, count)) if steps else todo[:0]
         if len(todo):
