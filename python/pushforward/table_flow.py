@@ -423,7 +423,7 @@ class TableFlow:
             Before any work, if a column is missing or holds another type than the model's, or a value is one that the
             schema does not allow.
         """
-        from pushforward._tables.questions import impute
+        from pushforward._tables.impute import impute
 
         library = frames.read(table)[1]
         effort = (draws, steps, seed)
