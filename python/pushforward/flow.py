@@ -573,9 +573,9 @@ class Flow:
         epochs : int, optional
             Epochs. By default 100, or 30 of a function without gradient; with `max_time` without limit.
         steps : int, optional
-            Steps of an epoch; by default 100.
+            Steps of an epoch; by default 200, or 100 of a function without gradient.
         batch_size : int, optional
-            Draws of a step; of a function without gradient, rows of a step. By default 256.
+            Draws of a step, by default 128; of a function without gradient, rows of a step, by default 256.
         population : int, optional
             Draws evaluated in an epoch, for a function without gradient. By default 2,048, or fewer if `max_calls`
             would not do for all epochs.

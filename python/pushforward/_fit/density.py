@@ -32,8 +32,8 @@ from pushforward._typing import Array, Doubles
 
 # Measured (docs/defaults.md).
 _EPOCHS = 100
-_STEPS = 100
-_DRAWS = 256
+_STEPS, _DRAWS = 200, 128
+_STEPS_OF_POPULATION, _ROWS_OF_STEP = 100, 256
 _POPULATIONS = 30
 _POPULATION = 2048
 _FEWEST_OF_POPULATION = 64
@@ -174,7 +174,8 @@ def _objective(
     seed: int,
 ) -> tuple[Objective[Any], Options, str]:
     """Return what is minimised, the options with nothing left open, and what the end of all epochs is called."""
-    steps, batch_size = sizes.steps or _STEPS, options.batch_size or _DRAWS
+    steps = sizes.steps or (_STEPS if has_gradient else _STEPS_OF_POPULATION)
+    batch_size = options.batch_size or (_DRAWS if has_gradient else _ROWS_OF_STEP)
     used, limit = target.calls, target.max_calls
     default = _EPOCHS if has_gradient else _POPULATIONS
     population = sizes.population or _POPULATION

@@ -105,8 +105,20 @@ class Coding:
 
     @property
     def known_values(self) -> tuple[Value | float, ...]:
-        """The values that its first codes stand for: those of a category or a boolean, or the atoms of a number."""
+        """The values that have masses: those of a category or a boolean, or the atoms of a number."""
         return self._levels or tuple(self._atoms.tolist())
+
+    def masses_of_known_values(self, masses: Doubles) -> Doubles:
+        """Return the masses of `known_values` of those of codes, (n, codes) to (n, values)."""
+        if not len(self._rare):
+            return masses[:, : len(self.known_values)]
+        found = masses[:, [int(self.rest)]] * self._rare
+        found[:, self._common] = masses[:, : len(self._common)]
+        return found
+
+    def codes_of_known_values(self, numbers: Doubles) -> tuple[Doubles, Doubles]:
+        """Return the codes and values of numbers of `known_values`."""
+        return self._split(numbers, np.zeros(len(numbers), dtype=bool))
 
     # -- cells to codes ------------------------------------------------------------------------------------------
 

@@ -107,6 +107,9 @@ class Completer:
         # Unknown numbers, and unknown codes.
         self._numbers = [i for i in model.numbers if unknown[i]]
         self._coded = [i for i in model.coded if unknown[i]]
+        # Columns with rare levels, which depend on nothing else.
+        self._rare = [i for i, coding in enumerate(model.codings) if len(coding.rare)]
+        self._levels_rng = np.random.default_rng(0)
         self.free = [i for i in self._coded if self._counts[i] > 1]
         # Which latent points are on the line, and not on a circle.
         self.line = [i for i, number in enumerate(self._numbers) if not self._wraps(number)]
@@ -138,6 +141,8 @@ class Completer:
     def latents(self, count: int, rng: np.random.Generator) -> Doubles:
         """Draw latent points of the unknown numbers, (count, numbers)."""
         z = rng.normal(size=(count, len(self._numbers)))
+        if self._rare:
+            self._levels_rng = np.random.default_rng(int(rng.integers(1 << 62)))
         for i, number in enumerate(self._numbers):
             if self._wraps(number):
                 flow = self._model.flows[self._model.codings[number].name]
@@ -150,12 +155,19 @@ class Completer:
         return axis.support.wraps
 
     def numbers(self, codes: Doubles, known: Doubles, z: Doubles | None) -> tuple[Doubles, Doubles]:
-        """Return the values of all numbers, and the log density of the known ones.
+        """Return the values of all numbers and rare levels, and the log density of the known ones.
 
         Unknown numbers are made of latent points. Without these they are left out, which no number before them reads.
         """
         coded = Coded(codes, np.where(self._unknown, np.nan, known))
         log_density = np.zeros(len(codes))
+        for i in self._rare:
+            at, rare = np.flatnonzero(self._model.has_value(coded, i)), self._model.codings[i].rare
+            if self._unknown[i]:
+                coded.values[at, i] = self._levels_rng.choice(len(rare), len(at), p=rare)
+            else:
+                at = at[~np.isnan(coded.values[at, i])]  # the others are summed over
+                log_density[at] += np.log(rare[coded.values[at, i].astype(np.int64)])
         for number in self._model.numbers:
             at, coding = np.flatnonzero(self._model.has_value(coded, number)), self._model.codings[number]
             if not len(at) or (self._unknown[number] and z is None):

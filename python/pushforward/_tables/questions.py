@@ -179,8 +179,9 @@ class TableConditional:
         if not values:
             raise ValueError(f"column {column!r} is a number without atoms; ask for its mean or quantiles")
         weights = normalized(self._log_weights)
-        shares = [(weights * (self._codes[:, :, at] == code)).sum(axis=1) for code in range(len(values))]
-        return values, np.stack(shares, axis=1)
+        coding = self._model.codings[at]
+        shares = [(weights * (self._codes[:, :, at] == code)).sum(axis=1) for code in range(coding.codes)]
+        return values, coding.masses_of_known_values(np.stack(shares, axis=1))
 
     def mean(self, column: str) -> tuple[Doubles, Doubles]:
         """Return the mean of a column of numbers for each row, and its standard error.
@@ -450,9 +451,8 @@ def _center(model: TableModel, column: int, found: Completed, weights: Doubles) 
     """Return the code and value that stand for a cell: of a number the mean, else the most probable code."""
     coding, codes = model.codings[column], found.codes[:, :, column]
     shares = np.stack([(weights * (codes == code)).sum(axis=1) for code in range(coding.codes)], axis=1)
-    most = shares.argmax(axis=1).astype(np.float64)
     if coding.axis is None:
-        return most, np.full(len(most), np.nan)
+        return coding.codes_of_known_values(coding.masses_of_known_values(shares).argmax(axis=1).astype(np.float64))
     mean = (weights * coding.number_of(codes, found.values[:, :, column])).sum(axis=1)
     step = coding.column.step
     # A mean stands as a number, also where an atom is more probable.
