@@ -168,6 +168,9 @@ def test_gaps_of_a_table_are_filled(gappy: TableFlow) -> None:
     missing = np.isnan(rows["x"]) & (rows["kind"] == "a")
     assert abs(drawn["x"][missing].mean() - 2) < 1
     assert np.ptp(centers["x"][missing]) < 1e-9 + 1.0
+    copies = gappy.impute(rows, copies=2, seed=0)
+    assert [len(copy["x"]) for copy in copies] == [200, 200]
+    assert (copies[0]["x"] != copies[1]["x"]).any()
     frame = gappy.impute(pd.DataFrame(rows), seed=0)
     assert isinstance(frame, pd.DataFrame)
     assert not frame.isna().any().any()
@@ -228,26 +231,24 @@ def test_a_row_of_categories_alone_has_sums() -> None:
     np.testing.assert_allclose(given.probabilities("a")[1][0], expected, atol=1 / 200 + 1e-6)
 
 
-def test_rare_levels_are_asked_and_answered() -> None:
+def test_rare_levels_keep_their_shares() -> None:
     rng = np.random.default_rng(0)
-    kind = np.concatenate([np.full(150, "often", dtype=object), np.array(["a", "a", "a", "b", "b", "c"], dtype=object)])
-    x = rng.normal(np.where(kind == "often", 0.0, 3.0))
-    flow = TableFlow().fit({"kind": kind, "x": x}, epochs=3, seed=0)
-    found = flow.conditional({"x": [0.5, 2.5]})
-    values, shares = found.probabilities("kind")
-    joint = np.stack([flow.log_prob({"kind": [value] * 2, "x": [0.5, 2.5]}) for value in values], axis=1)
-    expected = np.exp(joint) / np.exp(joint).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(shares, expected, atol=0.01)  # of draws
-    log_prob = found.log_prob({"kind": ["a", "b"]})
-    picked = [expected[0, values.index("a")], expected[1, values.index("b")]]
-    np.testing.assert_allclose(np.exp(log_prob), picked, rtol=1e-9)
-    drawn = pd.Series(flow.conditional({"x": [2.5]}, draws=5000).sample(5000, seed=0)["kind"]).value_counts()
-    assert drawn["a"] / drawn["c"] == pytest.approx(3.5 / 1.5, abs=0.8)
-    known = flow.conditional({"kind": ["a"]})
-    assert known.log_prob({"x": [1.0]})[0] == pytest.approx(
-        flow.log_prob({"kind": ["a"], "x": [1.0]})[0] - known.log_marginal[0]
-    )
-    filled = flow.impute({"kind": np.array([None, "b"], dtype=object), "x": [3.0, 3.0]}, seed=0)["kind"]
-    assert filled[1] == "b"
-    assert filled[0] in values
-    assert flow.impute({"kind": np.array([None], dtype=object), "x": [0.0]}, method="mean")["kind"][0] == "often"
+    levels = np.array(["often", "rare a", "rare b", "rare c"], dtype=object)
+    kind = np.concatenate([np.full(190, levels[0]), np.repeat(levels[1:], [4, 3, 2])])
+    data = {"kind": kind, "x": rng.normal(size=199) + 3 * (kind != "often")}
+    flow = TableFlow().fit(data, epochs=5, seed=0)
+    given = flow.conditional({"x": np.array([4.0, 0.0])})
+    joint = np.stack([flow.log_prob({"kind": np.full(2, level), "x": [4.0, 0.0]}) for level in levels], axis=1)
+    np.testing.assert_allclose(given.log_marginal, np.logaddexp.reduce(joint, axis=1), atol=1e-4)
+    values, shares = given.probabilities("kind")
+    expected = np.exp(joint - given.log_marginal[:, None])
+    order = [values.index(level) for level in levels]
+    np.testing.assert_allclose(shares[:, order], expected, atol=0.08)
+    found = np.stack([given.log_prob({"kind": np.full(2, level)}) for level in levels], axis=1)
+    np.testing.assert_allclose(np.exp(found), expected, atol=1e-4)
+    known = flow.conditional({"kind": ["rare b", "often"]})
+    marginal = flow.marginal(["kind"]).log_prob({"kind": levels})
+    assert np.exp(marginal).sum() == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(known.log_marginal, marginal[[2, 0]], atol=1e-6)
+    assert (np.diff(np.exp(marginal[1:])) < 0).all()
+    assert known.sample(3, seed=0)["kind"].tolist() == ["rare b", "often"] * 3
