@@ -24,7 +24,9 @@ def build(folder: Path, sanitizers: str, name: str, *targets: str) -> Path:
 
 
 def test_address_and_undefined(tmp_path):
-    programs = build(tmp_path, "address,undefined", compiler(), "core_test", "masses_test", "numbers_test", "drive_load")
+    programs = build(
+        tmp_path, "address,undefined", compiler(), "core_test", "masses_test", "numbers_test", "drive_load"
+    )
     run(programs / "core_test")
     run(programs / "masses_test")
     run(programs / "numbers_test")
