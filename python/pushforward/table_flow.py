@@ -156,9 +156,9 @@ class TableFlow:
 
         Parameters
         ----------
-        table : DataFrame, or mapping of str to array
-            The rows: a DataFrame of pandas, polars or pyarrow, or a mapping of column names to arrays of equal length.
-            None, NaN, NaT and NA are gaps.
+        table : DataFrame, mapping of str to array, or (n, columns) array
+            The rows: a DataFrame of pandas, polars or pyarrow, a mapping of column names to arrays of equal length, or
+            an array of numbers, whose columns are called x0, x1, ... None, NaN, NaT and NA are gaps.
         weights : (n,) array, optional
             Non-negative weights of the rows; a row of weight 0 is left out. Their scale does not matter.
         validation : float or table
@@ -281,7 +281,11 @@ class TableFlow:
 
     def _cells(self, table: Any) -> dict[str, Cells]:
         """Return the model's columns of a table."""
-        return chosen(frames.read(table)[0], self.schema, "table")
+        cells, library = frames.read(table)
+        width = len(self.schema.columns) + len(tuple(self.schema.left_out))
+        if library == frames.ARRAY and len(cells) != width:
+            raise ValueError(f"table has {len(cells)} columns; the model's has {width}")
+        return chosen(cells, self.schema, "table")
 
     def sample(self, n: int, *, gaps: bool = True, seed: Seed = None, library: str | None = None) -> Any:
         """Draw rows.
@@ -295,8 +299,9 @@ class TableFlow:
             that it is there.
         seed : int or numpy.random.Generator, optional
             Fixes the rows.
-        library : {"pandas", "polars", "pyarrow", "arrays"}, optional
-            What the table is of; "arrays" is a dict. By default what the table that was fitted was of.
+        library : {"pandas", "polars", "pyarrow", "arrays", "array"}, optional
+            What the table is of; "arrays" is a dict, and "array" an (n, columns) array of numbers.
+            By default what the table that was fitted was of.
 
         Returns
         -------
