@@ -131,8 +131,29 @@ def test_options_of_flows_do_not_go_with_mixed_tables(tmp_path: Path, capsys: py
     capsys.readouterr()
     assert main(["sample", model, "-n", "5", "--context", "1"]) == 2
     assert "not conditional" in capsys.readouterr().err
-    assert main(["check", model, table]) == 2
-    assert "the model of a table" in capsys.readouterr().err
+    assert main(["check", model, table, "--drop-missing"]) == 2
+    assert "leave --weights and --drop-missing out" in capsys.readouterr().err
+    picture = str(tmp_path / "plot.png")
+    assert main(["plot", "density", model, "-o", picture]) == 2
+    assert "plot density is for models of numbers" in capsys.readouterr().err
+    assert main(["plot", "corner", model, table, "--bins", "5", "-o", picture]) == 2
+    assert "leave --bins out" in capsys.readouterr().err
+
+
+def test_a_model_is_checked_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, model = str(write(tmp_path / "t.csv")), str(tmp_path / "model")
+    assert main(["fit", table, "-o", model, "--epochs", "2", "--seed", "0"]) == 0
+    capsys.readouterr()
+    assert main(["check", model, table, "--seed", "0"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("rows            200, 5 columns\n")
+    assert "\nnext  " in said
+    for i, words in enumerate(
+        (["corner", model, table], ["corner", model, "--columns", "size,kind"], ["history", model])
+    ):
+        picture = tmp_path / f"{i}.png"
+        assert main(["plot", *words, "-o", str(picture)]) == 0
+        assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_gaps_are_filled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from pushforward import Category, Column, Epoch, FileFormatError, Flow, Integer, Positive, Real, TableFlow
+from pushforward import Category, Column, Epoch, FileFormatError, Flow, Integer, Positive, Real, TableFlow, plot
 from scipy import stats
 
 N = 2000
@@ -495,3 +495,79 @@ def test_tables_of_other_libraries(library: str) -> None:
         drawn = flow.sample(5, library=other, seed=0)
         assert isinstance(drawn, kind)
         assert np.isfinite(flow.log_prob(drawn)).all()
+
+
+# -- checks ------------------------------------------------------------------------------------------------------
+
+
+def test_a_check_finds_nothing_in_samples_and_names_what_differs(fitted: TableFlow) -> None:
+    rows = fitted.sample(1500, seed=7)
+    report = fitted.check(rows, seed=0)
+    assert report.rows == 1500
+    assert report.next == "No problem detected in 1,500 rows."
+    assert report.log_likelihood is not None
+    assert report.log_likelihood.value == pytest.approx(fitted.log_prob(rows).mean())
+    assert min(found.p_value for found in report.columns.values()) > 1e-4
+    assert report.classifier is not None
+    assert abs(report.classifier.value - 0.5) < 5 * report.classifier.error
+    for change, name in (
+        ({"weight": rows["weight"] * 1.1}, "weight"),
+        ({"flag": ~rows["flag"]}, "flag"),
+        ({"kind": rows["kind"].fillna("small")}, "kind"),
+    ):
+        report = fitted.check(rows.assign(**change), seed=0)
+        assert f"rows and model differ in '{name}'" in report.next
+        assert min(report.columns, key=lambda column: report.columns[column].p_value) == name
+
+
+def test_a_check_counts_values_that_are_not_allowed(table: pd.DataFrame, fitted: TableFlow) -> None:
+    rows = table[:300].reset_index(drop=True)
+    report = fitted.check(
+        rows.assign(kind=rows["kind"].where(rows.index > 9, "huge"), count=rows["count"] - 30), seed=0
+    )
+    assert report.not_allowed["kind"] == 10
+    assert report.not_allowed["count"] == (rows["count"] - 30 < table["count"].min()).sum()
+    assert report.next.startswith("Give a wider schema")
+    nothing = fitted.check(rows.assign(planet="mars"), seed=0)
+    assert nothing.log_likelihood is None
+    assert nothing.columns == {}
+    assert "values that the schema does not have: 300 in 'planet'" in repr(nothing)
+    with pytest.raises(ValueError, match="table has 1 rows; a check needs at least 2"):
+        fitted.check(rows[:1])
+
+
+# -- plots -------------------------------------------------------------------------------------------------------
+
+
+def test_a_plot_shows_shares_of_rows_and_samples(table: pd.DataFrame, fitted: TableFlow) -> None:
+    figure = plot.table_corner(fitted, table, columns=["kind", "weight", "rain"], n=2000, seed=0)
+    assert len(figure.axes) == 6
+    bars = figure.axes[0].patches
+    heights = [bar.get_data().values[0] for bar in bars]
+    shares = table["kind"].value_counts(normalize=True, dropna=False)
+    np.testing.assert_allclose(heights[:3], [shares["large"], shares["small"], table["kind"].isna().mean()])
+    drawn = fitted.sample(2000, seed=0)["kind"]
+    np.testing.assert_allclose(heights[3:], [(drawn == "large").mean(), (drawn == "small").mean(), drawn.isna().mean()])
+    assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == ["large", "small", "missing"]
+    assert "missing" in [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert len(plot.table_corner(fitted, seed=0, columns=["day"]).axes) == 1
+    many = TableFlow({"x": Category(list(range(30)))}).fit({"x": np.arange(30).repeat(20)}, epochs=1, seed=0)
+    labels = [label.get_text() for label in plot.table_corner(many, n=500, seed=0).axes[0].get_xticklabels()]
+    assert len(labels) == 8
+    assert labels[-1] == "others"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"columns": ["nothing"]}, "column is 'nothing'; the model's columns are"),
+        ({"columns": "size"}, "a sequence of names"),
+        ({"columns": ["size", "size"]}, "different columns"),
+        ({"n": 10}, "n must be at least 100"),
+        ({"data": {"size": [1.0]}}, "data has no column 'kind'"),
+    ],
+    ids=["unknown", "string", "twice", "few", "missing"],
+)
+def test_wrong_plots_are_refused(fitted: TableFlow, options: dict[str, object], reason: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=reason):
+        plot.table_corner(fitted, **options)  # type: ignore[arg-type]

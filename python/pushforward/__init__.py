@@ -18,6 +18,7 @@ from pushforward._model.supports import Circle, Interval, Positive, Real
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic
 from pushforward._posterior.result import Posterior
 from pushforward._posterior.rounds import Round
+from pushforward._tables.check import ColumnCheck, TableReport
 from pushforward._tables.kinds import Above, Below, Boolean, Category, Date, Integer
 from pushforward._tables.schema import Column, Schema
 from pushforward.ensemble import Ensemble
@@ -68,6 +69,7 @@ __all__ = [
     "Category",
     "Circle",
     "Column",
+    "ColumnCheck",
     "ContextNetwork",
     "ContextShift",
     "Coupling",
@@ -93,6 +95,7 @@ __all__ = [
     "Schema",
     "StudentT",
     "TableFlow",
+    "TableReport",
     "TrainingDivergedError",
     "Uniform",
     "build_info",

@@ -22,6 +22,7 @@ from pushforward._warn import warn
 
 if TYPE_CHECKING:
     from pushforward._fit.history import Epoch
+    from pushforward._tables.check import TableReport
     from pushforward._tables.questions import TableConditional, TableMarginal
 
 
@@ -319,6 +320,35 @@ class TableFlow:
         if library not in (None, self._library):
             drawn = {name: replace(column, dtype="") for name, column in drawn.items()}  # types are the library's own
         return frames.write(drawn, library or self._library)
+
+    def check(self, table: Any, *, seed: Seed = None) -> TableReport:
+        """Compare the model with rows that it was not fitted to.
+
+        The rows are scored, each column is compared with the model, and a classifier learns to tell rows from samples,
+        if scikit-learn is installed (a few seconds). Of more than 100,000 rows all are scored, and the columns of so
+        many are compared; the classifier gets 5,000.
+
+        Parameters
+        ----------
+        table : DataFrame, or mapping of str to array
+            Rows held out of the fit, at least 2; hundreds tell more.
+        seed : int or numpy.random.Generator, optional
+            Fixes the samples and the parts for cross-validation.
+
+        Returns
+        -------
+        TableReport
+            The numbers, and in ``report.next`` what to try next. It prints as a few lines.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `log_prob`, or if there are fewer than 2 rows.
+        """
+        from pushforward._tables.check import check
+
+        model = self._fitted()
+        return check(model, model.encode(self._cells(table)), np.random.default_rng(seed))
 
     # -- questions -----------------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ def check(state: State, history: History | None, x: object, context: object, wei
         round_trip=_round_trip(state, table, condition),
         pit=tuple(uniformity(column, w) for column in u.T),
         pit_radius=uniformity(radius, w),
-        classifier=_classifier(
+        classifier=classifier(
             some, samples, None if each is None else conditions, None if w is None else w[index], rng
         ),
         calibration=calibration(state.names, ranks(state, table, condition, w, rng)) if state.context else None,
@@ -187,10 +187,18 @@ def _between(x: Array, samples: Array, names: Sequence[str]) -> Between | None:
     return worst if worst.share > max(_SHARE_BETWEEN, _GAPS_BETWEEN / len(x)) else None
 
 
-def _classifier(
-    x: Array, samples: Array, context: Array | None, weights: Doubles | None, rng: np.random.Generator
+def classifier(
+    x: Array,
+    samples: Array,
+    context: Array | None,
+    weights: Doubles | None,
+    rng: np.random.Generator,
+    categories: Sequence[bool] | None = None,
 ) -> Mean | None:
-    """Return how often a classifier is right about rows and samples that it was not fitted to."""
+    """Return how often a classifier is right about rows and samples that it was not fitted to.
+
+    `categories` says which columns hold codes of categories. None without scikit-learn, or for too few rows.
+    """
     if len(x) < LEAST_CLASSIFIED:
         return None
     try:
@@ -208,7 +216,7 @@ def _classifier(
             (np.concatenate([table[rows] for table in tables]), np.repeat([0, 1], rows.sum()), np.tile(w[rows], 2))
             for rows in (folds != fold, folds == fold)
         )
-        trees = HistGradientBoostingClassifier(random_state=int(rng.integers(1 << 31)))
+        trees = HistGradientBoostingClassifier(random_state=int(rng.integers(1 << 31)), categorical_features=categories)
         trees.fit(train[0], train[1], sample_weight=train[2])
         right += float(test[2] @ (trees.predict(test[0]) == test[1]))
     accuracy = right / (2 * w.sum())

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from pushforward._model.special import normal_cdf
 from pushforward._model.supports import Interval, Positive, Real, Support
@@ -80,12 +81,13 @@ class Axis:
             else:
                 self._own = Positive() if self._from_end else Real()
         self.support: Support = self._own if warp is None else Real()
+        self._is_log = math.isfinite(self._own.ends[0]) and math.isinf(self._own.ends[1])
 
     def find_warp(self, values: Doubles, places: Doubles, weights: Doubles | None) -> Warp | None:
         """Return the warp that suits values that are no atoms; `places` in (0, 1) says where in their cells."""
         if self._own.wraps:
             return None
-        ends = self._own.ends if isinstance(self._own, Interval) else None
+        ends = self._own.ends if math.isfinite(self._own.ends[1]) else None
         return Warp.of(self._line(self._points(values, places)), weights, ends, 1.0 if self.is_rounded else 0.0)
 
     @property
@@ -123,7 +125,7 @@ class Axis:
 
     def _line(self, points: Doubles) -> Doubles:
         """Return what the warp takes: points, or their logarithms if there is one end."""
-        if not isinstance(self._own, Positive):
+        if not self._is_log:
             return points
         # The end itself may be a value.
         least = 0.0 if self.warp is None else math.exp(self.warp.edges[0] - 1)
@@ -133,7 +135,7 @@ class Axis:
         """Return the values of what the flow models."""
         if self.warp is not None:
             points = self.warp.points(points)
-            points = np.exp(points) if isinstance(self._own, Positive) else points
+            points = np.exp(points) if self._is_log else points
         if not self.is_rounded:
             return self._origin + self._sign * points if isinstance(self._kind, (Above, Below)) else points
         number: Doubles = np.floor(points)
@@ -146,15 +148,25 @@ class Axis:
         found: Doubles = self._origin + self._sign * steps
         return found
 
-    def log_density(self, flow: Flow, values: Doubles, context: Doubles | None) -> Doubles:
-        """Return the log density, or the log mass, of values that are no atoms."""
+    def allows(self, values: Doubles) -> npt.NDArray[np.bool_]:
+        """Return which values, none of them an atom, are on the line."""
         if not self.is_rounded:
-            inside = (values >= self._outer[0]) & (values <= self._outer[1])
-            return np.where(inside, self._log_density_at(flow, self._shifted(values), context), -np.inf)
+            return (values >= self._outer[0]) & (values <= self._outer[1])
         number = self._number(values)
         inside = (number >= 0) & (number < self.cells) if self._from_end else np.ones(len(number), dtype=bool)
-        if self.has_masses:
-            inside &= values == np.round(values)
+        return inside & (values == np.round(values)) if self.has_masses else inside
+
+    def latent(self, flow: Flow, values: Doubles, places: Doubles, context: Doubles | None) -> Doubles:
+        """Return the flow's latent points of values; `places` in (0, 1) says where in their cells rounded ones lie."""
+        points = self.points(values, places)
+        return np.asarray(flow.inverse(points[:, None], context)[0][:, 0], dtype=np.float64)
+
+    def log_density(self, flow: Flow, values: Doubles, context: Doubles | None) -> Doubles:
+        """Return the log density, or the log mass, of values that are no atoms."""
+        inside = self.allows(values)
+        if not self.is_rounded:
+            return np.where(inside, self._log_density_at(flow, self._shifted(values), context), -np.inf)
+        number = self._number(values)
         safe = np.where(inside, number, 0.0)
         low, high = self._quantiles(flow, safe, context), self._quantiles(flow, safe + 1, context)
         # The tail in which the numbers are small keeps their digits.
@@ -177,7 +189,7 @@ class Axis:
         line = self._line(points)
         scores = self.warp.scores(line)
         density = flow.log_prob(scores[:, None], context) + self.warp.log_slope(line, scores)
-        return density - line if isinstance(self._own, Positive) else density
+        return density - line if self._is_log else density
 
     def _shifted(self, values: Doubles) -> Doubles:
         return self._sign * (values - self._origin) if isinstance(self._kind, (Above, Below)) else values

@@ -108,15 +108,21 @@ class TableModel:
         }
 
     def context(self, coded: Coded, number: int) -> Doubles | None:
-        """Return what the flow of a number reads of rows: all codes, and the numbers before it; None if nothing."""
+        """Return what the flow of a number reads of rows; None if nothing.
+
+        That is all codes, with the atoms they stand for, and the numbers before it.
+        """
         columns = []
         for i, coding in enumerate(self.codings):
             columns.append(coding.indicators(coded.codes[:, i]))
-            if coding.numbers is None or i == number or (coding.axis is not None and i > number):
+            if coding.numbers is None or i == number:
                 continue
-            if coding.codes == 1 and coding.axis is None:
-                continue  # a constant
-            columns.append(coding.shown(coded.codes[:, i], coded.values[:, i]))
+            is_later = coding.axis is not None and i > number
+            if (coding.codes == 1 and coding.axis is None) or (is_later and not len(coding.numbers)):
+                continue  # a constant, or nothing that is known yet
+            # Of a later number only the atoms are known.
+            values = np.full(len(coded), np.nan) if is_later else coded.values[:, i]
+            columns.append(coding.shown(coded.codes[:, i], values))
         context = np.concatenate(columns, axis=1)
         return context if context.shape[1] else None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from pushforward.cli import columns, values
+from pushforward._io import files
+from pushforward.cli import columns, mixed, values
 from pushforward.cli.command import TABLE, Command, shown
 from pushforward.flow import Flow
 
@@ -18,6 +19,8 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if files.is_table(args.model):
+        return mixed.check(args)
     flow = Flow.load(args.model)
     rows = columns.read(flow, args.table, args.weights, missing=columns.missing_of(args))
     with columns.told_with(args.table):
@@ -35,6 +38,9 @@ training rows, maps the rows to latent space and back, compares them there with
 the base density, and, if scikit-learn is installed, trains a classifier to
 distinguish rows from samples. Rows of a conditional model are also ranked among
 draws under their own conditions. The columns are found as in score.
+
+Of a model of a table with categories and gaps, each column is compared with the
+model, and the classifier distinguishes rows from samples.
 
 {TABLE}""",
     "  pushforward check power.safetensors held_out.csv --seed 0",

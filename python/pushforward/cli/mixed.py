@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import math
+from typing import TYPE_CHECKING
 
 from pushforward._io import files
 from pushforward._tables import text
 from pushforward.cli import columns
 from pushforward.cli.command import check_output, end, given, shown
 from pushforward.table_flow import TableFlow
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # The options of `fit` that a model of a mixed table has.
 _OPTIONS = ("epochs", "batch_size", "max_time", "patience", "validation")
@@ -69,6 +74,55 @@ def score(args: argparse.Namespace) -> int:
         scores = flow.log_prob(table)
     text.write(args.output, {"log_prob": scores})
     return 0
+
+
+def check(args: argparse.Namespace) -> int:
+    """Compare the model of a table with rows."""
+    if args.weights is not None or args.drop_missing:
+        raise ValueError("the model is of a table with categories and gaps: leave --weights and --drop-missing out")
+    flow, table = TableFlow.load(args.model), text.read(args.table)
+    with columns.told_with(args.table):
+        report = flow.check(table, seed=args.seed)
+    print(*map(shown, str(report).split("\n")), sep="\n")
+    return 0
+
+
+def plot(args: argparse.Namespace) -> Figure:
+    """Draw the model of a table beside its rows, or its fit."""
+    from pushforward import plot as plots
+
+    flow = TableFlow.load(args.model)
+    if args.kind == "history":
+        return _curves(flow)
+    if args.kind != "corner":
+        raise ValueError(
+            f"plot {args.kind} is for models of numbers; plot corner and plot history draw that of a table"
+        )
+    others = [name for name in ("context", "weights", "levels", "bins") if getattr(args, name, None) is not None]
+    if others or args.drop_missing:
+        name = (others or ["drop-missing"])[0]
+        raise ValueError(f"the model is of a table with categories and gaps: leave --{name} out")
+    table = None if args.table is None else text.read(args.table)
+    with columns.told_with(args.table or args.model):
+        return plots.table_corner(flow, table, columns=args.columns, seed=args.seed, **given(args, "n"))
+
+
+def _curves(flow: TableFlow) -> Figure:
+    """Draw the losses of each part."""
+    from pushforward._figure import NotebookFigure
+
+    if not flow.history:
+        raise ValueError("the model has no history: nothing was trained")
+    wide = math.ceil(math.sqrt(len(flow.history)))
+    high = math.ceil(len(flow.history) / wide)
+    figure = NotebookFigure(figsize=(4.2 * wide, 3.2 * high), layout="constrained")
+    panels = figure.subplots(high, wide, squeeze=False).ravel()
+    for ax, (name, curves) in zip(panels, flow.history.items(), strict=False):
+        curves.plot(ax)
+        ax.set_title(name, fontsize=9)
+    for ax in panels[len(flow.history) :]:
+        ax.remove()
+    return figure
 
 
 def impute(args: argparse.Namespace) -> int:

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pushforward._io import output, tables
+from pushforward._io import files, output, tables
 from pushforward._typing import Array
-from pushforward.cli import columns, values
+from pushforward.cli import columns, mixed, values
 from pushforward.cli.command import TABLE, Command, check_output, given
 from pushforward.flow import Flow
 
@@ -61,6 +61,9 @@ def _run(args: argparse.Namespace) -> int:
 
     kind = _kind_of_picture(args.output)
     check_output(args.output, args.model, getattr(args, "table", None))
+    if files.is_table(args.model):
+        output.write_figure(args.output, mixed.plot(args), kind)
+        return 0
     flow = Flow.load(args.model)
     if args.kind == "history":
         with columns.told_with(args.model):
