@@ -10,6 +10,7 @@ from pushforward import (
     LU,
     ActNorm,
     Circle,
+    ContextNetwork,
     ContextShift,
     Flow,
     Interval,
@@ -240,6 +241,14 @@ TRIANGULAR: dict[str, Callable[[], Flow]] = {
     ),
     "context": lambda: Flow(
         3, layers=[*triangular(3, depth=1, hidden=8, blocks=2), ContextShift()], context=2, dtype="float64", seed=0
+    ),
+    "context network": lambda: Flow(
+        3,
+        layers=triangular(3, depth=1, hidden=(8,)),
+        context=2,
+        context_network=ContextNetwork(3),
+        dtype="float64",
+        seed=0,
     ),
 }
 

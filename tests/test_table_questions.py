@@ -252,3 +252,28 @@ def test_rare_levels_keep_their_shares() -> None:
     np.testing.assert_allclose(known.log_marginal, marginal[[2, 0]], atol=1e-6)
     assert (np.diff(np.exp(marginal[1:])) < 0).all()
     assert known.sample(3, seed=0)["kind"].tolist() == ["rare b", "often"] * 3
+
+
+def test_rare_levels_are_asked_and_answered() -> None:
+    rng = np.random.default_rng(0)
+    kind = np.concatenate([np.full(150, "often", dtype=object), np.array(["a", "a", "a", "b", "b", "c"], dtype=object)])
+    x = rng.normal(np.where(kind == "often", 0.0, 3.0))
+    flow = TableFlow().fit({"kind": kind, "x": x}, epochs=3, seed=0)
+    found = flow.conditional({"x": [0.5, 2.5]})
+    values, shares = found.probabilities("kind")
+    joint = np.stack([flow.log_prob({"kind": [value] * 2, "x": [0.5, 2.5]}) for value in values], axis=1)
+    expected = np.exp(joint) / np.exp(joint).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(shares, expected, atol=0.01)  # of draws
+    log_prob = found.log_prob({"kind": ["a", "b"]})
+    picked = [expected[0, values.index("a")], expected[1, values.index("b")]]
+    np.testing.assert_allclose(np.exp(log_prob), picked, rtol=1e-9)
+    drawn = pd.Series(flow.conditional({"x": [2.5]}, draws=5000).sample(5000, seed=0)["kind"]).value_counts()
+    assert drawn["a"] / drawn["c"] == pytest.approx(3.5 / 1.5, abs=0.8)
+    known = flow.conditional({"kind": ["a"]})
+    assert known.log_prob({"x": [1.0]})[0] == pytest.approx(
+        flow.log_prob({"kind": ["a"], "x": [1.0]})[0] - known.log_marginal[0]
+    )
+    filled = flow.impute({"kind": np.array([None, "b"], dtype=object), "x": [3.0, 3.0]}, seed=0)["kind"]
+    assert filled[1] == "b"
+    assert filled[0] in values
+    assert flow.impute({"kind": np.array([None], dtype=object), "x": [0.0]}, method="mean")["kind"][0] == "often"

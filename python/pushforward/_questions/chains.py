@@ -98,14 +98,29 @@ def evidence(log_weights: Doubles) -> tuple[Doubles, Doubles, Doubles]:
     return log_mean, np.where(sound, error, np.inf), np.where(sound, effective, 0.0)
 
 
+def picked(log_weights: Doubles, count: int, rng: np.random.Generator) -> Indices:
+    """Return the numbers of `count` draws of each row, each drawn by their weights alone, (n, count)."""
+    ends = np.cumsum(normalized(log_weights), axis=1)
+    places = rng.uniform(size=(len(ends), count)) * ends[:, -1:]
+    return _found(ends, places)
+
+
+def _found(ends: Doubles, places: Doubles) -> Indices:
+    """Return where places are among the ends of each row."""
+    chosen = np.zeros(places.shape, dtype=np.int64)
+    for i, (end, place) in enumerate(zip(ends, places, strict=True)):
+        chosen[i] = np.searchsorted(end, place, side="right")
+    found: Indices = np.minimum(chosen, ends.shape[1] - 1)  # a place may be rounded to the last end
+    return found
+
+
 def resampled(log_weights: Doubles, count: int, rng: np.random.Generator) -> Indices:
     """Return the numbers of `count` draws of each row, drawn systematically by their weights, (n, count)."""
     ends = np.cumsum(normalized(log_weights), axis=1)
     places = (np.arange(count) + rng.uniform(size=(len(ends), 1))) / count * ends[:, -1:]
-    chosen = np.stack([np.searchsorted(end, place, side="right") for end, place in zip(ends, places, strict=True)])
     # In random order, since neighbours may be the same draw.
-    chosen = rng.permuted(np.minimum(chosen, ends.shape[1] - 1), axis=1)
-    return np.asarray(chosen, dtype=np.int64)
+    result: Indices = rng.permuted(_found(ends, places), axis=1)
+    return result
 
 
 def solve(joint: Joint, count: int, steps: int, rng: np.random.Generator) -> Drawn:

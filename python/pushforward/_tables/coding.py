@@ -14,7 +14,7 @@ from pushforward._tables.cells import BOOL, DATE, INTEGER, NUMBER, TEXT, Cells, 
 from pushforward._tables.kinds import UNITS, Boolean, Category, Date, Integer, Value
 from pushforward._tables.schema import Column
 from pushforward._tables.summary import Summary
-from pushforward._typing import Array, Doubles, Indices
+from pushforward._typing import Array, Doubles
 
 # The network reads the place of a code in its order by no more hat functions.
 _MOST_KNOTS = 16
@@ -105,8 +105,20 @@ class Coding:
 
     @property
     def known_values(self) -> tuple[Value | float, ...]:
-        """The values that have masses of their own: the levels of a category or a boolean, or the atoms of a number."""
+        """The values that have masses: those of a category or a boolean, or the atoms of a number."""
         return self._levels or tuple(self._atoms.tolist())
+
+    def masses_of_known_values(self, masses: Doubles) -> Doubles:
+        """Return the masses of `known_values` of those of codes, (n, codes) to (n, values)."""
+        if not len(self._rare):
+            return masses[:, : len(self.known_values)]
+        found = masses[:, [int(self.rest)]] * self._rare
+        found[:, self._common] = masses[:, : len(self._common)]
+        return found
+
+    def codes_of_known_values(self, numbers: Doubles) -> tuple[Doubles, Doubles]:
+        """Return the codes and values of numbers of `known_values`."""
+        return self._split(numbers, np.zeros(len(numbers), dtype=bool))
 
     # -- cells to codes ------------------------------------------------------------------------------------------
 
@@ -169,7 +181,11 @@ class Coding:
         """Return cells of codes, and of the values where the code is that of the rest."""
         missing = codes == self.gap
         dtype, kind = self.column.dtype, self.column.kind
-        at = self.places(np.where(missing, 0, codes), values)
+        at = np.where(missing, 0, codes).astype(np.int64)
+        if len(self._rare):
+            is_rare = codes == self.rest
+            at = np.where(is_rare, values, 0).astype(np.int64)
+            at[~is_rare & ~missing] = self._common[codes[~is_rare & ~missing].astype(np.int64)]
         if self._axis is None:
             if isinstance(kind, Boolean):
                 return Cells(BOOL, at.astype(np.float64), missing, dtype)
@@ -187,14 +203,6 @@ class Coding:
         if isinstance(kind, Date):
             return Cells(DATE, np.where(missing, 0.0, numbers * UNITS[kind.unit]), missing, dtype)
         return Cells(INTEGER if isinstance(kind, Integer) else NUMBER, numbers, missing, dtype)
-
-    def places(self, codes: Doubles, values: Doubles) -> Indices:
-        """Return the place of each cell among `known_values`: of a level, or of an atom; it may be any of others."""
-        at = codes.astype(np.int64)
-        if not len(self._rare):
-            return at
-        is_rare = codes == self.rest
-        return np.where(is_rare, np.where(is_rare, values, 0), self._common[np.where(is_rare, 0, at)]).astype(np.int64)
 
     # -- what flows of other columns read ------------------------------------------------------------------------
 

@@ -216,10 +216,7 @@ class Completer:
         density = Completer(self._model, is_left_out).numbers(codes, values, None)[1]
         joint = (masses + density).reshape(n, each)
         log_marginal = np.logaddexp.reduce(joint, axis=1)
-        ends = np.cumsum(chains.normalized(joint), axis=1)
-        places = (np.arange(count) + rng.uniform(size=(n, 1))) / count * ends[:, -1:]
-        places = rng.permuted(places, axis=1)
-        chosen = np.minimum((places[:, :, None] > ends[:, None, :]).sum(axis=2), each - 1)
+        chosen = chains.resampled(joint, count, rng)
         codes = np.take_along_axis(codes.reshape(n, each, -1), chosen[:, :, None], axis=1).reshape(n * count, -1)
         values = self.numbers(codes, np.repeat(known.values, count, axis=0), self.latents(n * count, rng))[0]
         shape, rest = (n, count, -1), np.zeros(n)

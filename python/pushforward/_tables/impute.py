@@ -54,11 +54,8 @@ def _center(model: TableModel, column: int, found: Completed) -> tuple[Doubles, 
     """Return the code and value that stand for a cell: of a number the mean, else the most probable code."""
     coding, codes, weights = model.codings[column], found.codes[:, :, column], found.weights
     shares = np.stack([(weights * (codes == code)).sum(axis=1) for code in range(coding.codes)], axis=1)
-    most = shares.argmax(axis=1).astype(np.float64)
     if coding.axis is None:
-        # A rare level is drawn by its share alone.
-        rarest = np.where(most == coding.rest, coding.rare.argmax(), np.nan) if len(coding.rare) else np.nan
-        return most, np.broadcast_to(rarest, most.shape)
+        return coding.codes_of_known_values(coding.masses_of_known_values(shares).argmax(axis=1).astype(np.float64))
     mean = (weights * coding.number_of(codes, found.values[:, :, column])).sum(axis=1)
     step = coding.column.step
     # A mean stands as a number, also where an atom is more probable.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pushforward import _checks, _weights
-from pushforward._questions.chains import normalized
+from pushforward._questions.chains import normalized, picked
 from pushforward._questions.conditional import checked_effort
 from pushforward._tables import frames
 from pushforward._tables.axis import ends_of
@@ -144,9 +144,7 @@ class TableConditional:
         count = _checks.row_count(n, max(1, len(self)) * len(self._model.schema))
         if library is not None:
             _checks.choice("library", library, frames.LIBRARIES)
-        ends = np.cumsum(normalized(self._log_weights), axis=1)
-        places = np.random.default_rng(seed).uniform(size=(len(self), count)) * ends[:, -1:]
-        chosen = np.stack([np.searchsorted(end, place, side="right") for end, place in zip(ends, places, strict=True)])
+        chosen = picked(self._log_weights, count, np.random.default_rng(seed))
         codes, values = (
             np.moveaxis(np.take_along_axis(part, chosen[:, :, None], axis=1), 0, 1).reshape(-1, part.shape[2])
             for part in (self._codes, self._values)
@@ -177,9 +175,9 @@ class TableConditional:
         if not values:
             raise ValueError(f"column {column!r} is a number without atoms; ask for its mean or quantiles")
         weights = normalized(self._log_weights)
-        places = self._model.codings[at].places(self._codes[:, :, at], self._values[:, :, at])
-        shares = [(weights * (places == place)).sum(axis=1) for place in range(len(values))]
-        return values, np.stack(shares, axis=1)
+        coding = self._model.codings[at]
+        shares = [(weights * (self._codes[:, :, at] == code)).sum(axis=1) for code in range(coding.codes)]
+        return values, coding.masses_of_known_values(np.stack(shares, axis=1))
 
     def mean(self, column: str) -> tuple[Doubles, Doubles]:
         """Return the mean of a column of numbers for each row, and its standard error.
