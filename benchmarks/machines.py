@@ -155,6 +155,8 @@ def draw(path: str, found: dict[str, Any]) -> None:
         curve = [predicted(alone, n, 2.0, (two["bandwidth"], two["latency"]))[0] * 1e3 for n in rows]
         left.loglog(rows, curve, color=f"C{i}", label=f"{name}: model of 2 processes")
     left.set(xlabel="rows a step", ylabel="milliseconds a step")
+    left.set_xticks(ROWS, [f"{rows:,}" for rows in ROWS])
+    left.minorticks_off()
     left.legend(fontsize=7)
     flow = found["1 process, 1 thread"]["middle"]
     for i, rows in enumerate((16384, 262144)):

@@ -77,7 +77,7 @@ def test_any_number_of_processes_has_the_bits_of_one(expected: dict[str, Any], p
 def test_a_failure_in_one_process_is_one_in_all() -> None:
     first, second, third = together(3, "failing")
     assert first == second | {key: first[key] for key in ("nan", "shape", "type", "patience")} | {
-        key: first[key] for key in ("callback", "interrupted")
+        key: first[key] for key in ("callback", "function", "interrupted")
     }
     for found in (first, second, third):
         assert found["nan"] == ["ValueError", found["nan"][1]]
@@ -100,8 +100,9 @@ def test_a_failure_in_one_process_is_one_in_all() -> None:
         assert found["kept"] == ["interrupted", 3]
         assert found["same"]
         assert found["stopped"] == "callback"
-    assert first["callback"] == ["RuntimeError", "process 2: as a test"]
-    assert third["callback"] == ["LookupError", "as a test"]
+    for name in ("callback", "function"):
+        assert first[name] == ["RuntimeError", "process 2: as a test"]
+        assert third[name] == ["LookupError", "as a test"]
 
 
 def test_a_failure_that_the_others_cannot_know_of_ends_the_job() -> None:

@@ -24,8 +24,11 @@ def build(folder: Path, sanitizers: str, name: str, *targets: str) -> Path:
 
 
 def test_address_and_undefined(tmp_path):
-    programs = build(tmp_path, "address,undefined", compiler(), "core_test", "numbers_test", "drive_load")
+    programs = build(
+        tmp_path, "address,undefined", compiler(), "core_test", "masses_test", "numbers_test", "drive_load"
+    )
     run(programs / "core_test")
+    run(programs / "masses_test")
     run(programs / "numbers_test")
     # No file of the corpus, nor a mutation of one, is worth more memory than this.
     limit = "max_allocation_size_mb=16"

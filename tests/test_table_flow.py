@@ -246,6 +246,35 @@ def test_an_identifier_is_left_out_and_named() -> None:
     assert again.schema == flow.schema
 
 
+def test_an_array_with_gaps() -> None:
+    """The density of a row with gaps is that of what is there, and the pattern of gaps is modelled."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, 1)) + 0.3 * rng.normal(size=(N, 3))
+    x[x[:, 0] > 0.5, 1] = np.nan
+    x[rng.uniform(size=N) < 0.2, 2] = np.nan
+    flow = TableFlow().fit(x, epochs=10, seed=0)
+    assert flow.columns == ("x0", "x1", "x2")
+    draws = flow.sample(3000, seed=0)
+    assert draws.shape == (3000, 3)
+    assert np.isnan(draws[draws[:, 0] > 0.7, 1]).mean() > 0.8
+    assert np.isnan(draws[draws[:, 0] < 0.2, 1]).mean() < 0.2
+    assert np.isnan(draws[:, 2]).mean() == pytest.approx(0.2, abs=0.04)
+    # Summed over the last column, gap and numbers, the density is that of the others: the same with any order of sums.
+    at, last = np.array([-0.5, -0.4]), np.linspace(-8, 8, 4001)
+    rows = np.column_stack([np.tile(at, (len(last), 1)), last])
+    there = np.exp(flow.log_prob(rows)).sum() * (last[1] - last[0])
+    missing = np.exp(flow.log_prob(np.array([[*at, np.nan]])))[0]
+    assert missing / (there + missing) == pytest.approx(0.2, abs=0.05)
+    with pytest.raises(ValueError, match="table has 2 columns; the model's has 3"):
+        flow.log_prob(x[:, :2])
+    with pytest.raises(ValueError, match="rows with NaN or infinity, first at row"):
+        Flow(3).fit(x)
+    single = TableFlow().fit(x.astype(np.float32), epochs=1, seed=0).sample(3, seed=0)
+    assert single.dtype == np.float32
+    with pytest.raises(TypeError, match="column 'kind' holds no numbers"):
+        small()[0].sample(3, library="array")
+
+
 # -- the same bits -----------------------------------------------------------------------------------------------
 
 
@@ -315,7 +344,9 @@ def test_a_damaged_file_is_refused_or_harmless(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
-        (lambda flow: flow.fit(np.zeros((5, 2))), "must be a DataFrame"),
+        (lambda flow: flow.fit([1.0, 2.0]), "must be a DataFrame"),
+        (lambda flow: flow.fit(np.zeros(5)), r"table has shape \(5,\); an array must be"),
+        (lambda flow: flow.fit(np.array([["a"]])), "an array must hold numbers"),
         (lambda flow: flow.fit({"x": []}), "no rows"),
         (lambda flow: flow.fit({}), "no columns"),
         (lambda flow: flow.fit({"x": [1.0], "y": [1.0, 2.0]}), "different lengths"),
@@ -490,7 +521,7 @@ def test_tables_of_other_libraries(library: str) -> None:
             assert draws.schema.field(field.name).type == expected.get(field.name, field.type), field.name
     # A table means the same whatever library it is of.
     assert flow.log_prob(given).tobytes() == flow.log_prob(table).tobytes()
-    kinds = {"arrays": dict, "pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.Table}
+    kinds: dict[str, type] = {"arrays": dict, "pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.Table}
     for other, kind in kinds.items():
         drawn = flow.sample(5, library=other, seed=0)
         assert isinstance(drawn, kind)

@@ -152,6 +152,11 @@ def failing() -> dict[str, Any]:
             os.kill(os.getpid(), signal.SIGINT)
         return False
 
+    def function(x: np.ndarray) -> np.ndarray:
+        if COMM.rank == last:
+            raise LookupError("as a test")
+        return -0.5 * (x**2).sum(axis=1)
+
     x, weights = own(*table())
     bad = x.copy()
     if COMM.rank == last:
@@ -165,6 +170,7 @@ def failing() -> dict[str, Any]:
         "options": raised(lambda: flow.fit(x, epochs=2 + (COMM.rank == last), comm=COMM)),
         "weights": raised(lambda: flow.fit(x, weights=0 * weights, comm=COMM)),
         "patience": raised(lambda: flow.fit(x, patience=-1 if COMM.rank == last else 3, comm=COMM)),
+        "function": raised(lambda: Flow(2, layers=[], seed=1).fit_density(function, comm=COMM)),
         "groups": raised(lambda: flow.fit(x, groups=np.arange(len(x)), comm=COMM)),
         "empty": raised(lambda: flow.fit(x[:0], comm=COMM)),
         "communicator": raised(lambda: flow.fit(x, comm=3)),  # type: ignore[arg-type]

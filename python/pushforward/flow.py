@@ -960,14 +960,14 @@ class Flow:
         context: npt.ArrayLike | None = None,
         *,
         draws: int = 400,
-        steps: int = 400,
+        steps: int = 200,
         seed: Seed = 0,
     ) -> Conditional:
         """Return the density of the other columns given some.
 
         It is exact where the flow is triangular with the known columns first (see `triangular`). One unknown column is
         normalised on a grid. Several are drawn by importance sampling, from a mixture fitted to draws of the flow and
-        then to the draws of each row; rows whose weights stay uneven get a population of 32 chains.
+        then to the draws of each row; rows whose weights stay uneven get 32 chains that move by Hamiltonian dynamics.
 
         Parameters
         ----------
@@ -1004,7 +1004,7 @@ class Flow:
 
         return conditional(self._state.copy(), known, context, draws, steps, seed)
 
-    def marginal(self, columns: Sequence[Any], *, draws: int = 400, steps: int = 400, seed: int = 0) -> Marginal:
+    def marginal(self, columns: Sequence[Any], *, draws: int = 400, steps: int = 200, seed: int = 0) -> Marginal:
         """Return the density of some columns, whatever the others are.
 
         Parameters
@@ -1036,8 +1036,9 @@ class Flow:
         context: npt.ArrayLike | None = None,
         *,
         method: Literal["draw", "mean"] = "draw",
+        copies: int | None = None,
         draws: int = 200,
-        steps: int = 400,
+        steps: int = 200,
         seed: Seed = None,
     ) -> Floats:
         """Fill the gaps of rows, by what is known of each row.
@@ -1051,6 +1052,8 @@ class Flow:
         method : {"draw", "mean"}
             Whether gaps are filled with a draw of their joint conditional density, which keeps spread and correlations,
             or with its mean, which is closest on average.
+        copies : int, optional
+            How many times to fill all gaps with draws, for multiple imputation (Rubin 1987), at least 1.
         draws, steps : int
             As those of `conditional`.
         seed : int or numpy.random.Generator, optional
@@ -1059,7 +1062,8 @@ class Flow:
         Returns
         -------
         (n, dim) array
-            The rows without gaps, in the dtype of `x`. There is a warning if chains have not converged.
+            The rows without gaps, in the dtype of `x`; with `copies`, (copies, n, dim). There is a warning if chains
+            have not converged.
 
         Raises
         ------
@@ -1075,7 +1079,7 @@ class Flow:
         """
         from pushforward._questions.impute import impute
 
-        return impute(self._state.copy(), x, context, method, draws, steps, seed)
+        return impute(self._state.copy(), x, context, method, copies, (draws, steps, seed))
 
     # -- the latent side -----------------------------------------------------------------------------------------
 

@@ -156,9 +156,9 @@ class TableFlow:
 
         Parameters
         ----------
-        table : DataFrame, or mapping of str to array
-            The rows: a DataFrame of pandas, polars or pyarrow, or a mapping of column names to arrays of equal length.
-            None, NaN, NaT and NA are gaps.
+        table : DataFrame, mapping of str to array, or (n, columns) array
+            The rows: a DataFrame of pandas, polars or pyarrow, a mapping of column names to arrays of equal length, or
+            an array of numbers, whose columns are called x0, x1, ... None, NaN, NaT and NA are gaps.
         weights : (n,) array, optional
             Non-negative weights of the rows; a row of weight 0 is left out. Their scale does not matter.
         validation : float or table
@@ -281,7 +281,11 @@ class TableFlow:
 
     def _cells(self, table: Any) -> dict[str, Cells]:
         """Return the model's columns of a table."""
-        return chosen(frames.read(table)[0], self.schema, "table")
+        cells, library = frames.read(table)
+        width = len(self.schema.columns) + len(tuple(self.schema.left_out))
+        if library == frames.ARRAY and len(cells) != width:
+            raise ValueError(f"table has {len(cells)} columns; the model's has {width}")
+        return chosen(cells, self.schema, "table")
 
     def sample(self, n: int, *, gaps: bool = True, seed: Seed = None, library: str | None = None) -> Any:
         """Draw rows.
@@ -295,8 +299,9 @@ class TableFlow:
             that it is there.
         seed : int or numpy.random.Generator, optional
             Fixes the rows.
-        library : {"pandas", "polars", "pyarrow", "arrays"}, optional
-            What the table is of; "arrays" is a dict. By default what the table that was fitted was of.
+        library : {"pandas", "polars", "pyarrow", "arrays", "array"}, optional
+            What the table is of; "arrays" is a dict, and "array" an (n, columns) array of numbers.
+            By default what the table that was fitted was of.
 
         Returns
         -------
@@ -352,14 +357,14 @@ class TableFlow:
 
     # -- questions -----------------------------------------------------------------------------------------------
 
-    def conditional(self, known: Any, *, draws: int = 200, steps: int = 400, seed: Seed = 0) -> TableConditional:
+    def conditional(self, known: Any, *, draws: int = 200, steps: int = 200, seed: Seed = 0) -> TableConditional:
         """Return the density of the unknown cells of rows given the others.
 
         Cells are unknown in columns that `known` does not have, and where it has gaps. All is asked of complete rows:
         each cell given that it is there. The model is built code by code, then number by number in the order of the
         columns. The answer is exact where no unknown number comes before a known one, and the unknown codes have at
         most 1,024 combinations. Else it is by importance sampling with draws of the model, and of rows whose weights
-        are too uneven by 16 chains.
+        are too uneven by 32 chains.
 
         Parameters
         ----------
@@ -387,7 +392,7 @@ class TableFlow:
 
         return ask(self._fitted(), known, self._library, draws, steps, seed)
 
-    def marginal(self, columns: Sequence[str], *, draws: int = 200, steps: int = 400, seed: int = 0) -> TableMarginal:
+    def marginal(self, columns: Sequence[str], *, draws: int = 200, steps: int = 200, seed: int = 0) -> TableMarginal:
         """Return the density of some columns of complete rows, whatever the others hold.
 
         Parameters
@@ -418,8 +423,9 @@ class TableFlow:
         table: Any,
         *,
         method: Literal["draw", "mean"] = "draw",
+        copies: int | None = None,
         draws: int = 200,
-        steps: int = 400,
+        steps: int = 200,
         seed: Seed = None,
     ) -> Any:
         """Fill the gaps of a table, by what is known of each row.
@@ -433,6 +439,8 @@ class TableFlow:
         method : {"draw", "mean"}
             Whether gaps are filled with a draw of their joint conditional density, which keeps spread and dependence,
             or each with its mean, or its most probable category.
+        copies : int, optional
+            How many times to fill all gaps with draws, for multiple imputation (Rubin 1987), at least 1.
         draws, steps : int
             As those of `conditional`.
         seed : int or numpy.random.Generator, optional
@@ -441,7 +449,8 @@ class TableFlow:
         Returns
         -------
         DataFrame, or dict of str to array
-            The rows without gaps, in the library of `table`. There is a warning if chains have not converged.
+            The rows without gaps, in the library of `table`; with `copies`, a list of them. There is a warning if
+            chains have not converged.
 
         Raises
         ------
@@ -449,10 +458,12 @@ class TableFlow:
             Before any work, if a column is missing or holds another type than the model's, or a value is one that the
             schema does not allow.
         """
-        from pushforward._tables.questions import impute
+        from pushforward._tables.impute import impute
 
         library = frames.read(table)[1]
-        return frames.write(impute(self._fitted(), self._cells(table), method, draws, steps, seed), library)
+        effort = (draws, steps, seed)
+        filled = [frames.write(c, library) for c in impute(self._fitted(), self._cells(table), method, copies, effort)]
+        return filled[0] if copies is None else filled
 
     # -- files ---------------------------------------------------------------------------------------------------
 

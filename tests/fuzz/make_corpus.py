@@ -155,6 +155,7 @@ def hostile(data):
         "cells-negative": (cells([2, 2], 0.0, 0.0, -0.5, 0.0), "finite widths of at least 0"),
         "cells-nan": (cells([2, 2], 0.0, 0.0, np.nan, 0.0), "not finite"),
         "cells-fewer": (cells([2], 0.0, 0.0), "is not F64 [2, 2]"),
+        "table": (edited(data, lambda _, content: content.update(table={})), "the model of a table"),
         "dim-huge": (model(dim=2**62), "is not F64 [4611686018427387904]"),
         "dim-real": (model(dim=2.0), "'dim'"),
         "context-huge": (model(context=2**40), "missing"),

@@ -218,6 +218,8 @@ class ModelFile {
  public:
   // content: a file's, or that of one member of an ensemble's.
   ModelFile(const Json& content, Tensors tensors) : tensors_(std::move(tensors)) {
+    if (content.contains("table"))
+      throw std::invalid_argument("the model of a table with categories: load it in Python, with TableFlow.load");
     if (content.contains("checkpoint"))
       throw std::invalid_argument("a checkpoint of a fit: load it in Python, and save the flow");
     model_ = json::member(content, "model");

@@ -13,7 +13,9 @@ from pushforward._typing import Array
 
 ARRAYS = "arrays"
 """The library of a mapping of names to arrays."""
-LIBRARIES = ("pandas", "polars", "pyarrow", ARRAYS)
+ARRAY = "array"
+"""That of an (n, columns) array of numbers, whose columns are called x0, x1, ..."""
+LIBRARIES = ("pandas", "polars", "pyarrow", ARRAYS, ARRAY)
 
 
 def read(table: Any, name: str = "table") -> tuple[dict[str, Cells], str]:
@@ -28,10 +30,12 @@ def read(table: Any, name: str = "table") -> tuple[dict[str, Cells], str]:
         found = cells.of_mapping(table)
         _check_names(list(table), name)
         return found, ARRAYS
-    if isinstance(table, np.ndarray) or not (hasattr(table, "columns") or hasattr(table, "column_names")):
+    if isinstance(table, np.ndarray):
+        return _columns_of(table, name), ARRAY
+    if not (hasattr(table, "columns") or hasattr(table, "column_names")):
         raise TypeError(
-            f"{name} must be a DataFrame of pandas, polars or pyarrow, or a mapping of column names to arrays, not "
-            f"{type(table).__name__}; Flow takes arrays"
+            f"{name} must be a DataFrame of pandas, polars or pyarrow, a mapping of column names to arrays, or an "
+            f"array of numbers, not {type(table).__name__}"
         )
     narwhals = _narwhals()
     try:
@@ -42,6 +46,24 @@ def read(table: Any, name: str = "table") -> tuple[dict[str, Cells], str]:
         ) from None
     _check_names(list(frame.columns), name)
     return {label: _column(frame[label], label) for label in frame.columns}, str(frame.implementation.value)
+
+
+def _columns_of(table: Array, name: str) -> dict[str, Cells]:
+    if table.ndim != 2 or table.shape[1] == 0:
+        raise ValueError(f"{name} has shape {table.shape}; an array must be (n, columns)")
+    if table.dtype.kind not in "biuf":
+        raise TypeError(f"{name} has dtype {table.dtype}; an array must hold numbers")
+    return {f"x{i}": cells.of_array(column, f"x{i}") for i, column in enumerate(table.T)}
+
+
+def _array_of(columns: Mapping[str, Cells]) -> Array:
+    """Return columns of numbers beside each other, gaps as NaN."""
+    for name, column in columns.items():
+        if column.nature in (DATE, TEXT):
+            raise TypeError(f"column {name!r} holds no numbers, so the table cannot be an array")
+    is_single = all(column.dtype == "float32" for column in columns.values())
+    values = [np.where(column.missing, np.nan, column.values) for column in columns.values()]
+    return np.stack(values, axis=1).astype(np.float32 if is_single else np.float64)
 
 
 def _narwhals() -> Any:
@@ -106,6 +128,8 @@ def write(columns: Mapping[str, Cells], library: str) -> Any:
     """
     if library == ARRAYS:
         return cells.to_arrays(columns)
+    if library == ARRAY:
+        return _array_of(columns)
     if library == "pandas":
         import pandas
 
