@@ -226,7 +226,7 @@ def test_a_default_flow_finds_the_evidence(dtype: str) -> None:
     assert history.stopped == "epochs"
     assert history["elbo"].max() == pytest.approx(-history.best_loss, abs=0.02)
     assert history["power"][-1] == 1
-    assert history.epochs[-1].evaluations > 10 * 50 * 256
+    assert history.epochs[-1].evaluations > 10 * 50 * 128
     assert "effective" in str(history)
     assert history.plot().axes[0].get_ylabel().startswith("log q - log p")
 

@@ -10,6 +10,7 @@ from pushforward import (
     LU,
     ActNorm,
     Circle,
+    ContextNetwork,
     ContextShift,
     Flow,
     Interval,
@@ -21,8 +22,10 @@ from pushforward import (
     neural_spline,
     triangular,
 )
+from pushforward._model.state import state_of
 from pushforward._questions import chains
 from pushforward._questions.answers import moments
+from pushforward._questions.joint import Family, Joint
 from pushforward._questions.lines import Lines
 from scipy import stats
 
@@ -166,6 +169,19 @@ def test_grids_and_draws_keep_to_the_supports() -> None:
         flow.conditional({1: 2.0})
 
 
+def test_gradients_on_the_line_are_those_of_central_differences() -> None:
+    flow, x = bounded()
+    joint = Joint(Family(state_of(flow), None), np.array([1]), x[:4, [1]], None)
+    at, h = np.arange(4), 1e-5
+    y = joint.family.to_line(x[:4, None, ::2], joint.unknown)
+    density, gradient = joint.gradient(at, y)
+    np.testing.assert_allclose(density, joint.on_line(at, y)[1])
+    for i in range(2):
+        step = h * np.eye(2)[i]
+        ends = [joint.on_line(at, y + sign * step)[1] for sign in (1, -1)]
+        np.testing.assert_allclose(gradient[..., i], (ends[0] - ends[1]) / (2 * h), atol=1e-4)
+
+
 def test_means_on_a_circle_are_directions() -> None:
     points, equal = np.array([[[350.0], [20.0]]]), np.full((1, 2), 0.5)
     mean, deviation = moments(points, equal, [Circle(0, 360)])
@@ -188,6 +204,10 @@ def test_lines_are_invertible_with_their_slopes(support: object) -> None:
     h = 1e-6
     slope = (lines.from_line(y + h)[0] - lines.from_line(y - h)[0])[:, 0] / (2 * h)
     np.testing.assert_allclose(np.log(slope), log_slope, atol=1e-6)
+    slopes, bends = lines.slopes(y)
+    np.testing.assert_allclose(slopes[:, 0], slope, rtol=1e-6)
+    bend = (lines.from_line(y + h)[1] - lines.from_line(y - h)[1]) / (2 * h)
+    np.testing.assert_allclose(bends[:, 0], bend, atol=1e-6)
 
 
 def test_contexts_are_those_of_the_rows() -> None:
@@ -221,6 +241,14 @@ TRIANGULAR: dict[str, Callable[[], Flow]] = {
     ),
     "context": lambda: Flow(
         3, layers=[*triangular(3, depth=1, hidden=8, blocks=2), ContextShift()], context=2, dtype="float64", seed=0
+    ),
+    "context network": lambda: Flow(
+        3,
+        layers=triangular(3, depth=1, hidden=(8,)),
+        context=2,
+        context_network=ContextNetwork(3),
+        dtype="float64",
+        seed=0,
     ),
 }
 
@@ -329,6 +357,12 @@ def test_gaps_are_filled_given_the_rest_of_the_row() -> None:
     assert stats.kstest(scores.ravel(), "norm").pvalue > 1e-3
     assert (flow.impute(gaps, seed=0) == drawn).all()
     assert (flow.impute(x) == x).all()
+    copies = flow.impute(gaps, copies=3, seed=0)
+    assert copies.shape == (3, 400, 4)
+    assert (copies[:, known] == x[known]).all()
+    assert (copies[0, ~known] != copies[1, ~known]).mean() > 0.9
+    with pytest.raises(ValueError, match="a mean is the same each time"):
+        flow.impute(gaps, method="mean", copies=2)
 
 
 def test_rows_that_have_not_converged_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

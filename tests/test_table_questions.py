@@ -168,6 +168,9 @@ def test_gaps_of_a_table_are_filled(gappy: TableFlow) -> None:
     missing = np.isnan(rows["x"]) & (rows["kind"] == "a")
     assert abs(drawn["x"][missing].mean() - 2) < 1
     assert np.ptp(centers["x"][missing]) < 1e-9 + 1.0
+    copies = gappy.impute(rows, copies=2, seed=0)
+    assert [len(copy["x"]) for copy in copies] == [200, 200]
+    assert (copies[0]["x"] != copies[1]["x"]).any()
     frame = gappy.impute(pd.DataFrame(rows), seed=0)
     assert isinstance(frame, pd.DataFrame)
     assert not frame.isna().any().any()
@@ -226,6 +229,29 @@ def test_a_row_of_categories_alone_has_sums() -> None:
     joint = [[flow.log_prob({"a": [a], "b": ["x"], "c": [c]})[0] for c in (False, True)] for a in ("x", "y")]
     expected = np.exp(joint - given.log_marginal[0]).sum(axis=1)
     np.testing.assert_allclose(given.probabilities("a")[1][0], expected, atol=1 / 200 + 1e-6)
+
+
+def test_rare_levels_keep_their_shares() -> None:
+    rng = np.random.default_rng(0)
+    levels = np.array(["often", "rare a", "rare b", "rare c"], dtype=object)
+    kind = np.concatenate([np.full(190, levels[0]), np.repeat(levels[1:], [4, 3, 2])])
+    data = {"kind": kind, "x": rng.normal(size=199) + 3 * (kind != "often")}
+    flow = TableFlow().fit(data, epochs=5, seed=0)
+    given = flow.conditional({"x": np.array([4.0, 0.0])})
+    joint = np.stack([flow.log_prob({"kind": np.full(2, level), "x": [4.0, 0.0]}) for level in levels], axis=1)
+    np.testing.assert_allclose(given.log_marginal, np.logaddexp.reduce(joint, axis=1), atol=1e-4)
+    values, shares = given.probabilities("kind")
+    expected = np.exp(joint - given.log_marginal[:, None])
+    order = [values.index(level) for level in levels]
+    np.testing.assert_allclose(shares[:, order], expected, atol=0.08)
+    found = np.stack([given.log_prob({"kind": np.full(2, level)}) for level in levels], axis=1)
+    np.testing.assert_allclose(np.exp(found), expected, atol=1e-4)
+    known = flow.conditional({"kind": ["rare b", "often"]})
+    marginal = flow.marginal(["kind"]).log_prob({"kind": levels})
+    assert np.exp(marginal).sum() == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(known.log_marginal, marginal[[2, 0]], atol=1e-6)
+    assert (np.diff(np.exp(marginal[1:])) < 0).all()
+    assert known.sample(3, seed=0)["kind"].tolist() == ["rare b", "often"] * 3
 
 
 def test_rare_levels_are_asked_and_answered() -> None:

@@ -18,7 +18,6 @@ from pushforward._io import rows
 
 COMM = MPI.COMM_WORLD
 RANK, SIZE = COMM.rank, COMM.size
-DTYPES = ("float32", "float64")
 
 
 def table() -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +42,7 @@ def bits(flow: Flow) -> list[Any]:
     """Return a hash of the parameters, and the losses of the best epoch."""
     assert flow.history is not None
     parameters = hashlib.blake2b(flow.parameters.tobytes(), digest_size=8).hexdigest()
-    return [parameters, flow.history.best_loss, flow.history["train_loss"][-1], flow.history.stopped]
+    return [parameters, repr(flow.history.best_loss), repr(flow.history["train_loss"][-1]), flow.history.stopped]
 
 
 def fit(dtype: str, **options: Any) -> Flow:
@@ -78,17 +77,36 @@ def chosen(dtype: str) -> list[Any]:
 
 
 def bounded() -> list[Any]:
-    """Values on the bounds of their support, and a limit of time."""
+    """Values on the bounds of their support."""
     x = np.round(np.random.default_rng(1).beta(2, 2, size=(900, 2)), 2)
     flow = Flow(2, layers=realnvp(2, depth=2, hidden=(8,)), support=Positive(), seed=1)
-    flow.fit(*own(x), epochs=2, seed=3, progress=False, comm=COMM)
-    timed = Flow(2, layers=realnvp(2, depth=2, hidden=(8,)), seed=1)
-    timed.fit(*own(x), max_time=0.1, patience=None, seed=3, progress=False, comm=COMM)
-    assert timed.history is not None
-    assert timed.history.stopped == "max_time"
-    assert len(set(COMM.allgather(timed.history["steps"][-1]))) == 1
-    assert len(set(COMM.allgather(timed.parameters.tobytes()))) == 1
-    return bits(flow)
+    return bits(flow.fit(*own(x), epochs=2, seed=3, progress=False, comm=COMM))
+
+
+def timed() -> list[Any]:
+    """A limit of time, which all processes reach at once."""
+    flow = Flow(3, layers=realnvp(3, depth=2, hidden=(8,)), seed=1)
+    flow.fit(*own(table()[0]), max_time=0.1, patience=None, seed=3, progress=False, comm=COMM)
+    assert flow.history is not None
+    assert len(set(COMM.allgather((flow.parameters.tobytes(), flow.history["steps"][-1])))) == 1
+    return [flow.history.stopped]
+
+
+def density() -> list[Any]:
+    """Fits to functions, with a gradient and without, of which each process evaluates a part of the draws."""
+    seen = []
+
+    def with_gradient(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(len(x))
+        return -0.5 * ((x - 1) ** 2).sum(axis=1), 1 - x
+
+    found = []
+    for function in (with_gradient, lambda x: -0.5 * ((x - 1) ** 2).sum(axis=1)):
+        flow = Flow(2, layers=realnvp(2, depth=2, hidden=(8,)), seed=1)
+        flow.fit_density(function, epochs=2, steps=5, batch_size=50, seed=3, progress=False, comm=COMM)
+        found.append(bits(flow))
+    assert max(seen) <= -(-2048 // SIZE)
+    return found
 
 
 def in_windows(folder: str) -> list[Any]:
@@ -134,6 +152,11 @@ def failing() -> dict[str, Any]:
             os.kill(os.getpid(), signal.SIGINT)
         return False
 
+    def function(x: np.ndarray) -> np.ndarray:
+        if COMM.rank == last:
+            raise LookupError("as a test")
+        return -0.5 * (x**2).sum(axis=1)
+
     x, weights = own(*table())
     bad = x.copy()
     if COMM.rank == last:
@@ -146,6 +169,8 @@ def failing() -> dict[str, Any]:
         "type": raised(lambda: flow.fit(x.astype(np.float32 if COMM.rank == last else np.float64), comm=COMM)),
         "options": raised(lambda: flow.fit(x, epochs=2 + (COMM.rank == last), comm=COMM)),
         "weights": raised(lambda: flow.fit(x, weights=0 * weights, comm=COMM)),
+        "patience": raised(lambda: flow.fit(x, patience=-1 if COMM.rank == last else 3, comm=COMM)),
+        "function": raised(lambda: Flow(2, layers=[], seed=1).fit_density(function, comm=COMM)),
         "groups": raised(lambda: flow.fit(x, groups=np.arange(len(x)), comm=COMM)),
         "empty": raised(lambda: flow.fit(x[:0], comm=COMM)),
         "communicator": raised(lambda: flow.fit(x, comm=3)),  # type: ignore[arg-type]
@@ -178,10 +203,36 @@ def kept(path: str, *, epochs: int, delay: float) -> list[Any]:
     return bits(fit("float32", callback=lambda flow, epoch: time.sleep(delay), **options, epochs=epochs))
 
 
+CASES: dict[str, Callable[[str], list[Any]]] = {
+    "float32": lambda folder: plain("float32"),
+    "float64": lambda folder: plain("float64"),
+    "regularised": lambda folder: regularised("float32"),
+    "regularised float64": lambda folder: regularised("float64"),
+    "chosen": lambda folder: chosen("float32"),
+    "bounded": lambda folder: bounded(),
+    "timed": lambda folder: timed(),
+    "density": lambda folder: density(),
+    "windows": in_windows,
+}
+
+
+CASES: dict[str, Callable[[str], list[Any]]] = {
+    "float32": lambda folder: plain("float32"),
+    "float64": lambda folder: plain("float64"),
+    "regularised": lambda folder: regularised("float32"),
+    "regularised float64": lambda folder: regularised("float64"),
+    "chosen": lambda folder: chosen("float32"),
+    "bounded": lambda folder: bounded(),
+    "timed": lambda folder: timed(),
+    "density": lambda folder: density(),
+    "windows": in_windows,
+}
+
+
 def main(what: str, *arguments: str) -> Any:
     if what == "cases":
-        found = {f"{case.__name__} {dtype}": case(dtype) for case in (plain, regularised) for dtype in DTYPES}
-        return {**found, "chosen": chosen("float32"), "bounded": bounded(), "in windows": in_windows(*arguments)}
+        folder, *names = arguments
+        return {name: CASES[name](folder) for name in names or CASES}
     if what == "kept":
         return kept(arguments[0], epochs=16, delay=float(arguments[1]))
     return {"failing": failing, "alone": alone}[what]()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pushforward import _checks
+from pushforward._group import ALONE, Group
 from pushforward._typing import Array, Doubles
 from pushforward._warn import warn
 
@@ -42,6 +43,8 @@ class Target:
         How many rows may be evaluated, in all; by default any.
     pool : Pool, optional
         Where the function is called; by default here.
+    group : Group
+        Processes that all make the same calls, and evaluate a part of the rows each.
 
     Attributes
     ----------
@@ -62,13 +65,14 @@ class Target:
         name: str = "log_density",
         max_calls: int | None = None,
         pool: Pool | None = None,
+        group: Group = ALONE,
     ) -> None:
         if not callable(log_density):
             raise TypeError(f"{name} must be a function of (n, {dim}) rows, not {log_density!r}")
         if pool is not None and not callable(getattr(pool, "map", None)):
             raise TypeError(f"pool must have a method map(function, pieces), which {pool!r} has not")
         self._function, self._pool, self._name = log_density, pool, name
-        self.dim, self.calls = dim, 0
+        self.dim, self.calls, self.group = dim, 0, group
         self.max_calls = None if max_calls is None else _checks.integer("max_calls", max_calls, 1)
         self._has_warned = False
 
@@ -104,6 +108,22 @@ class Target:
         self.calls += len(x)
         if not len(x):
             return np.empty(0), None
+        if self.group.size == 1:
+            return self._evaluated(x)
+        values, gradient = np.empty(0), None
+        with self.group.agree():
+            own = np.array_split(x, self.group.size)[self.group.rank]
+            if len(own):
+                values, gradient = self._evaluated(own)
+        found = self.group.collected(None if not len(own) else gradient is not None)
+        if {True, False} <= set(found):
+            raise ValueError(f"{self._name} returned a gradient in some processes and none in others")
+        values = self.group.joined(values)
+        if True not in found:
+            return values, None
+        return values, self.group.joined(np.empty((0, self.dim)) if gradient is None else gradient)
+
+    def _evaluated(self, x: Array) -> tuple[Doubles, Doubles | None]:
         if self._pool is None:
             return self._checked(self._function(np.array(x, np.float64)), len(x))
         pieces = np.array_split(np.array(x, np.float64), min(_PIECES, len(x)))

@@ -441,14 +441,9 @@ class Flow:
         >>> len(flow.history)
         5
         """
-        from pushforward._fit.options import Options
-
-        group = ALONE
-        if comm is not None:
-            from pushforward._fit.mpi import group_of
-
-            group = group_of(comm)
-        options = Options(
+        return self._fit_together(
+            comm,
+            functools.partial(self._fit, x, context, weights, groups),
             validation=validation,
             epochs=epochs,
             batch_size=batch_size,
@@ -466,43 +461,44 @@ class Flow:
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
+
+    def _fit_together(self, comm: object, fit: Callable[[Options, Group], Flow], **given: Any) -> Flow:
+        """Fit with these options; several processes fit the flow of the first one."""
+        from pushforward._fit.options import Options
+
+        group = _group_of(comm)
         if group.size == 1:
-            return self._fit(x, context, weights, groups, options, group)
+            return fit(Options(**given), group)
         with warnings.catch_warnings(), group.together():
+            here = group.prepared()
+            with group.agree():
+                options = Options(**given)
+            same(group, **options.shared())
             if not group.is_first:
                 warnings.simplefilter("ignore")  # the first process warns
-            return self._fit_together(x, context, weights, groups, options, group)
-
-    def _fit_together(
-        self, x: object, context: object, weights: object, groups: object, options: Options, group: Group
-    ) -> Flow:
-        """Fit the flow of the first process, with the same options in all."""
-        here = group.prepared()
-        with group.agree():
-            if groups is not None:
-                raise ValueError("groups= is not for several processes: pass validation rows of your own")
-        same(group, **options.shared())
-        if not group.is_first:
-            options = dataclasses.replace(options, progress=False)
-        state, history = self._state, self.history
-        threads_given = state.threads
-        self._state = group.of_first(self)._state
-        self._state.threads = threads_given or here
-        try:
-            return self._fit(x, context, weights, groups, options, group)
-        except BaseException:
-            if self.history is history:  # nothing has begun
-                self._state = state
-            raise
-        finally:
-            self._state.threads = threads_given
+                options = dataclasses.replace(options, progress=False)
+            state, history = self._state, self.history
+            threads_given = state.threads
+            self._state = group.of_first(self)._state
+            self._state.threads = threads_given or here
+            try:
+                return fit(options, group)
+            except BaseException:
+                if self.history is history:  # nothing has begun
+                    self._state = state
+                raise
+            finally:
+                self._state.threads = threads_given
 
     def _fit(self, x: object, context: object, weights: object, groups: object, options: Options, group: Group) -> Flow:
         from pushforward._fit.held_out import grouped, warn_of_few
         from pushforward._fit.likelihood import maximum_likelihood
 
         table = self._table(x, context, weights, group)
-        options = dataclasses.replace(options, validation=grouped(options.validation, groups, len(table.x)))
+        with group.agree():
+            if group.size > 1 and groups is not None:
+                raise ValueError("groups= is not for several processes: pass validation rows of your own")
+            options = dataclasses.replace(options, validation=grouped(options.validation, groups, len(table.x)))
         callback = options.callback
         known = (self.columns or _checks.column_names(x), self.context_columns or _checks.column_names(context))
         loop = maximum_likelihood(self._state, table, options, known)
@@ -539,6 +535,7 @@ class Flow:
         checkpoint: PathLike | None = None,
         checkpoint_every: int = 1000,
         resume: PathLike | None = None,
+        comm: MPI.Intracomm | None = None,
     ) -> Flow:
         """Fit to an unnormalised log density given as a function; a later fit goes on from the present state.
 
@@ -576,9 +573,9 @@ class Flow:
         epochs : int, optional
             Epochs. By default 100, or 30 of a function without gradient; with `max_time` without limit.
         steps : int, optional
-            Steps of an epoch; by default 100.
+            Steps of an epoch; by default 200, or 100 of a function without gradient.
         batch_size : int, optional
-            Draws of a step; of a function without gradient, rows of a step. By default 256.
+            Draws of a step, by default 128; of a function without gradient, rows of a step, by default 256.
         population : int, optional
             Draws evaluated in an epoch, for a function without gradient. By default 2,048, or fewer if `max_calls`
             would not do for all epochs.
@@ -597,6 +594,10 @@ class Flow:
         resume : str or path, optional
             A checkpoint to go on from, with the same function and options, as in `fit`. The rows evaluated before are
             not evaluated again. Whether the function is the same is not checked.
+        comm : mpi4py.MPI.Intracomm, optional
+            Processes that share the evaluations: each calls `fit_density` with the same arguments, and its function
+            gets a part of the draws. All have the result, which is that of one process. As in `fit`, the flow and the
+            seed are those of the first process; so is `start`.
 
         Returns
         -------
@@ -622,12 +623,9 @@ class Flow:
         >>> bool(abs(flow.history["elbo"][-1] - np.log(2 * np.pi * 4)) < 0.01)  # the log evidence
         True
         """
-        from pushforward._fit.density import Sizes, fit_to_density
-        from pushforward._fit.options import Options
-        from pushforward._target import Target
-
-        target = Target(log_density, self.dim, max_calls=max_calls, pool=pool)
-        options = Options(
+        return self._fit_together(
+            comm,
+            functools.partial(self._fit_density, log_density, start, max_calls, pool, steps, population),
             epochs=epochs,
             batch_size=batch_size,
             optimizer=optimizer,
@@ -642,12 +640,31 @@ class Flow:
             checkpoint_every=checkpoint_every,
             resume=resume,
         )
-        table = None
+
+    def _fit_density(
+        self,
+        log_density: Callable[[Doubles], Any],
+        start: object,
+        max_calls: int | None,
+        pool: Pool | None,
+        steps: int | None,
+        population: int | None,
+        options: Options,
+        group: Group,
+    ) -> Flow:
+        from pushforward._fit.density import Sizes, fit_to_density
+        from pushforward._target import Target
+
+        same(group, steps=steps, population=population, max_calls=max_calls)
+        with group.agree():
+            sizes = Sizes(steps, population)
+            target = Target(log_density, self.dim, max_calls=max_calls, pool=pool, group=group)
+        table, start = None, group.of_first(start)
         if start is not None:
             table = rows.Rows.checked(start, None, None, (self.dim, 0), (self.columns, None), "start")
-        loop = fit_to_density(self._state, target, table, options, Sizes(steps, population))
+        loop = fit_to_density(self._state, target, table, options, sizes)
         self._state, self.history = loop.state, loop.history
-        loop.run(None if callback is None else functools.partial(callback, self))
+        loop.run(None if options.callback is None else functools.partial(options.callback, self))
         return self
 
     def reset(self, seed: Seed = None) -> Flow:
@@ -943,14 +960,14 @@ class Flow:
         context: npt.ArrayLike | None = None,
         *,
         draws: int = 400,
-        steps: int = 400,
+        steps: int = 200,
         seed: Seed = 0,
     ) -> Conditional:
         """Return the density of the other columns given some.
 
         It is exact where the flow is triangular with the known columns first (see `triangular`). One unknown column is
         normalised on a grid. Several are drawn by importance sampling, from a mixture fitted to draws of the flow and
-        then to the draws of each row; rows whose weights stay uneven get a population of 32 chains.
+        then to the draws of each row; rows whose weights stay uneven get 32 chains that move by Hamiltonian dynamics.
 
         Parameters
         ----------
@@ -987,7 +1004,7 @@ class Flow:
 
         return conditional(self._state.copy(), known, context, draws, steps, seed)
 
-    def marginal(self, columns: Sequence[Any], *, draws: int = 400, steps: int = 400, seed: int = 0) -> Marginal:
+    def marginal(self, columns: Sequence[Any], *, draws: int = 400, steps: int = 200, seed: int = 0) -> Marginal:
         """Return the density of some columns, whatever the others are.
 
         Parameters
@@ -1019,8 +1036,9 @@ class Flow:
         context: npt.ArrayLike | None = None,
         *,
         method: Literal["draw", "mean"] = "draw",
+        copies: int | None = None,
         draws: int = 200,
-        steps: int = 400,
+        steps: int = 200,
         seed: Seed = None,
     ) -> Floats:
         """Fill the gaps of rows, by what is known of each row.
@@ -1034,6 +1052,8 @@ class Flow:
         method : {"draw", "mean"}
             Whether gaps are filled with a draw of their joint conditional density, which keeps spread and correlations,
             or with its mean, which is closest on average.
+        copies : int, optional
+            How many times to fill all gaps with draws, for multiple imputation (Rubin 1987), at least 1.
         draws, steps : int
             As those of `conditional`.
         seed : int or numpy.random.Generator, optional
@@ -1042,7 +1062,8 @@ class Flow:
         Returns
         -------
         (n, dim) array
-            The rows without gaps, in the dtype of `x`. There is a warning if chains have not converged.
+            The rows without gaps, in the dtype of `x`; with `copies`, (copies, n, dim). There is a warning if chains
+            have not converged.
 
         Raises
         ------
@@ -1058,7 +1079,7 @@ class Flow:
         """
         from pushforward._questions.impute import impute
 
-        return impute(self._state.copy(), x, context, method, draws, steps, seed)
+        return impute(self._state.copy(), x, context, method, copies, (draws, steps, seed))
 
     # -- the latent side -----------------------------------------------------------------------------------------
 
@@ -1610,6 +1631,15 @@ class Flow:
         self._state.threads, self._state.open = state["threads"], state.get("open")
         self._state.left_open = state.get("left_open", ())
         self.history = from_json(files.training_of(content))
+
+
+def _group_of(comm: object) -> Group:
+    """Return the processes of an argument ``comm``."""
+    if comm is None:
+        return ALONE
+    from pushforward._fit.mpi import group_of
+
+    return group_of(comm)
 
 
 def _write_pieces(

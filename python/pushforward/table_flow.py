@@ -357,14 +357,14 @@ class TableFlow:
 
     # -- questions -----------------------------------------------------------------------------------------------
 
-    def conditional(self, known: Any, *, draws: int = 200, steps: int = 400, seed: Seed = 0) -> TableConditional:
+    def conditional(self, known: Any, *, draws: int = 200, steps: int = 200, seed: Seed = 0) -> TableConditional:
         """Return the density of the unknown cells of rows given the others.
 
         Cells are unknown in columns that `known` does not have, and where it has gaps. All is asked of complete rows:
         each cell given that it is there. The model is built code by code, then number by number in the order of the
         columns. The answer is exact where no unknown number comes before a known one, and the unknown codes have at
         most 1,024 combinations. Else it is by importance sampling with draws of the model, and of rows whose weights
-        are too uneven by 16 chains.
+        are too uneven by 32 chains.
 
         Parameters
         ----------
@@ -392,7 +392,7 @@ class TableFlow:
 
         return ask(self._fitted(), known, self._library, draws, steps, seed)
 
-    def marginal(self, columns: Sequence[str], *, draws: int = 200, steps: int = 400, seed: int = 0) -> TableMarginal:
+    def marginal(self, columns: Sequence[str], *, draws: int = 200, steps: int = 200, seed: int = 0) -> TableMarginal:
         """Return the density of some columns of complete rows, whatever the others hold.
 
         Parameters
@@ -423,8 +423,9 @@ class TableFlow:
         table: Any,
         *,
         method: Literal["draw", "mean"] = "draw",
+        copies: int | None = None,
         draws: int = 200,
-        steps: int = 400,
+        steps: int = 200,
         seed: Seed = None,
     ) -> Any:
         """Fill the gaps of a table, by what is known of each row.
@@ -438,6 +439,8 @@ class TableFlow:
         method : {"draw", "mean"}
             Whether gaps are filled with a draw of their joint conditional density, which keeps spread and dependence,
             or each with its mean, or its most probable category.
+        copies : int, optional
+            How many times to fill all gaps with draws, for multiple imputation (Rubin 1987), at least 1.
         draws, steps : int
             As those of `conditional`.
         seed : int or numpy.random.Generator, optional
@@ -446,7 +449,8 @@ class TableFlow:
         Returns
         -------
         DataFrame, or dict of str to array
-            The rows without gaps, in the library of `table`. There is a warning if chains have not converged.
+            The rows without gaps, in the library of `table`; with `copies`, a list of them. There is a warning if
+            chains have not converged.
 
         Raises
         ------
@@ -454,10 +458,12 @@ class TableFlow:
             Before any work, if a column is missing or holds another type than the model's, or a value is one that the
             schema does not allow.
         """
-        from pushforward._tables.questions import impute
+        from pushforward._tables.impute import impute
 
         library = frames.read(table)[1]
-        return frames.write(impute(self._fitted(), self._cells(table), method, draws, steps, seed), library)
+        effort = (draws, steps, seed)
+        filled = [frames.write(c, library) for c in impute(self._fitted(), self._cells(table), method, copies, effort)]
+        return filled[0] if copies is None else filled
 
     # -- files ---------------------------------------------------------------------------------------------------
 

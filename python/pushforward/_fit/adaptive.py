@@ -29,8 +29,7 @@ class AdaptiveSampling(Objective[Indices]):
     Source: Cappe, Douc, Guillin, Marin, Robert 2008. An epoch begins with a population of draws from the flow. The
     weight of a row is p over the mixture of all proposals so far (Cornuet, Marin, Mira, Robert 2012), so that every row
     ever evaluated is used, and none has a large weight for having come from a proposal that no longer matters. Weights
-    are raised to a power, as on a tempering path (Koblents, Miguez 2015), and cut at the mean weight times the root of
-    the number of rows (Ionides 2008).
+    are raised to a power, as on a tempering path (Koblents, Miguez 2015).
 
     Parameters
     ----------
@@ -62,6 +61,7 @@ class AdaptiveSampling(Objective[Indices]):
         seed: int,
     ) -> None:
         self._state, self._target, self._seed, self._used = state, target, seed, target.calls
+        self.group = target.group
         self._population, self.steps, self._batch_size = population, steps, batch_size
         self._x, self._log_p = np.empty((0, state.dim)), np.empty(0)
         self._log_mixture = np.empty(0)
@@ -206,5 +206,4 @@ class AdaptiveSampling(Objective[Indices]):
         enough = min(_EFFECTIVE * self._population, _EFFECTIVE * len(log_weights))
         self._power = largest_power(np.zeros(len(log_weights)), log_weights, 0.0, enough)
         weights = np.exp(self._power * (log_weights - log_weights.max()))
-        weights = np.minimum(weights, weights.mean() * math.sqrt(len(weights)))
         self._shares = weights / weights.sum()

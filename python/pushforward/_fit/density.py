@@ -32,8 +32,8 @@ from pushforward._typing import Array, Doubles
 
 # Measured (docs/defaults.md).
 _EPOCHS = 100
-_STEPS = 100
-_DRAWS = 256
+_STEPS, _DRAWS = 200, 128
+_STEPS_OF_POPULATION, _ROWS_OF_STEP = 100, 256
 _POPULATIONS = 30
 _POPULATION = 2048
 _FEWEST_OF_POPULATION = 64
@@ -94,7 +94,8 @@ def fit_to_density(state: State, target: Target, rows: Rows | None, options: Opt
     left_open = () if state.open is None else state.open.parts
     given = options.seed
     rng = np.random.default_rng(given.integers(1 << 63) if isinstance(given, np.random.Generator) else given)
-    rng_of_split = rng.bit_generator.state
+    rng_of_split = target.group.of_first(rng.bit_generator.state)
+    rng = generator(rng_of_split)
     began = time.perf_counter()
     seed = _seed(rng_of_split)
     has_gradient: list[bool] = []
@@ -119,7 +120,8 @@ def fit_to_density(state: State, target: Target, rows: Rows | None, options: Opt
 
 def _resumed(state: State, target: Target, options: Options, sizes: Sizes) -> Loop[State]:
     assert options.resume is not None
-    found = checkpoint.read(options.resume, state)
+    with target.group.agree():
+        found = checkpoint.read(options.resume, state)
     found.state.threads, state = state.threads, found.state
     options = replace(options, frozen=resolve(options.frozen, len(state.layers)))
     kind, used = found.settings.get("objective"), found.settings.get("used")
@@ -172,7 +174,8 @@ def _objective(
     seed: int,
 ) -> tuple[Objective[Any], Options, str]:
     """Return what is minimised, the options with nothing left open, and what the end of all epochs is called."""
-    steps, batch_size = sizes.steps or _STEPS, options.batch_size or _DRAWS
+    steps = sizes.steps or (_STEPS if has_gradient else _STEPS_OF_POPULATION)
+    batch_size = options.batch_size or (_DRAWS if has_gradient else _ROWS_OF_STEP)
     used, limit = target.calls, target.max_calls
     default = _EPOCHS if has_gradient else _POPULATIONS
     population = sizes.population or _POPULATION

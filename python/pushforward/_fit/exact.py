@@ -49,4 +49,4 @@ def _total(entries: list[int]) -> float:
     try:
         return total / _UNIT  # rounded correctly
     except OverflowError:
-        return math.copysign(math.inf, total)
+        return math.inf if total > 0 else -math.inf

@@ -62,6 +62,7 @@ class ReverseKL(Objective[int]):
 
     def __init__(self, state: State, target: Target, path: Path, steps: int, batch_size: int, seed: int) -> None:
         self._state, self._target, self._path, self._seed = state, target, path, seed
+        self.group = target.group
         self.steps, self._batch_size = steps, batch_size
         self._base = base_alone(state)
         self._of_base = slice(state.parameters.size - self._base.parameters.size, None)

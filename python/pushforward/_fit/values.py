@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -65,15 +64,15 @@ class KnownValues(Objective[Indices]):
         self.steps = -(-len(self._train) // batch_size)
 
     def _normalized(self, log_ratios: Doubles) -> Doubles:
-        """Return p / m with the integral of p at 1, cut at the root of the number of rows (Ionides 2008).
+        """Return p / m with the integral of p at 1.
 
-        Over the rows, the mean of p / m is that integral. Its ratio to the mean of q / m has less noise, the less the
-        closer q is.
+        Over the rows, the mean of p / m is that integral. Its ratio to the mean of q / m has less noise, the closer q
+        is. Large ratios are not cut, as weights of a likelihood are: the flow comes to the value there, and to no more.
+        Cut, they would take mass from where the rows are too few already.
         """
-        n = len(log_ratios)
-        ratios = _weights.normalized(log_ratios) * n
+        ratios = _weights.normalized(log_ratios) * len(log_ratios)
         mean = float(np.exp(self._state.log_prob(self._x) - self._log_mixture).mean())
-        return np.minimum(ratios, math.sqrt(n)) * (mean if 0.5 < mean < 2 else 1.0)
+        return ratios * (mean if 0.5 < mean < 2 else 1.0)
 
     def batches(self, rng: np.random.Generator) -> Iterator[Indices]:
         """Walk over the training rows once, shuffled."""

@@ -287,14 +287,14 @@ class Rows:
         ends = lengths.cumsum()
         wanted = numbers[np.arange(lengths.sum()) + np.repeat(firsts - (ends - lengths), lengths)]
         source = np.searchsorted(self.bounds, wanted, side="right") - 1
-        order = np.argsort(source, kind="stable")
+        order = _order_of(source)
         at = np.empty_like(order)
         at[order] = np.arange(len(order))
         by = np.bincount(source, minlength=size)
         # Rows that go. Of parts without rows that begin at one place, the last one is not empty.
         places, own = self._owned(numbers)
         target = (np.searchsorted(cuts[:, :-1].ravel(), places, side="right") - 1) % size
-        own, to = own[np.argsort(target, kind="stable")], np.bincount(target, minlength=size)
+        own, to = own[_order_of(target)], np.bincount(target, minlength=size)
         x, context, weights = (
             None if array is None else self.group.exchanged(_taken(array, own), to, by)
             for array in (self.x, self.context, self.weights)
@@ -347,6 +347,13 @@ def _bounds(rows: int, size: int) -> Indices:
     """Return where minibatches of at most `size` and nearly equal rows begin, and the end of the last."""
     count = -(-rows // size)
     return np.arange(count + 1) * rows // count
+
+
+def _order_of(processes: Indices) -> Indices:
+    """Return the order of places by process, and in each as they are; NumPy sorts short integers by counting."""
+    is_short = processes.size and processes.max() < np.iinfo(np.int16).max
+    order: Indices = np.argsort(processes.astype(np.int16) if is_short else processes, kind="stable")
+    return order
 
 
 def _taken(array: Array, rows: Indices) -> Array:

@@ -17,13 +17,14 @@ from pushforward._io import files
 from pushforward._model.state import state_of
 from pushforward._posterior.fold import Fold, Proposal
 from pushforward._posterior.kernels import Kernels
+from pushforward._posterior.proposal import Widened
 from pushforward._posterior.rounds import Round
 from pushforward._typing import Array, Doubles, PathLike
 from pushforward.errors import FileFormatError
 from pushforward.flow import Flow
 
 _KIND = "posterior"
-_FLOW, _KERNELS = "flow", "kernels"
+_FLOW, _WIDENED, _KERNELS = "flow", "widened", "kernels"
 _F64 = np.dtype(np.float64)
 _NOT_FINITE = ("nan", "inf", "-inf")
 
@@ -61,9 +62,10 @@ def write(path: PathLike, checkpoint: Checkpoint) -> None:
         proposals: list[Any] = []
         for i, proposal in enumerate(fold.proposals):
             prefix = f"folds.{number}.proposals.{i}."
-            if isinstance(proposal, Flow):
-                content, own = files.content_of(state_of(proposal), None)
-                proposals.append({_FLOW: content})
+            if isinstance(proposal, (Flow, Widened)):
+                flow = proposal.flow if isinstance(proposal, Widened) else proposal
+                content, own = files.content_of(state_of(flow), None)
+                proposals.append({_FLOW if flow is proposal else _WIDENED: content})
             else:
                 assert isinstance(proposal, Kernels)
                 own = {"centers": proposal.centers, "factor": proposal.factor}
@@ -182,13 +184,16 @@ def _fold(number: int, proposals: list[Any], tensors: dict[str, Array], dim: int
 
 def _proposal(entry: Any, own: dict[str, Array], dim: int, num_threads: int | None) -> Proposal:
     files.check_finite(own)
-    if isinstance(entry, dict) and isinstance(entry.get(_FLOW), dict):
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise FileFormatError("a proposal is damaged")
+    [(kind, content)] = entry.items()
+    if kind in (_FLOW, _WIDENED) and isinstance(content, dict):
         flow = Flow.__new__(Flow)
-        flow.__setstate__({"content": entry[_FLOW], "tensors": own, "threads": num_threads})
+        flow.__setstate__({"content": content, "tensors": own, "threads": num_threads})
         if (flow.dim, flow.context) != (dim, 0):
             raise FileFormatError("a proposal is no flow of these features")
-        return flow
-    if not isinstance(entry, dict) or _KERNELS not in entry:
+        return Widened(flow) if kind == _WIDENED else flow
+    if kind != _KERNELS:
         raise FileFormatError("a proposal is neither a flow nor kernels")
     centers = files.take(own, "centers", own["centers"].shape if "centers" in own else (), _F64)
     factor = files.take(own, "factor", (dim, dim), _F64)

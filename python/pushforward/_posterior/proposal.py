@@ -15,12 +15,14 @@ from pushforward._model.bases import Mixture
 from pushforward._model.presets import neural_spline
 from pushforward._model.state import state_of
 from pushforward._model.supports import Support
-from pushforward._typing import Doubles
+from pushforward._typing import Doubles, Floats, Seed
 from pushforward.flow import Flow
 
 # Measured on benchmarks/posterior_problems.py: first to the places of the rows, then to the values there.
 _EPOCHS_OF_ROWS = 20
 _EPOCHS_OF_VALUES = 30
+# A flow ends where its rows end. The latent points of a wider one are so much further out.
+_WIDTH = 1.25
 _DEPTH = 6
 _HIDDEN = 32
 # Effective rows for each feature of each component of the base. With fewer, components take single rows for modes.
@@ -82,5 +84,27 @@ def fit(
     # The rows kept are the mixture's where the density is not tiny: so many more of them come there.
     log_mixture = log_mixture[kept] + math.log(len(t) / len(kept))
     options = Options(epochs=_EPOCHS_OF_VALUES, seed=seed, progress=False)
-    fit_to_values(state_of(flow), t[kept], np.log(weights[kept]), log_mixture, options).run()
+    fit_to_values(state_of(flow), t[kept], log_weights[kept], log_mixture, options).run()
     return flow
+
+
+class Widened:
+    """A flow whose latent points are further out, along every feature.
+
+    Parameters
+    ----------
+    flow : Flow
+        The flow.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+
+    def sample(self, n: int, seed: Seed = None) -> Floats:
+        """Draw coordinates, (n, dim)."""
+        return self.flow.sample(n, seed=seed, temperature=_WIDTH)
+
+    def log_prob(self, t: Doubles) -> Doubles:
+        """Return the log density of coordinates, (n,)."""
+        density: Doubles = self.flow.log_prob(t, temperature=_WIDTH).astype(np.float64, copy=False)
+        return density

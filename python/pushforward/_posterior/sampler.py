@@ -17,6 +17,7 @@ from pushforward._posterior import checkpoint, proposal
 from pushforward._posterior.fold import Draw, Fold, Proposal
 from pushforward._posterior.kernels import Kernels
 from pushforward._posterior.prior import Prior
+from pushforward._posterior.proposal import Widened
 from pushforward._posterior.rounds import Round
 from pushforward._target import Target
 from pushforward._typing import Doubles, PathLike
@@ -27,9 +28,11 @@ from pushforward.flow import Flow
 _FIRST = 3
 _KEPT = 0.8
 # The share of new rows from the prior, so that no weight is larger than the likelihood allows; and from kernels around
-# the rows so far. A flow ends where its rows end. Without steps beyond, a posterior far from the prior is not reached.
+# the rows so far, and from a wider flow. A flow ends where its rows end. Without steps beyond, a posterior far from the
+# prior is not reached, and single rows in the tails have great weights.
 _FROM_PRIOR = 0.05
 _FROM_KERNELS = 0.1
+_FROM_WIDER = 0.15
 # Rows outside the prior: how often a flow is asked for more, and from how many draws the share inside is known.
 _MOST_TRIES = 50
 _SHARE_FROM = 10
@@ -173,12 +176,14 @@ class Sampler:
         self._acceptance = float(np.mean(shares))
 
     def _draws(self, proposals: tuple[Proposal, Flow] | None, n: int) -> list[Draw]:
-        """Draw n rows: most from a flow, some from kernels, some from the prior; all from the prior without a flow."""
+        """Draw n rows: most from a flow, last; some from steps beyond it, and the prior; all from it without a flow."""
         draws: list[Draw] = []
         if proposals is not None:
             kernels, flow = proposals
-            few = int(_FROM_KERNELS * n)
-            draws = [self._draw(kernels, few), self._draw(flow, n - few - math.ceil(_FROM_PRIOR * n))]
+            shares = [(kernels, _FROM_KERNELS), (flow, 1 - _FROM_KERNELS - _FROM_PRIOR)]
+            if any(not feature.wraps for feature in self._prior.support):  # angles have no width
+                shares[1:] = [(Widened(flow), _FROM_WIDER), (flow, shares[1][1] - _FROM_WIDER)]
+            draws = [self._draw(one, int(share * n)) for one, share in shares]
         rest = n - sum(len(draw.t) for draw in draws)
         return [Draw(self._prior.sample(rest, self._rng), None, rest), *draws]
 

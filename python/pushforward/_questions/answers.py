@@ -121,10 +121,7 @@ class ByChains(_ByDraws):
 
     def sample(self, count: int, rng: np.random.Generator) -> Doubles:
         """Draw among the weighted draws."""
-        ends = np.cumsum(chains.normalized(self.log_weights), axis=1)
-        ends /= ends[:, -1:]
-        places = rng.uniform(size=(len(ends), count))
-        chosen = np.stack([np.searchsorted(row, place, side="right") for row, place in zip(ends, places, strict=True)])
+        chosen = chains.picked(self.log_weights, count, rng)
         result: Doubles = np.take_along_axis(self.points, chosen[:, :, None], axis=1)
         return result
 

@@ -1,8 +1,8 @@
 """Several unknown columns: importance sampling with proposals that adapt to each row, and chains where that fails.
 
 Each row has weighted draws. Draws come from a mixture that knows the columns given, then from a density fitted to the
-row's own draws. Rows whose weights stay uneven get a population of chains: a chain moves by the difference of two
-others of the other half (ter Braak 2006; Foreman-Mackey et al. 2013), and now and then to a draw of the proposal.
+row's own draws. Rows whose weights stay uneven get chains, which move by Hamiltonian dynamics with the gradient of the
+flow's density (Neal 2011), and every fourth step to a draw of the proposal.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ GOOD_R_HAT = 1.05
 _ROUNDS = 3
 _GOOD_SHARE = 0.3
 # Times as many draws for rows whose weights stay uneven, before chains.
-_MORE = 8
+_MORE = (8, 32)
 # Effective draws below which a row gets chains.
 _ENOUGH = 50
 _CHAINS = 32
-_BLOCK = 50  # steps between two looks at R-hat
-_JUMPS = 0.1  # of the steps go by the whole difference, from mode to mode
+_BLOCK = 20  # steps between two looks at R-hat
+_ACCEPTED = 0.8  # the share of steps that are accepted, at which sizes of steps aim
+_MOST_LEAPS = 8
 _INDEPENDENT = 4  # every so many steps, to a draw of the proposal
 # Numbers in memory at a time.
 _MOST = 4 << 20
@@ -97,14 +98,29 @@ def evidence(log_weights: Doubles) -> tuple[Doubles, Doubles, Doubles]:
     return log_mean, np.where(sound, error, np.inf), np.where(sound, effective, 0.0)
 
 
+def picked(log_weights: Doubles, count: int, rng: np.random.Generator) -> Indices:
+    """Return the numbers of `count` draws of each row, each drawn by their weights alone, (n, count)."""
+    ends = np.cumsum(normalized(log_weights), axis=1)
+    places = rng.uniform(size=(len(ends), count)) * ends[:, -1:]
+    return _found(ends, places)
+
+
+def _found(ends: Doubles, places: Doubles) -> Indices:
+    """Return where places are among the ends of each row."""
+    chosen = np.zeros(places.shape, dtype=np.int64)
+    for i, (end, place) in enumerate(zip(ends, places, strict=True)):
+        chosen[i] = np.searchsorted(end, place, side="right")
+    found: Indices = np.minimum(chosen, ends.shape[1] - 1)  # a place may be rounded to the last end
+    return found
+
+
 def resampled(log_weights: Doubles, count: int, rng: np.random.Generator) -> Indices:
     """Return the numbers of `count` draws of each row, drawn systematically by their weights, (n, count)."""
     ends = np.cumsum(normalized(log_weights), axis=1)
     places = (np.arange(count) + rng.uniform(size=(len(ends), 1))) / count * ends[:, -1:]
-    chosen = np.stack([np.searchsorted(end, place, side="right") for end, place in zip(ends, places, strict=True)])
     # In random order, since neighbours may be the same draw.
-    chosen = rng.permuted(np.minimum(chosen, ends.shape[1] - 1), axis=1)
-    return np.asarray(chosen, dtype=np.int64)
+    result: Indices = rng.permuted(_found(ends, places), axis=1)
+    return result
 
 
 def solve(joint: Joint, count: int, steps: int, rng: np.random.Generator) -> Drawn:
@@ -148,25 +164,25 @@ def _solve(joint: Joint, at: Indices, count: int, steps: int, rng: np.random.Gen
         if not len(todo):
             break
     log_marginal, error, effective = evidence(log_weights)
-    poor = np.flatnonzero(~converged(effective, np.full(len(at), np.nan), count))
-    if len(poor):
-        # More draws cost less than chains.
-        proposal = Adapted(joint.proposal(at[poor]), y[poor], normalized(log_weights[poor]))
-        drawn = proposal.sample(_MORE * count, rng)
-        values, density = joint.on_line(at[poor], drawn)
-        found = density - proposal.log_prob(drawn)
-        log_marginal[poor], error[poor], effective[poor] = evidence(found)
-        chosen = resampled(found, count, rng)[:, :, None]
-        y[poor], x[poor] = (np.take_along_axis(part, chosen, axis=1) for part in (drawn, values))
-        log_weights[poor], effective[poor] = 0.0, np.minimum(effective[poor], count)
+    for times in _MORE:  # more draws cost less than chains
+        todo = np.flatnonzero(~converged(effective, np.full(len(at), np.nan), count))
+        for poor in np.array_split(todo, max(1, -(-len(todo) * times * count * dim // _MOST))) if len(todo) else ():
+            proposal = Adapted(joint.proposal(at[poor]), y[poor], normalized(log_weights[poor]))
+            drawn = proposal.sample(times * count, rng)
+            values, density = joint.on_line(at[poor], drawn)
+            found = density - proposal.log_prob(drawn)
+            log_marginal[poor], error[poor], effective[poor] = evidence(found)
+            chosen = resampled(found, count, rng)[:, :, None]
+            y[poor], x[poor] = (np.take_along_axis(part, chosen, axis=1) for part in (drawn, values))
+            log_weights[poor], effective[poor] = 0.0, np.minimum(effective[poor], count)
     r_hat = np.full(len(at), np.nan)
     poor = np.flatnonzero(~converged(effective, r_hat, count))
     block = max(1, _MOST // (_CHAINS * dim * max(steps, 1)))
     for start in range(0, len(poor) if steps else 0, block):
         rows = poor[start : start + block]
         before = joint.proposal(at[rows])
-        proposal = Adapted(before, y[rows], normalized(log_weights[rows]))
-        kept, r_hat[rows], effective[rows] = _chains(joint, at[rows], y[rows], log_weights[rows], proposal, steps, rng)
+        fitted = Adapted(before, y[rows], normalized(log_weights[rows]))
+        kept, r_hat[rows], effective[rows] = _chains(joint, at[rows], y[rows], log_weights[rows], fitted, steps, rng)
         # The chains' draws make the last proposal, for the density of what is known.
         equal = np.full(kept.shape[:2], 1 / kept.shape[1])
         proposal = Adapted(before, kept, equal)
@@ -187,7 +203,7 @@ def _chains(
     at: Indices,
     starts: Doubles,
     log_weights: Doubles,
-    proposal: Proposal,
+    proposal: Adapted,
     steps: int,
     rng: np.random.Generator,
 ) -> tuple[Doubles, Doubles, Doubles]:
@@ -196,38 +212,64 @@ def _chains(
     ends = np.cumsum(normalized(log_weights), axis=1)
     chosen = (rng.uniform(size=(n, _CHAINS, 1)) * ends[:, None, -1:] > ends[:, None]).sum(axis=2)
     y = np.take_along_axis(starts, np.minimum(chosen, starts.shape[1] - 1)[:, :, None], axis=1)
-    density, own = joint.on_line(at, y)[1], proposal.log_prob(y)
+    (density, gradient), own = joint.gradient(at, y), proposal.log_prob(y)
+    log_step = np.full((n, 1, 1), math.log(dim**-0.25))  # (Neal 2011, section 4.4)
     kept: list[Doubles] = []
     r_hat, effective = np.full(n, np.inf), np.zeros(n)
-    half = _CHAINS // 2
     while len(kept) < steps:
         for _ in range(min(_BLOCK, steps - len(kept))):
-            if len(kept) % _INDEPENDENT == _INDEPENDENT - 1:
+            number = len(kept)
+            if number % _INDEPENDENT == _INDEPENDENT - 1:
                 moved = proposal.sample(_CHAINS, rng)
-                new, new_own = joint.on_line(at, moved)[1], proposal.log_prob(moved)
-                accepted = np.log(rng.uniform(size=new.shape)) < new - density + own - new_own
-                y, density = np.where(accepted[:, :, None], moved, y), np.where(accepted, new, density)
-                own = np.where(accepted, new_own, own)
+                new_density, new_gradient = joint.gradient(at, moved)
+                ratio = new_density - density + own - proposal.log_prob(moved)
             else:
-                scale = 1.0 if rng.uniform() < _JUMPS else 2.38 / math.sqrt(2 * dim)
-                for movers in (slice(0, half), slice(half, None)):
-                    others = y[:, half:] if movers.start == 0 else y[:, :half]
-                    first = rng.permuted(np.tile(np.arange(half), (n, 1)), axis=1)
-                    second = (first + rng.integers(1, half, size=(n, 1))) % half
-                    take = np.take_along_axis
-                    step = take(others, first[:, :, None], axis=1) - take(others, second[:, :, None], axis=1)
-                    moved = y[:, movers] + scale * step + 1e-6 * rng.normal(size=step.shape)
-                    new = joint.on_line(at, moved)[1]
-                    accepted = np.log(rng.uniform(size=new.shape)) < new - density[:, movers]
-                    y[:, movers] = np.where(accepted[:, :, None], moved, y[:, movers])
-                    density[:, movers] = np.where(accepted, new, density[:, movers])
-                own = proposal.log_prob(y)
-            kept.append(y.copy())
+                size = np.exp(log_step) * rng.uniform(0.8, 1.2)
+                moved, new_density, new_gradient, ratio = _leap(joint, at, (y, density, gradient), proposal, size, rng)
+                # The first half of the steps, which are left out, finds the size of the others.
+                share = np.exp(np.minimum(ratio, 0.0)).mean(axis=1)[:, None, None]
+                log_step += (share - _ACCEPTED) / math.sqrt(1 + number) if number < steps // 2 else 0.0
+            accepted = np.log(rng.uniform(size=ratio.shape)) < ratio
+            y, gradient = (
+                np.where(accepted[:, :, None], new, old) for new, old in ((moved, y), (new_gradient, gradient))
+            )
+            density, own = np.where(accepted, new_density, density), proposal.log_prob(y)
+            kept.append(y)
         r_hat, effective = convergence(np.stack(kept[len(kept) // 2 :], axis=2))
         if (r_hat <= GOOD_R_HAT).all() and (effective >= _ENOUGH).all():
             break
     draws = np.stack(kept[len(kept) // 2 :], axis=1).reshape(n, -1, dim)
     return draws, r_hat, effective
+
+
+def _leap(
+    joint: Joint,
+    at: Indices,
+    state: tuple[Doubles, Doubles, Doubles],
+    proposal: Adapted,
+    size: Doubles,
+    rng: np.random.Generator,
+) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+    """Move chains by Hamiltonian dynamics, in coordinates in which the proposal is round (Neal 2011).
+
+    Returns
+    -------
+    array, array, array, array
+        The new points, their log density, its gradient, and the logarithm of the ratio that decides on acceptance.
+    """
+    y, density, gradient = state
+    factors = proposal.factors
+    momentum = rng.normal(size=y.shape)
+    before = density - 0.5 * (momentum**2).sum(axis=2)
+    leaps = int(rng.integers(3, _MOST_LEAPS + 1))
+    momentum = momentum + 0.5 * size * (gradient @ factors)
+    for leap in range(leaps):
+        y = y + size * (momentum @ factors.transpose(0, 2, 1))
+        density, gradient = joint.gradient(at, y)
+        momentum = momentum + (0.5 if leap == leaps - 1 else 1.0) * size * (gradient @ factors)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratio = density - 0.5 * (momentum**2).sum(axis=2) - before
+    return y, density, gradient, np.where(np.isnan(ratio), -np.inf, ratio)
 
 
 def convergence(chains: Doubles) -> tuple[Doubles, Doubles]:

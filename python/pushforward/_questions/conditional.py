@@ -13,7 +13,7 @@ from pushforward._model.state import State, sample_key
 from pushforward._questions import triangular
 from pushforward._questions.answers import Answer, answer, is_leading
 from pushforward._questions.joint import Family, Joint
-from pushforward._typing import Array, Doubles, Indices, Seed
+from pushforward._typing import Doubles, Indices, Seed
 
 
 class Conditional:
@@ -58,20 +58,11 @@ class Conditional:
         self._joint, self._shape, self._found = joint, shape, found
         self.columns = tuple(joint.family.state.names[c] for c in joint.unknown)
         self.method = found.method
-        for name, values in (
-            ("log_marginal", found.log_marginal),
-            ("error", found.error),
-            ("effective_size", found.effective),
-            ("r_hat", found.r_hat),
-            ("has_converged", found.has_converged),
-        ):
-            setattr(self, name, np.asarray(values).reshape(shape))
-
-    log_marginal: Doubles
-    error: Doubles
-    effective_size: Doubles
-    r_hat: Doubles
-    has_converged: Array
+        self.log_marginal = found.log_marginal.reshape(shape)
+        self.error = found.error.reshape(shape)
+        self.effective_size = found.effective.reshape(shape)
+        self.r_hat = found.r_hat.reshape(shape)
+        self.has_converged = found.has_converged.reshape(shape)
 
     def log_prob(self, x: npt.ArrayLike) -> Doubles:
         """Return the conditional log density of values of the other columns, in nats.
@@ -366,8 +357,9 @@ def columns_of(state: State, labels: Sequence[Any], name: str) -> Indices:
             found.append(_checks.integer(f"a column of {name}", label, 0, state.dim - 1))
     if not found:
         raise ValueError(f"{name} has no columns; at least one is needed")
-    if len(set(found)) < len(found):
-        raise ValueError(f"{name} has column {state.names[found[-1]]!r} twice, or another one")
+    twice = [column for i, column in enumerate(found) if column in found[:i]]
+    if twice:
+        raise ValueError(f"{name} has column {state.names[twice[0]]!r} twice")
     return np.array(found, dtype=np.int64)
 
 

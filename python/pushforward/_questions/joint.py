@@ -112,6 +112,23 @@ class Joint:
         density = self.log_prob(rows, x.reshape(-1, y.shape[2])).reshape(y.shape[:2]) + log_slope
         return x, np.where(np.isnan(density), -np.inf, density)
 
+    def gradient(self, at: Indices, y: Doubles) -> tuple[Doubles, Doubles]:
+        """Return the log density of coordinates, as `on_line`, and its gradient (r, s, d); 0 where there is no density.
+
+        Row i of `y` belongs to row ``at[i]``.
+        """
+        state, (x, log_slope) = self.family.state, self.family.from_line(y, self.unknown)
+        rows = np.repeat(at, y.shape[1])
+        full = self.rows(rows, x.reshape(-1, y.shape[2]))
+        context = None if self.context is None else np.ascontiguousarray(self.context[rows])
+        density, by_x = state.core.log_prob_and_grad(full, context=context, threads=state.num_threads)
+        parts = [self.family.lines[c].slopes(y[..., [i]]) for i, c in enumerate(self.unknown)]
+        slopes, bends = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+        total = density.reshape(y.shape[:2]) + log_slope
+        gradient = by_x[:, self.unknown].reshape(y.shape) * slopes + bends
+        sound = np.isfinite(total) & np.isfinite(gradient).all(axis=2)
+        return np.where(sound, total, -np.inf), np.where(sound[:, :, None], gradient, 0.0)
+
     def proposal(self, at: Indices) -> Conditionals:
         """Return the mixture of the unknown columns' coordinates given what is known of some rows."""
         given, columns = self.family.to_line(self.values[at], self.known), self.known

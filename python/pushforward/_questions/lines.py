@@ -74,6 +74,20 @@ class Lines:
                 log_slope += np.log(high - low) - np.abs(t) - 2 * np.log1p(np.exp(-np.abs(t)))
         return x, log_slope
 
+    def slopes(self, y: Doubles) -> tuple[Doubles, Doubles]:
+        """Return dx/dy, and the derivative of log |dx/dy|, of each coordinate; both (..., k)."""
+        raw = y * self._scale + self._shift
+        log_slope, bend = np.zeros(y.shape), np.zeros(y.shape)
+        for i, entry in enumerate(self._support):
+            low, high = entry.ends
+            t = raw[..., i]
+            if entry.is_bounded and not np.isfinite(high):
+                log_slope[..., i], bend[..., i] = np.minimum(t, 700.0), 1.0
+            elif entry.is_bounded:
+                log_slope[..., i] = np.log(high - low) - np.abs(t) - 2 * np.log1p(np.exp(-np.abs(t)))
+                bend[..., i] = -np.tanh(0.5 * t)
+        return np.exp(log_slope) * self._scale, bend * self._scale
+
 
 def _rarest(support: Support, draws: Doubles) -> float:
     """Return where an interval begins, or where a circle is cut."""

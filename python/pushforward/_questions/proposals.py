@@ -84,30 +84,27 @@ class Mixture:
 
     def given(self, known: Indices, values: Doubles, unknown: Indices) -> Conditionals:
         """Return the conditional mixtures of the unknown coordinates at rows of known ones, (n, k)."""
-        n, count = len(values), len(self._means)
+        n, count, last = len(values), len(self._means), len(self._means) - 1
         log_weights = np.tile(self._log_weights, (n, 1))
         centers = np.tile(self._means[:, unknown], (n, 1, 1))
-        scales, factors = np.ones((n, count)), np.empty((count, len(unknown), len(unknown)))
-        for k, (mean, covariance) in enumerate(zip(self._means, self._covariances, strict=True)):
-            inner = covariance[np.ix_(unknown, unknown)]
-            if len(known) and k < count - 1:  # the broad component knows nothing
-                cross = covariance[np.ix_(unknown, known)]
-                chol = np.linalg.cholesky(covariance[np.ix_(known, known)])
-                around = np.linalg.solve(chol, (values - mean[known]).T)
-                gain = np.linalg.solve(chol, cross.T)
-                squares = (around**2).sum(axis=0)
-                log_weights[:, k] += _log_t(squares, len(known)) - np.log(np.diag(chol)).sum()
-                centers[:, k] += around.T @ gain
-                # The conditional of a multivariate t (Ding 2016) is wider where what is known lies far out.
-                scales[:, k] = np.sqrt((_DF + squares) / (_DF + len(known)))
-                inner = inner - gain.T @ gain
-            inner = 0.5 * (inner + inner.T) + 1e-9 * np.eye(len(unknown))
-            factors[k] = np.linalg.cholesky(inner)
-        if len(known):
-            own = log_weights[:, :-1]
-            own -= np.logaddexp.reduce(own, axis=1, keepdims=True)
-            own += math.log1p(-_BROAD)
-            log_weights[:, -1] = math.log(_BROAD)
+        scales = np.ones((n, count))
+        inner = self._covariances[:, unknown[:, None], unknown]
+        if len(known):  # of which the broad component, the last one, knows nothing
+            own = self._covariances[:last]
+            chol = np.linalg.cholesky(own[:, known[:, None], known])
+            around = np.linalg.solve(chol, (values - self._means[:last, None, known]).transpose(0, 2, 1))
+            gain = np.linalg.solve(chol, own[:, known[:, None], unknown])
+            squares = (around**2).sum(axis=1).T
+            log_determinants = np.log(np.einsum("kii->ki", chol)).sum(axis=1)
+            log_weights[:, :last] += _log_t(squares, len(known)) - log_determinants
+            log_weights[:, :last] -= np.logaddexp.reduce(log_weights[:, :last], axis=1, keepdims=True)
+            log_weights[:, :last] += math.log1p(-_BROAD)
+            centers[:, :last] += (around.transpose(0, 2, 1) @ gain).transpose(1, 0, 2)
+            # The conditional of a multivariate t (Ding 2016) is wider where what is known lies far out.
+            scales[:, :last] = np.sqrt((_DF + squares) / (_DF + len(known)))
+            inner[:last] -= gain.transpose(0, 2, 1) @ gain
+        inner = 0.5 * (inner + inner.transpose(0, 2, 1)) + 1e-9 * np.eye(len(unknown))
+        factors = np.asarray(np.linalg.cholesky(inner), dtype=np.float64)
         return Conditionals(log_weights, centers, scales, factors)
 
 
@@ -165,6 +162,11 @@ class Adapted:
         Draws of each row.
     weights : (n, count) array
         Their weights, with the sum 1 in each row.
+
+    Attributes
+    ----------
+    factors : (n, d, d) array
+        Triangular factors of the covariance of each row's draws.
     """
 
     def __init__(self, before: Proposal, y: Doubles, weights: Doubles) -> None:
@@ -174,8 +176,8 @@ class Adapted:
         covariance = _INFLATION**2 * np.einsum("rci,rcj->rij", around, around)
         diagonal = np.einsum("rii->ri", covariance)
         diagonal += 1e-6 * diagonal + 1e-12
-        self._factors: Doubles = np.linalg.cholesky(covariance)
-        self._inverses = np.asarray(np.linalg.inv(self._factors), dtype=np.float64)
+        self.factors: Doubles = np.linalg.cholesky(covariance)
+        self._inverses = np.asarray(np.linalg.inv(self.factors), dtype=np.float64)
         self._constants: Doubles = np.log(np.einsum("rii->ri", self._inverses)).sum(axis=1)
         self._dim = dim
 
@@ -183,7 +185,7 @@ class Adapted:
         """Draw so many points for each row, (n, count, d)."""
         kept = round(_KEPT * count)
         n = len(self._centers)
-        own = self._centers[:, None] + _t(rng, (n, count - kept, self._dim)) @ self._factors.transpose(0, 2, 1)
+        own = self._centers[:, None] + _t(rng, (n, count - kept, self._dim)) @ self.factors.transpose(0, 2, 1)
         # In random order, so that each draw by itself is one of the mixture.
         both: Doubles = np.concatenate([self._before.sample(kept, rng), own], axis=1)
         return both[:, rng.permutation(count)]

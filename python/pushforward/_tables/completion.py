@@ -19,6 +19,7 @@ import numpy as np
 
 from pushforward._questions import chains
 from pushforward._questions.proposals import Adapted
+from pushforward._tables.coding import Coding
 from pushforward._tables.model import Coded, TableModel
 from pushforward._tables.walk import Proposed, Walk
 from pushforward._typing import Array, Doubles, Indices
@@ -28,7 +29,7 @@ _MOST_SUMMED = 1024
 _ROWS = 1 << 16
 _ROUNDS = 2  # of adapting proposals
 # Times as many draws for rows whose weights stay uneven, before chains.
-_MORE = 8
+_MORE = (8, 32)
 
 
 class Base:
@@ -107,9 +108,6 @@ class Completer:
         # Unknown numbers, and unknown codes.
         self._numbers = [i for i in model.numbers if unknown[i]]
         self._coded = [i for i in model.coded if unknown[i]]
-        # Columns with rare levels, which depend on nothing else.
-        self._rare = [i for i, coding in enumerate(model.codings) if len(coding.rare)]
-        self._levels_rng = np.random.default_rng(0)
         self.free = [i for i in self._coded if self._counts[i] > 1]
         # Which latent points are on the line, and not on a circle.
         self.line = [i for i, number in enumerate(self._numbers) if not self._wraps(number)]
@@ -141,8 +139,6 @@ class Completer:
     def latents(self, count: int, rng: np.random.Generator) -> Doubles:
         """Draw latent points of the unknown numbers, (count, numbers)."""
         z = rng.normal(size=(count, len(self._numbers)))
-        if self._rare:
-            self._levels_rng = np.random.default_rng(int(rng.integers(1 << 62)))
         for i, number in enumerate(self._numbers):
             if self._wraps(number):
                 flow = self._model.flows[self._model.codings[number].name]
@@ -155,19 +151,12 @@ class Completer:
         return axis.support.wraps
 
     def numbers(self, codes: Doubles, known: Doubles, z: Doubles | None) -> tuple[Doubles, Doubles]:
-        """Return the values of all numbers and rare levels, and the log density of the known ones.
+        """Return the values of all numbers, and the log density of the known ones.
 
         Unknown numbers are made of latent points. Without these they are left out, which no number before them reads.
         """
         coded = Coded(codes, np.where(self._unknown, np.nan, known))
         log_density = np.zeros(len(codes))
-        for i in self._rare:
-            at, rare = np.flatnonzero(self._model.has_value(coded, i)), self._model.codings[i].rare
-            if self._unknown[i]:
-                coded.values[at, i] = self._levels_rng.choice(len(rare), len(at), p=rare)
-            else:
-                at = at[~np.isnan(coded.values[at, i])]  # the others are summed over
-                log_density[at] += np.log(rare[coded.values[at, i].astype(np.int64)])
         for number in self._model.numbers:
             at, coding = np.flatnonzero(self._model.has_value(coded, number)), self._model.codings[number]
             if not len(at) or (self._unknown[number] and z is None):
@@ -198,6 +187,17 @@ class Completer:
         ]
         names = ("codes", "values", "log_weights", "log_marginal", "error", "effective", "r_hat")
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        for i, coding in enumerate(self._model.codings):
+            if not len(coding.rare):
+                continue
+            # A rare level depends on nothing but its code.
+            codes, values = arrays["codes"][:, :, i], arrays["values"][:, :, i]
+            if self._unknown[i]:
+                at = codes == coding.rest
+                values[at] = rng.choice(len(coding.rare), int(at.sum()), p=coding.rare)
+            else:
+                values[...] = known.values[:, i, None]
+                arrays["log_marginal"] += log_shares(coding, known.codes[:, i], known.values[:, i])
         return Completed(**arrays, method=max((part.method for part in parts), key=len))
 
     def _sum(self, known: Coded, count: int, rng: np.random.Generator) -> Completed:
@@ -216,10 +216,7 @@ class Completer:
         density = Completer(self._model, is_left_out).numbers(codes, values, None)[1]
         joint = (masses + density).reshape(n, each)
         log_marginal = np.logaddexp.reduce(joint, axis=1)
-        ends = np.cumsum(chains.normalized(joint), axis=1)
-        places = (np.arange(count) + rng.uniform(size=(n, 1))) / count * ends[:, -1:]
-        places = rng.permuted(places, axis=1)
-        chosen = np.minimum((places[:, :, None] > ends[:, None, :]).sum(axis=2), each - 1)
+        chosen = chains.resampled(joint, count, rng)
         codes = np.take_along_axis(codes.reshape(n, each, -1), chosen[:, :, None], axis=1).reshape(n * count, -1)
         values = self.numbers(codes, np.repeat(known.values, count, axis=0), self.latents(n * count, rng))[0]
         shape, rest = (n, count, -1), np.zeros(n)
@@ -258,15 +255,16 @@ class Completer:
             if not len(todo) or not self.line:
                 break
         log_marginal, error, effective = chains.evidence(log_weights)
-        if len(todo):
-            # More draws cost less than chains.
-            adapted = self.adapted(z[todo], log_weights[todo])
-            drawn = self.proposed(known.part(todo), _MORE * count, adapted, rng)
-            log_marginal[todo], error[todo], effective[todo] = chains.evidence(drawn.log_weights)
-            chosen = chains.resampled(drawn.log_weights, count, rng)[:, :, None]
-            for part, of_all in ((codes, drawn.codes), (values, drawn.values), (z, drawn.z)):
-                part[todo] = np.take_along_axis(of_all, chosen, axis=1)
-            log_weights[todo], effective[todo] = 0.0, np.minimum(effective[todo], count)
+        for times in _MORE:  # more draws cost less than chains
+            todo = np.flatnonzero(~chains.converged(effective, np.full(n, np.nan), count))
+            for rows in np.array_split(todo, max(1, -(-len(todo) * times * count // _ROWS))) if len(todo) else ():
+                adapted = self.adapted(z[rows], log_weights[rows])
+                drawn = self.proposed(known.part(rows), times * count, adapted, rng)
+                log_marginal[rows], error[rows], effective[rows] = chains.evidence(drawn.log_weights)
+                chosen = chains.resampled(drawn.log_weights, count, rng)[:, :, None]
+                for part, of_all in ((codes, drawn.codes), (values, drawn.values), (z, drawn.z)):
+                    part[rows] = np.take_along_axis(of_all, chosen, axis=1)
+                log_weights[rows], effective[rows] = 0.0, np.minimum(effective[rows], count)
         r_hat, method = np.full(n, np.nan), "importance sampling"
         todo = np.flatnonzero(~chains.converged(effective, r_hat, count)) if steps else todo[:0]
         if len(todo):
@@ -312,6 +310,15 @@ class Completer:
         return values.reshape(codes.shape), joint, weight
 
 
+def log_shares(coding: Coding, codes: Doubles, values: Doubles) -> Doubles:
+    """Return the log share of each level that is rare among the rare ones; 0 for others."""
+    result = np.zeros(len(codes))
+    if len(coding.rare):
+        at = np.flatnonzero(codes == coding.rest)
+        result[at] = np.log(coding.rare[values[at].astype(np.int64)])
+    return result
+
+
 def density_of_complete(model: TableModel, coded: Coded, rng: np.random.Generator) -> Doubles:
     """Return the log density of complete rows; -inf where a cell is missing or holds what the schema does not allow."""
     result = np.full(len(coded), -np.inf)
@@ -321,9 +328,10 @@ def density_of_complete(model: TableModel, coded: Coded, rng: np.random.Generato
     for first in range(0, len(sound), _ROWS):
         at = sound[first : first + _ROWS]
         some = coded.part(at)
-        result[at] = (
-            everything.codes(some.codes, rng)[1].sum(axis=1) + everything.numbers(some.codes, some.values, None)[1]
-        )
+        masses = everything.codes(some.codes, rng)[1].sum(axis=1)
+        result[at] = masses + everything.numbers(some.codes, some.values, None)[1]
+        for i, coding in enumerate(model.codings):
+            result[at] += log_shares(coding, some.codes[:, i], some.values[:, i])
     return result
 
 

@@ -1,4 +1,4 @@
-"""Conditional and marginal densities of the model of a table, as they are handed to the caller, and filled gaps."""
+"""Conditional and marginal densities of the model of a table, as they are handed to the caller."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pushforward import _checks, _weights
-from pushforward._questions.chains import normalized
+from pushforward._questions.chains import normalized, picked
 from pushforward._questions.conditional import checked_effort
-from pushforward._questions.impute import METHODS
 from pushforward._tables import frames
 from pushforward._tables.axis import ends_of
 from pushforward._tables.cells import Cells
 from pushforward._tables.coding import UNKNOWN, Coding
-from pushforward._tables.completion import Completed, Completer, density_of_complete, patterns_of
+from pushforward._tables.completion import Completer, density_of_complete, patterns_of
 from pushforward._tables.kinds import Value
 from pushforward._tables.model import Coded, TableModel
 from pushforward._typing import Array, Doubles, Seed
-from pushforward._warn import warn
 
 
 class TableConditional:
@@ -146,9 +144,7 @@ class TableConditional:
         count = _checks.row_count(n, max(1, len(self)) * len(self._model.schema))
         if library is not None:
             _checks.choice("library", library, frames.LIBRARIES)
-        ends = np.cumsum(normalized(self._log_weights), axis=1)
-        places = np.random.default_rng(seed).uniform(size=(len(self), count)) * ends[:, -1:]
-        chosen = np.stack([np.searchsorted(end, place, side="right") for end, place in zip(ends, places, strict=True)])
+        chosen = picked(self._log_weights, count, np.random.default_rng(seed))
         codes, values = (
             np.moveaxis(np.take_along_axis(part, chosen[:, :, None], axis=1), 0, 1).reshape(-1, part.shape[2])
             for part in (self._codes, self._values)
@@ -413,47 +409,3 @@ def marginal(
     if not names or len(set(names)) < len(names):
         raise ValueError(f"columns must be names of columns, at least one and each once, not {columns!r}")
     return TableMarginal(model, names, library, (*checked_effort(draws, steps), _checks.integer("seed", seed)))
-
-
-def impute(
-    model: TableModel, cells: Mapping[str, Cells], method: str, draws: int, steps: int, seed: Seed
-) -> dict[str, Cells]:
-    """Return rows whose gaps are filled; the arguments are those of `TableFlow.impute`."""
-    _checks.choice("method", method, METHODS)
-    draws, steps = checked_effort(draws, steps)
-    rng = np.random.default_rng(seed)
-    coded, unknown = encoded(model, cells, "table")
-    codes, values, failed = coded.codes.copy(), coded.values.copy(), 0
-    for pattern, at in patterns_of(unknown):
-        if not pattern.any():
-            continue
-        for some in np.array_split(at, max(1, len(at) * draws // (1 << 18))):
-            found = Completer(model, pattern).solve(coded.part(some), draws, steps, rng)
-            failed += int((~found.has_converged).sum())
-            weights = found.weights
-            if method == "draw":
-                ends = np.cumsum(weights, axis=1)
-                places = rng.uniform(size=(len(some), 1)) * ends[:, -1:]
-                chosen = np.minimum((places > ends).sum(axis=1), draws - 1)
-                row = np.arange(len(some))
-                codes[some], values[some] = found.codes[row, chosen], found.values[row, chosen]
-                continue
-            for i in np.flatnonzero(pattern):
-                codes[some, i], values[some, i] = _center(model, int(i), found, weights)
-    if failed:
-        warn(
-            f"{failed:,} of {len(coded):,} rows were filled by draws that have not converged; more draws or steps help"
-        )
-    return model.decode(Coded(codes, values))
-
-
-def _center(model: TableModel, column: int, found: Completed, weights: Doubles) -> tuple[Doubles, Doubles]:
-    """Return the code and value that stand for a cell: of a number the mean, else the most probable code."""
-    coding, codes = model.codings[column], found.codes[:, :, column]
-    shares = np.stack([(weights * (codes == code)).sum(axis=1) for code in range(coding.codes)], axis=1)
-    if coding.axis is None:
-        return coding.codes_of_known_values(coding.masses_of_known_values(shares).argmax(axis=1).astype(np.float64))
-    mean = (weights * coding.number_of(codes, found.values[:, :, column])).sum(axis=1)
-    step = coding.column.step
-    # A mean stands as a number, also where an atom is more probable.
-    return np.full(len(mean), coding.rest), np.round(mean / step) * step if step else mean

@@ -35,7 +35,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="N",
         type=values.integer(0),
         default=argparse.SUPPRESS,
-        help="most steps of the chains (default: 400)",
+        help="most steps of the chains (default: 200)",
     )
 
 
