@@ -27,6 +27,7 @@ from pushforward import (
     Category,
     Circle,
     Column,
+    ColumnCheck,
     ContextNetwork,
     ContextShift,
     Coupling,
@@ -51,6 +52,7 @@ from pushforward import (
     Schema,
     StudentT,
     TableFlow,
+    TableReport,
     TrainingDivergedError,
     Uniform,
     convert,
@@ -353,6 +355,10 @@ def tables() -> None:
     found: Schema = flow.schema
     columns: tuple[str, ...] = flow.columns
     print(scores.shape, curves, found, columns, flow.sample(3, gaps=False, seed=0), flow.num_threads)
+    report: TableReport = flow.check(table, seed=0)
+    each: dict[str, ColumnCheck] = report.columns
+    print(each["x"].p_value, report.next)
+    plot.table_corner(flow, table, columns=["x", "flag"], n=200, seed=0).savefig("table.png")
     with tempfile.TemporaryDirectory() as folder:
         flow.save(f"{folder}/table.safetensors")
         print(TableFlow.load(f"{folder}/table.safetensors"))
