@@ -775,7 +775,7 @@ def test_bad_npy(folder: Path, say: Say, make: Callable[[], object], message: st
 
 
 BAD_WORDS: list[tuple[str, str]] = [
-    ("", "a command is needed: fit, check, plot, score, sample, info, convert or demo; see pushforward --help"),
+    ("", "a command is needed: fit, check, plot, score, sample, impute, info, convert or demo; see pushforward --help"),
     ("fiit table.csv", "argument COMMAND: invalid choice: 'fiit'"),
     ("fit table.csv", "the following arguments are required: -o/--output; see pushforward fit --help"),
     ("fit table.csv -o model --colums mass", "unrecognized arguments: --colums mass"),

@@ -152,8 +152,9 @@ class SplineKernel {
     }
 
     V slope() const {
+      // In this order, because the ratio's square underflows between steep knots, where m is large.
       const V ratio = s * per_beta;
-      return ratio * ratio * m;
+      return ratio * m * ratio;
     }
     // d log slope / d xi
     V log_slope_by_xi(const Position& at) const {
