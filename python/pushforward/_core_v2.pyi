@@ -70,9 +70,25 @@ sum_entries: int
 def share_slots(
     rows: int, parameter_bytes: int, parts: int
 ) -> list[tuple[tuple[int, int], tuple[int, int], list[tuple[int, int]]]]: ...
+@overload
 def add_nodes(
-    terms: _Floats, offsets: _Indices, nodes: Sequence[tuple[int, int]], sum: _Floats, threads: int
+    terms: npt.NDArray[np.float32],
+    offsets: _Indices,
+    nodes: Sequence[tuple[int, int]],
+    sum: npt.NDArray[np.float32],
+    threads: int,
 ) -> None: ...
+@overload
+def add_nodes(
+    terms: _Floats,
+    offsets: _Indices,
+    nodes: Sequence[tuple[int, int]],
+    sum: _Floats,
+    threads: int,
+) -> None: ...
+@overload
+def norm(gradient: npt.NDArray[np.float32], threads: int) -> float: ...
+@overload
 def norm(gradient: _Floats, threads: int) -> float: ...
 def add_exactly(values: _Doubles, sums: _Indices) -> None: ...
 def expectation_maximization(

@@ -49,6 +49,7 @@ from pushforward import (
     Real,
     Report,
     ResNet,
+    Round,
     Schema,
     StudentT,
     TableFlow,
@@ -63,6 +64,7 @@ from pushforward import (
     plot,
     realnvp,
     sample_posterior,
+    triangular,
 )
 from pushforward.kde import Estimate, FlowKDE
 from pushforward.sklearn import ConditionalFlow, FlowDensity
@@ -83,6 +85,7 @@ def presets() -> None:
         maf(2, depth=1, hidden=[8], activation="tanh"),
         realnvp(2, depth=1, hidden=(8,)),
         nice(2, depth=1, hidden=(8,)),
+        triangular(2, depth=1, hidden=8, order=[1, 0]),
     ):
         print(Flow(2, layers=layers))
 
@@ -359,9 +362,27 @@ def tables() -> None:
     each: dict[str, ColumnCheck] = report.columns
     print(each["x"].p_value, report.next)
     plot.table_corner(flow, table, columns=["x", "flag"], n=200, seed=0).savefig("table.png")
+    questions(flow)
     with tempfile.TemporaryDirectory() as folder:
         flow.save(f"{folder}/table.safetensors")
         print(TableFlow.load(f"{folder}/table.safetensors"))
+
+
+def questions(flow: TableFlow) -> None:
+    joint = Flow(3, layers=triangular(3, depth=1, hidden=8), seed=0).initialize(rng.normal(size=(200, 3)))
+    given = joint.conditional({0: [0.1, 0.2], 1: 0.3}, draws=60, steps=0, seed=0)
+    mean, error = given.mean()
+    quantile, spread = given.quantile(0.5)
+    densities: Doubles = given.log_prob(np.zeros((2, 1)))
+    print(given, mean, error, quantile, spread, densities, given.sample(4, seed=0).shape)
+    part = joint.marginal([0, 1], draws=60, steps=0, seed=0)
+    scores: Doubles = part.log_prob(np.zeros((2, 2)))
+    filled: Floats = joint.impute([[0.1, np.nan, 0.2]], method="mean", draws=60, steps=0, seed=0)
+    print(part, scores, filled)
+    flags = flow.conditional({"x": [1.0, 2.0]}, draws=60, steps=0, seed=0)
+    levels, shares = flags.probabilities("flag")
+    print(flags, levels, shares, flow.marginal(["x"], draws=60, steps=0).sample(2, seed=0))
+    print(flow.impute({"x": [1.0, np.nan], "flag": [True, False]}, method="draw", draws=60, steps=0, seed=0))
 
 
 def posterior_of_a_likelihood() -> None:
@@ -374,7 +395,8 @@ def posterior_of_a_likelihood() -> None:
     draws: npt.NDArray[np.float64] = found.sample(10, seed=0)
     evidence: tuple[float, float] = found.log_evidence, found.log_evidence_error
     problems: tuple[str, ...] = found.problems
-    print(moments, draws.shape, evidence, problems, found.calls, found.weights.shape, found.rounds[-1].beta)
+    last: Round = found.rounds[-1]
+    print(moments, draws.shape, evidence, problems, found.calls, found.weights.shape, last.beta)
 
 
 def weighting(flow: Flow) -> None:
