@@ -27,7 +27,7 @@ if subprocess.run([sys.executable, "-c", "from mpi4py import MPI"], capture_outp
 
 SCRIPT = Path(__file__).parent / "together.py"
 # Of the second process that fails and of the launcher; no test takes a tenth of it.
-SECONDS = 120
+SECONDS = 600
 
 
 def command(processes: int, *program: object) -> list[str]:
