@@ -200,7 +200,7 @@ class TableFit:
                 self.model.flows[name] = saved.model.flows[name]
             if name in saved.histories:
                 self.histories[name] = saved.histories[name]
-        self.model.num_threads = self.model.num_threads
+        self.model.num_threads = self.model.num_threads  # those of the parts too
 
     def run(self, on_epoch: OnEpoch | None, on_part: Callable[[], None] | None) -> None:
         """Train the parts that are not done, and leave each at its best state, also if an exception ends the fit.
