@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from pushforward import Ensemble, Flow, realnvp
+from pushforward._fit import workers
+from pushforward._io import rows
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -21,7 +23,7 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("distributed")
 
 from distributed import Client, LocalCluster, get_worker, wait  # noqa: E402
-from pushforward.dask import fit, fits, log_prob, sample  # noqa: E402
+from pushforward.dask import fit, fits, log_prob, sample, tasks  # noqa: E402
 
 OPTIONS: dict[str, Any] = {"epochs": 3, "batch_size": 150, "seed": 3}
 
@@ -112,6 +114,11 @@ WRONG: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "no context": (lambda: log_prob(small(1), X), ValueError, "this flow has context=1"),
     "a context": (lambda: log_prob(small(), X, X), ValueError, "context was given, but this flow has context=0"),
     "conditions": (lambda: log_prob(small(1), X, np.zeros((9, 1))), ValueError, r"shape \(9, 1\); x has 100 rows"),
+    "vector": (lambda: log_prob(small(1), X, [1.0, 2.0]), ValueError, r"context has shape \(2,\)"),
+    "kind": (
+        lambda: sample(small(1), 9, frame(np.zeros((9, 1)), "k", 1), chunks=9),
+        TypeError, "context must be an array of Dask",
+    ),
     "partitions": (
         lambda: log_prob(small(1), frame(np.zeros((9, 3)), "abc"), frame(np.zeros((9, 1)), "k", 2)),
         ValueError, "context has 2 partitions of rows; x has 3",
@@ -154,10 +161,16 @@ def assert_same(found: Flow, expected: Flow) -> None:
     assert found.history.best_loss == expected.history.best_loss
 
 
-@pytest.mark.parametrize("mapped", [False, True], ids=["read", "mapped"])
-def test_a_fit_has_the_bits_of_one_process(client: Client, mapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if mapped:
-        monkeypatch.setattr(fits, "_MOST_BYTES_IN_MEMORY", 0)
+def cut_small(dask_worker: object = None) -> None:
+    """Treat a small table as a large one: cut it into blocks and windows."""
+    rows._BLOCK_ROWS, rows._WINDOW_BYTES = 64, 9000
+
+
+def cut_as_before(dask_worker: object = None) -> None:
+    rows._BLOCK_ROWS, rows._WINDOW_BYTES = 1024, 16 << 20
+
+
+def test_a_fit_has_the_bits_of_one_process(client: Client) -> None:
     x, context = table()
     weights = np.random.default_rng(1).integers(0, 3, size=len(x)).astype(float)
     held = table(90)
@@ -171,6 +184,23 @@ def test_a_fit_has_the_bits_of_one_process(client: Client, mapped: bool, monkeyp
     assert_same(flow, expected)
     left = client.run(lambda dask_worker: [name for name in os.listdir(dask_worker.local_directory) if "push" in name])
     assert list(left.values()) == [[], []]
+
+
+def test_a_large_table_is_mapped(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bits are those of one process with a map, not those of one with an array."""
+    x, _ = table()
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.setattr(fits, "_MOST_BYTES_IN_MEMORY", x.nbytes - 1)
+    try:
+        cut_small()
+        client.run(cut_small)
+        expected = small().fit(np.load(tmp_path / "x.npy", mmap_mode="r"), progress=False, **OPTIONS)
+        in_memory = small().fit(x, progress=False, **OPTIONS)
+        assert_same(fit(client, small(), da.from_array(x, chunks=(170, 3)), **OPTIONS), expected)
+        assert (in_memory.parameters != expected.parameters).any()
+    finally:
+        cut_as_before()
+        client.run(cut_as_before)
 
 
 def test_a_data_frame_gives_names_and_a_single_partition_one_worker(client: Client) -> None:
@@ -243,13 +273,46 @@ def test_what_is_wrong_in_one_worker_ends_the_fit_in_all(client: Client) -> None
         fit(client, small(), blocks[:9].rechunk((5, 3)), epochs=1)
 
 
+def meet_within(seconds: float, dask_worker: object = None) -> None:
+    workers._SECONDS_TO_MEET = seconds
+
+
+def sleep_until(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.01)
+
+
+def test_a_fit_does_not_wait_for_a_busy_worker_without_an_end(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, busy = sorted(client.nthreads())[1], []
+    submitted = fits._Fit._submitted
+
+    def after_another(self: fits._Fit, task: Callable[..., Any], arguments: Any) -> Any:
+        if task is tasks.fit_share:
+            busy.append(client.submit(sleep_until, tmp_path / "free", workers=[second], pure=False))
+        return submitted(self, task, arguments)
+
+    monkeypatch.setattr(fits._Fit, "_submitted", after_another)
+    monkeypatch.setattr(fits, "_SECONDS_TO_AGREE", 0.0)
+    client.run(meet_within, 0.3)
+    try:
+        with pytest.raises(
+            RuntimeError, match=f"process 1 of 2 has not begun within 0.3 seconds: its worker at {second}"
+        ):
+            fit(client, small(), da.from_array(table()[0], chunks=(500, 3)), **OPTIONS)
+    finally:
+        (tmp_path / "free").touch()
+        client.run(meet_within, 60.0)
+    wait(busy)
+
+
 def test_ctrl_c_ends_the_fit_in_all_workers(client: Client, tmp_path: Path) -> None:
     begun, main = tmp_path / "begun", threading.main_thread().ident
     assert main is not None
 
     def interrupt() -> None:
-        while not begun.exists():
-            time.sleep(0.01)
+        sleep_until(begun)
         signal.pthread_kill(main, signal.SIGINT)
 
     helper = threading.Thread(target=interrupt)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pickle
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -79,9 +79,10 @@ class Workers(Several):
                 return
         comm.abort()
 
-    def join(self, rank: int, addresses: Sequence[str]) -> Workers:
-        """Be the process of this number among those that listen at the addresses."""
-        self.rank, self.size, self._addresses = rank, len(addresses), addresses
+    def join(self, rank: int, places: Mapping[str, str]) -> Workers:
+        """Be the process of this number; `places` has, in order, the address of each worker and where it listens."""
+        self.rank, self.size = rank, len(places)
+        self._addresses, self._places = list(places), list(places.values())
         return self
 
     def interrupt(self) -> None:
@@ -103,7 +104,7 @@ class Workers(Several):
 
         options = self._worker.security.get_connection_args("worker")
         try:
-            for rank, address in enumerate(self._addresses[: self.rank]):
+            for rank, address in enumerate(self._places[: self.rank]):
                 self._comms[rank] = await connect(address, timeout=_SECONDS_TO_MEET, **options)
                 await self._comms[rank].write((self._name, self.rank))
             await asyncio.wait_for(self._all_heard(), _SECONDS_TO_MEET)

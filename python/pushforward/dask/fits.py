@@ -123,7 +123,8 @@ def _check_options(options: dict[str, Any]) -> None:
     for name in options:
         if name not in known:
             _checks.choice("an option", name, sorted(known), note="those of fits by workers")
-    Options(**options, progress=False)
+    # Paths are those of the workers' machines.
+    Options(**{name: value for name, value in options.items() if name not in ("checkpoint", "resume")}, progress=False)
     validation = options.get("validation")
     parts = validation if isinstance(validation, tuple) else (validation,)
     if any(dask.is_dask_collection(part) for part in parts):
@@ -178,8 +179,7 @@ class _Fit:
             mapped = whole.rows * flow.dim * np.dtype(whole.types[0]).itemsize > _MOST_BYTES_IN_MEMORY
             self._results(self._submitted(tasks.join, zip(numbers, parts, strict=True)))
             places = self._client.run(group.opened, name, workers=addresses)
-            listening = [places[address] for address in addresses]
-            shared = (twin, listening, widths, mapped, options)
+            shared = (twin, {address: places[address] for address in addresses}, widths, mapped, options)
             return self._fitted(
                 flow, self._submitted(tasks.fit_share, ((i, part, *shared) for i, part in enumerate(parts)))
             )

@@ -50,21 +50,17 @@ def log_prob(flow: Flow | Ensemble, x: Any, context: Any = None) -> Any:
     >>> from pushforward.dask import log_prob
     >>> table = da.random.default_rng(0).normal(size=(1000, 2), chunks=(300, 2))
     >>> log_prob(Flow(2, seed=0), table)
-    dask.array<_scores, shape=(1000,), dtype=float64, chunksize=(300,), chunktype=numpy.ndarray>
+    dask.array<log_prob, shape=(1000,), dtype=float64, chunksize=(300,), chunktype=numpy.ndarray>
     """
     if not isinstance(flow, (Flow, Ensemble)):
         raise TypeError(f"flow must be a Flow or an Ensemble, not {type(flow).__name__}")
     x = table(x, flow.dim, "x", flow.columns)
-    if not (context is not None and not dask.is_dask_collection(context) and np.ndim(context) == 1):
-        context = conditions(context, flow, x)
+    context = _of_rows(context, flow, x)
     scorer = dask.delayed(_one_thread(flow))
     if not isinstance(x, da.Array):
-        if isinstance(context, da.Array):
-            raise TypeError("the context of a DataFrame's rows must be a DataFrame of Dask")
         return x.map_partitions(_scores_of_frame, scorer, context, meta=("log_prob", "float64"))
-    return da.map_blocks(
-        _scores, x, context, flow=scorer, drop_axis=1, dtype=np.float64, meta=np.empty(0, dtype=np.float64)
-    )  # fmt: skip
+    empty = np.empty(0, dtype=np.float64)
+    return da.map_blocks(_scores, x, context, flow=scorer, token="log_prob", drop_axis=1, dtype=empty.dtype, meta=empty)
 
 
 def sample(flow: Flow, n: int, context: Any = None, *, chunks: Any = "auto", seed: Seed = None) -> Any:
@@ -109,17 +105,24 @@ def sample(flow: Flow, n: int, context: Any = None, *, chunks: Any = "auto", see
     n = _checks.row_count(n, flow.dim)
     empty: Floats = np.empty((0, flow.dim), state_of(flow).data_dtype)
     rows, columns = da.core.normalize_chunks((chunks, -1), (n, flow.dim), dtype=empty.dtype)
-    if context is not None and not dask.is_dask_collection(context):
-        context = _checks.condition(context, flow.context, n, flow.context_columns)
-    if context is None or context.ndim == 2:
-        firsts = da.arange(n, chunks=(rows,))[:, None]
-        context = conditions(context, flow, firsts)
+    context = _of_rows(context, flow, da.empty((n, 1), chunks=(rows, 1)))
+    for_all = None if isinstance(context, da.Array) else context
     key, drawer = sample_key(seed), dask.delayed(_one_thread(flow))
     return da.map_blocks(
-        _draws, *(() if context is None or context.ndim == 1 else (context,)),
-        condition=context if context is not None and context.ndim == 1 else None, key=key, flow=drawer,
+        _draws, *(() if context is for_all else (context,)), for_all=for_all, key=key, flow=drawer, token="sample",
         chunks=(rows, columns), dtype=empty.dtype, meta=empty,
     )  # fmt: skip
+
+
+def _of_rows(context: Any, flow: Flow | Ensemble, x: Any) -> Any:
+    """Return conditions of each row, of Dask as the rows are; or a condition of all, (context,), or None."""
+    if context is not None and not dask.is_dask_collection(context) and np.ndim(context) == 1:
+        return _checks.conditions(context, flow.context, flow.context_columns, ())
+    context = conditions(context, flow, x)
+    if context is not None and isinstance(context, da.Array) != isinstance(x, da.Array):
+        what = "an array" if isinstance(x, da.Array) else "a DataFrame"
+        raise TypeError(f"context must be {what} of Dask, as the rows are, not {type(context).__name__}")
+    return context
 
 
 def _one_thread(flow: Flow | Ensemble) -> Flow | Ensemble:
@@ -139,7 +142,6 @@ def _scores_of_frame(x: Any, flow: Flow | Ensemble, context: Any) -> Any:
     return pd.Series(flow.log_prob(x, context), index=x.index, name="log_prob")
 
 
-def _draws(context: Array | None = None, *, condition: Array | None, key: int, flow: Flow, block_info: Any) -> Floats:
+def _draws(context: Array | None = None, *, for_all: Array | None, key: int, flow: Flow, block_info: Any) -> Floats:
     (first, last), _ = block_info[None]["array-location"]
-    given = condition if context is None else context
-    return state_of(flow).sample(key, last - first, given, first=first)[0]
+    return state_of(flow).sample(key, last - first, for_all if context is None else context, first=first)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ def fit_share(
     rank: int,
     arrays: shares.Arrays,
     flow: Flow,
-    listening: Sequence[str],
+    places: Mapping[str, str],
     widths: Sequence[int],
     mapped: bool,
     options: dict[str, Any],
@@ -66,7 +66,7 @@ def fit_share(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             x, context, weights = shares.read(_folder(name), arrays, widths, mapped=mapped)
-            group = workers.group_of(name).join(rank, listening)
+            group = workers.group_of(name).join(rank, places)
             assert x is not None
             own: Any = group  # that of MPI in the signature
             if group.size == 1:
