@@ -218,19 +218,18 @@ def test_a_data_frame_gives_names_and_a_single_partition_one_worker(client: Clie
 def test_partitions_stay_on_the_workers_that_hold_them(client: Client) -> None:
     x, _ = table()
     workers, shares = sorted(client.nthreads()), np.array_split(x, 5)
-    blocks = [
-        client.persist(da.from_array(share), workers=[workers[i % 2]], allow_other_workers=False)
+    futures = [
+        client.submit(np.asarray, share, key=("share", i, 0), workers=[workers[i % 2]], allow_other_workers=False)
         for i, share in enumerate(shares)
     ]
-    held = client.persist(da.concatenate(blocks))
-    futures = wait(client.futures_of(held)).done
-    where = {key[1]: found[0] for key, found in client.who_has(list(futures)).items()}
-    order = list(dict.fromkeys(where[i] for i in range(5)))
-    assert len(order) == 2
-    own = [i for worker in order for i in range(5) if where[i] == worker]
-    assert own != sorted(own)
-    expected = small().fit(np.concatenate([shares[i] for i in own]), progress=False, **OPTIONS)
-    assert_same(fit(client, small(), held, **OPTIONS), expected)
+    held = da.Array({future.key: future for future in futures}, "share", ((200,) * 5, (3,)), dtype=x.dtype)
+    assert fits._workers_of(client, held) == [workers[i % 2] for i in range(5)]
+    expected = small().fit(1 + np.concatenate([shares[i] for i in (0, 2, 4, 1, 3)]), progress=False, **OPTIONS)
+    assert_same(fit(client, small(), 1 + held, **OPTIONS), expected)
+    kept = client.persist(frame(x, "abc", 4))
+    wait(client.futures_of(kept))
+    holders = client.who_has(client.futures_of(kept))
+    assert fits._workers_of(client, kept) == [holders[key][0] for key in sorted(holders)]
 
 
 def on_second(client: Client, call: Callable[[Flow, Any], object]) -> Callable[[Flow, Any], object]:

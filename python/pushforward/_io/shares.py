@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,9 +54,9 @@ def join(folder: str, numbers: Sequence[int], arrays: Arrays) -> None:
                     os.remove(path)
 
 
-def read(folder: str, arrays: Arrays, widths: Sequence[int], *, mapped: bool) -> list[Array | None]:
-    """Return the joined arrays of so many columns, 0 of one with one axis; mapped, or in memory."""
-    found: list[Array | None] = []
+def read(folder: str, arrays: Arrays, widths: Sequence[int], *, mapped: bool) -> list[Any]:
+    """Return the joined arrays of so many columns, 0 of one with one axis, mapped or in memory; None for none."""
+    found: list[Any] = []
     for name, kind, width in zip(_NAMES, arrays.types, widths, strict=True):
         if kind is None:
             found.append(None)

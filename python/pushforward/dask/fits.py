@@ -9,7 +9,8 @@ import dataclasses
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import dask
@@ -43,10 +44,10 @@ def fit(client: Any, flow: Flow, x: Any, context: Any = None, weights: Any = Non
     being shuffled. The result is that of one process with all rows in the same order, to the last bit, for any number
     of workers and threads.
 
-    The partitions of a persisted table stay on the workers that hold them. The rows are then in the order of the
-    workers' shares: first all partitions of the worker that holds the first one, in their order, then those of the
-    worker that holds the first partition left, and so on. Of any other table each worker computes a run of neighbouring
-    partitions, and the rows are in the order of the table.
+    The partitions of a persisted table stay on the workers that hold them, also if they are transformed one by one
+    before the fit. The rows are then in the order of the workers' shares: first all partitions of the worker that holds
+    the first one, in their order, then those of the worker that holds the first partition left, and so on. Of any other
+    table each worker computes a run of neighbouring partitions, and the rows are in the order of the table.
 
     Each worker writes its share to files in its local directory, which are removed at the end. A share of a table of up
     to 256 MB is then read into memory; that of a larger one is mapped, and the result is that of one process with a
@@ -86,7 +87,10 @@ def fit(client: Any, flow: Flow, x: Any, context: Any = None, weights: Any = Non
 
     Examples
     --------
-    See the guide, `docs/scaling-out.md`.
+    >>> from distributed import Client  # doctest: +SKIP
+    >>> from pushforward.dask import fit
+    >>> client = Client("tcp://scheduler:8786")  # doctest: +SKIP
+    >>> fit(client, Flow(6), da.from_zarr("table.zarr"), batch_size=8192)  # doctest: +SKIP
     """
     client = _checked_client(client)
     if not isinstance(flow, Flow):
@@ -132,26 +136,43 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _workers_of(client: Any, x: Any) -> list[str]:
-    """Return the address of a worker for each partition: one that holds it, or else in equal runs."""
+    """Return the address of a worker for each partition: one that holds what it is made of, or else in equal runs."""
     from distributed import futures_of, wait
 
-    futures = {future.key: future for future in futures_of(x)}
     keys = list(dask.core.flatten(x.__dask_keys__()))
-    if futures and all(key in futures for key in keys):
+    futures = {future.key: future for future in futures_of(x)}
+    if futures:
         wait(list(futures.values()))
-        holders = client.who_has([futures[key] for key in keys])
-        if all(holders.get(key) for key in keys):
-            counts: dict[str, int] = {}
-            for key in keys:
-                chosen = min(sorted(holders[key]), key=lambda address: counts.get(address, 0))
-                counts[chosen] = counts.get(chosen, 0) + 1
-                holders[key] = chosen
-            return [holders[key] for key in keys]
+        holders = client.who_has(list(futures.values()))
+        graph, counts = dict(x.__dask_graph__()), Counter[str]()
+        chosen = []
+        for key in keys:
+            found = Counter(address for made_of in _held(graph, key, futures) for address in holders.get(made_of, ()))
+            if not found:
+                break
+            chosen.append(min(sorted(found), key=lambda address: (-found[address], counts[address])))
+            counts[chosen[-1]] += 1
+        else:
+            return chosen
     addresses = sorted(client.nthreads())
     if not addresses:
         raise ValueError("the cluster has no workers")
     runs = np.array_split(np.arange(len(keys)), min(len(addresses), len(keys)))
     return [address for address, run in zip(addresses, runs, strict=False) for _ in run]
+
+
+def _held(graph: Mapping[Any, Any], key: Any, futures: Mapping[Any, Any]) -> list[Any]:
+    """Return the keys that are on the cluster of what a partition is made of."""
+    found, seen, left = [], {key}, [key]
+    while left:
+        key = left.pop()
+        if key in futures:
+            found.append(key)
+            continue
+        new = dask.core.get_dependencies(graph, key) - seen
+        seen |= new
+        left += new
+    return found
 
 
 class _Fit:
@@ -180,9 +201,8 @@ class _Fit:
             self._results(self._submitted(tasks.join, zip(numbers, parts, strict=True)))
             places = self._client.run(group.opened, name, workers=addresses)
             shared = (twin, {address: places[address] for address in addresses}, widths, mapped, options)
-            return self._fitted(
-                flow, self._submitted(tasks.fit_share, ((i, part, *shared) for i, part in enumerate(parts)))
-            )
+            own = ((rank, part, *shared) for rank, part in enumerate(parts))
+            return self._fitted(flow, self._submitted(tasks.fit_share, own))
         finally:
             self._end()
 

@@ -13,6 +13,7 @@ import numpy as np
 from pushforward import _checks
 from pushforward._fit import workers
 from pushforward._io import shares
+from pushforward._model.state import state_of
 from pushforward._typing import Doubles
 from pushforward.flow import Flow
 
@@ -67,11 +68,15 @@ def fit_share(
             warnings.simplefilter("always")
             x, context, weights = shares.read(_folder(name), arrays, widths, mapped=mapped)
             group = workers.group_of(name).join(rank, places)
-            assert x is not None
-            own: Any = group  # that of MPI in the signature
-            if group.size == 1:
+            own: Any = group  # the signature has a communicator of MPI
+            threads = state_of(flow).threads
+            if group.size == 1:  # a fit by one process asks its group for nothing
                 options = {**options, "callback": _interruptible(group, options.get("callback"))}
-            flow.fit(x, context=context, weights=weights, progress=False, comm=own, **options)
+                state_of(flow).threads = threads or group.prepared()
+            try:
+                flow.fit(x, context=context, weights=weights, progress=False, comm=own, **options)
+            finally:
+                state_of(flow).threads = threads
     except BaseException as raised:
         error = raised.with_traceback(None)
     seen = [str(warning.message) for warning in caught if issubclass(warning.category, RuntimeWarning)]
