@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from pushforward import Ensemble, Flow, realnvp
-from pushforward._fit import workers
+from pushforward._fit import slots, workers
+from pushforward._fit.objective import MaximumLikelihood
 from pushforward._io import rows
 
 dask = pytest.importorskip("dask")
@@ -186,6 +187,17 @@ def test_a_fit_has_the_bits_of_one_process(client: Client) -> None:
     assert list(left.values()) == [[], []]
 
 
+def test_long_messages_have_the_bits_of_one_process(client: Client) -> None:
+    """Of many parameters each worker sums a part, which the others then get."""
+    x, _ = table()
+    flows = [Flow(3, layers=realnvp(3, depth=2, hidden=(192, 192)), seed=0) for _ in range(2)]
+    assert 2 * flows[0].parameters.nbytes > slots._MOST_BYTES_OF_ONE_MESSAGE
+    options = OPTIONS | {"epochs": 1}
+    assert_same(
+        fit(client, flows[0], da.from_array(x, chunks=(170, 3)), **options), flows[1].fit(x, progress=False, **options)
+    )
+
+
 def test_a_large_table_is_mapped(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bits are those of one process with a map, not those of one with an array."""
     x, _ = table()
@@ -226,6 +238,7 @@ def test_partitions_stay_on_the_workers_that_hold_them(client: Client) -> None:
     assert fits._workers_of(client, held) == [workers[i % 2] for i in range(5)]
     expected = small().fit(1 + np.concatenate([shares[i] for i in (0, 2, 4, 1, 3)]), progress=False, **OPTIONS)
     assert_same(fit(client, small(), 1 + held, **OPTIONS), expected)
+    np.testing.assert_array_equal(log_prob(small(), held).compute(), small().log_prob(x))
     kept = client.persist(frame(x, "abc", 4))
     wait(client.futures_of(kept))
     holders = client.who_has(client.futures_of(kept))
@@ -270,6 +283,28 @@ def test_what_is_wrong_in_one_worker_ends_the_fit_in_all(client: Client) -> None
     assert len(flow.history) == 3
     with pytest.warns(RuntimeWarning, match="9 rows are few"):
         fit(client, small(), blocks[:9].rechunk((5, 3)), epochs=1)
+
+
+def fail_to_score(dask_worker: object = None) -> None:
+    kept.append(MaximumLikelihood.score)
+    MaximumLikelihood.score = lambda self: 1 / 0  # type: ignore[assignment]
+
+
+def score_again(dask_worker: object = None) -> None:
+    MaximumLikelihood.score = kept.pop()  # type: ignore[method-assign]
+
+
+kept: list[Any] = []
+
+
+def test_a_failure_that_the_others_cannot_know_of_ends_the_fit(client: Client) -> None:
+    second = sorted(client.nthreads())[1]
+    client.run(fail_to_score, workers=[second])
+    try:
+        with pytest.raises(RuntimeError, match="process 1: division by zero"):
+            fit(client, small(), da.from_array(table()[0], chunks=(500, 3)), **OPTIONS)
+    finally:
+        client.run(score_again, workers=[second])
 
 
 def meet_within(seconds: float, dask_worker: object = None) -> None:

@@ -100,25 +100,27 @@ class Workers(Several):
 
     async def _meet(self) -> None:
         """Connect with all others, and wait until each of them has begun."""
+        try:
+            await asyncio.wait_for(self._connect(), _SECONDS_TO_MEET)
+        except (asyncio.TimeoutError, OSError):
+            late = sorted({*range(self.size)} - self._heard - {self.rank})
+            ranks, addresses = ", ".join(map(str, late)), ", ".join(self._addresses[rank] for rank in late)
+            raise LostError(
+                f"process {ranks} of {self.size} has not begun within {_SECONDS_TO_MEET:g} seconds: its worker at "
+                f"{addresses} is lost, or busy with other tasks"
+            ) from None
+
+    async def _connect(self) -> None:
         from distributed.comm import connect
 
         options = self._worker.security.get_connection_args("worker")
-        try:
-            for rank, address in enumerate(self._places[: self.rank]):
-                self._comms[rank] = await connect(address, timeout=_SECONDS_TO_MEET, **options)
-                await self._comms[rank].write((self._name, self.rank))
-            await asyncio.wait_for(self._all_heard(), _SECONDS_TO_MEET)
-        except (asyncio.TimeoutError, OSError):
-            late = sorted({*range(self.size)} - self._heard - {self.rank})
-            raise LostError(
-                f"process {late[0]} of {self.size} has not begun within {_SECONDS_TO_MEET:g} seconds: its worker at "
-                f"{self._addresses[late[0]]} is lost, or busy with other tasks"
-            ) from None
-
-    async def _all_heard(self) -> None:
+        for rank, place in enumerate(self._places[: self.rank]):
+            self._comms[rank] = await connect(place, timeout=_SECONDS_TO_MEET, **options)
+            await self._comms[rank].write((self._name, self.rank))
         while len(self._comms) < self.size - 1:
             self._arrived.clear()
             await self._arrived.wait()
+        # A worker accepts connections before its task begins: wait for a message from each task.
         await self._swapped([b""] * self.size)
 
     async def _swapped(self, messages: Sequence[bytes]) -> list[bytes]:
