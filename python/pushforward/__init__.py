@@ -30,6 +30,7 @@ from pushforward.table_flow import TableFlow
 if TYPE_CHECKING:
     from pushforward import cli as cli
     from pushforward import convert as convert
+    from pushforward import dask as dask
     from pushforward import demo as demo
     from pushforward import importance as importance
     from pushforward import kde as kde
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 __version__: str = core.version
 del core
 
-_MODULES = ("cli", "convert", "demo", "importance", "kde", "plot", "pytensor", "sklearn", "torch")
+_MODULES = ("cli", "convert", "dask", "demo", "importance", "kde", "plot", "pytensor", "sklearn", "torch")
 
 
 def __getattr__(name: str) -> Any:

@@ -1637,6 +1637,8 @@ def _group_of(comm: object) -> Group:
     """Return the processes of an argument ``comm``."""
     if comm is None:
         return ALONE
+    if isinstance(comm, Group):
+        return comm
     from pushforward._fit.mpi import group_of
 
     return group_of(comm)
