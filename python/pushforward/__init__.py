@@ -10,6 +10,7 @@ from pushforward._check.report import Report
 from pushforward._dispatch import build_info, core, simd_level
 from pushforward._fit.history import Epoch, History
 from pushforward._fit.optimizer import Adam
+from pushforward._io.many import Files
 from pushforward._model.bases import Mixture, Normal, StudentT, Uniform
 from pushforward._model.layers import LU, ActNorm, Autoregressive, ContextShift, Coupling, Householder, Permutation
 from pushforward._model.networks import MLP, ContextNetwork, ResNet
@@ -78,6 +79,7 @@ __all__ = [
     "Ensemble",
     "Epoch",
     "FileFormatError",
+    "Files",
     "Flow",
     "History",
     "Householder",
