@@ -242,6 +242,22 @@ def test_no_more_than_a_window_is_read_at_a_time(
     assert len(reads["opened"]) <= 2 * parts  # a file, and its first block that began in the one before
 
 
+def test_a_context_that_is_larger_than_the_rows(
+    tmp_path: Path, table: np.ndarray, monkeypatch: pytest.MonkeyPatch, reads: dict[str, list[Any]]
+) -> None:
+    monkeypatch.setattr(rows, "_BLOCK_ROWS", BLOCK)
+    monkeypatch.setattr(rows, "_WINDOW_BYTES", N * 4)  # as much as the rows have, a third of the context
+    files = Files(write(tmp_path, table, CUTS[3]))
+    flow = Flow(1, layers=realnvp(1, depth=1, hidden=(8,)), context=3, seed=1)
+    flow.fit(files.select([0]), context=files.select([1, 2, 3]), epochs=1, seed=3, progress=False)
+    assert max(last - first for first, last in reads["rows"]) <= N // 3
+    in_memory = [
+        flow.reset(seed=1).fit(table[:, :1], context=context, epochs=1, seed=3, progress=False).parameters.tobytes()
+        for context in (files.select([1, 2, 3]), table[:, 1:])
+    ]
+    assert in_memory[0] == in_memory[1]
+
+
 @every_kind
 def test_a_row_group_is_opened_once_in_a_shuffled_window(
     tmp_path: Path, table: np.ndarray, kind: str, reads: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch

@@ -166,7 +166,7 @@ class Files(Stored):
     def of_blocks(cls, blocks: Iterable[Any], folder: PathLike) -> Files:
         """Write blocks of rows to .npy files in a folder, one after the other, and open them as one table.
 
-        Only the blocks of one file, some 64 MB, are in memory at a time.
+        Only the blocks of one file, some 64 MB, and a copy of them are in memory at a time.
 
         Parameters
         ----------
