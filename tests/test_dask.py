@@ -349,15 +349,20 @@ def test_ctrl_c_ends_the_fit_in_all_workers(client: Client, tmp_path: Path) -> N
         sleep_until(begun)
         signal.pthread_kill(main, signal.SIGINT)
 
-    helper = threading.Thread(target=interrupt)
-    helper.start()
+    helper = threading.Thread(target=interrupt, daemon=True)
     flow = small()
-    with pytest.raises(KeyboardInterrupt):
-        fit(
-            client, flow, da.from_array(table()[0], chunks=(300, 3)), epochs=10**6, patience=None, batch_size=500,
-            callback=on_second(client, lambda flow, epoch: begun.touch()),
-        )  # fmt: skip
-    helper.join()
+    # A program in the background of a shell ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        helper.start()
+        with pytest.raises(KeyboardInterrupt):
+            fit(
+                client, flow, da.from_array(table()[0], chunks=(300, 3)), max_time=60, patience=None, batch_size=500,
+                callback=on_second(client, lambda flow, epoch: begun.touch()),
+            )  # fmt: skip
+        helper.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert flow.history is not None
     assert flow.history.stopped == "interrupted"
 
