@@ -167,8 +167,14 @@ def test_the_command_line_shares_the_rows_of_a_file(tmp_path: Path) -> None:
     assert done.stderr.count("fitted 1500 rows of 2 columns by 2 processes") == 1
     alone = run(1, sys.executable, *fit, tmp_path / "alone.safetensors")
     assert alone.returncode == 0, alone.stderr
-    flows = [Flow.load(tmp_path / f"{name}.safetensors") for name in ("together", "alone")]
-    assert flows[0].parameters.tobytes() == flows[1].parameters.tobytes()
+    for i in range(3):
+        np.save(tmp_path / f"part-{i}.npy", x[500 * i : 500 * (i + 1)])
+    parts = [*fit[:3], tmp_path / "part-*.npy", *fit[4:]]
+    done = run(2, sys.executable, *parts, tmp_path / "parts.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("fitted 1500 rows of 2 columns by 2 processes") == 1
+    flows = [Flow.load(tmp_path / f"{name}.safetensors") for name in ("together", "alone", "parts")]
+    assert len({flow.parameters.tobytes() for flow in flows}) == 1
     bad = run(2, sys.executable, *fit[:3], tmp_path / "missing.npy", "-o", tmp_path / "model")
     assert bad.returncode == 2
     assert bad.stderr.count("pushforward: error: ") == 1

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-MODULES = ("cli", "convert", "demo", "importance", "kde", "plot", "sklearn")
+MODULES = ("cli", "convert", "dask", "demo", "importance", "kde", "plot", "sklearn")
 
 
 def python(script: str) -> str:
@@ -17,7 +17,7 @@ def python(script: str) -> str:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_is_reached_as_an_attribute(name: str) -> None:
-    needed = {"plot": "matplotlib", "sklearn": "sklearn"}
+    needed = {"dask": "dask.array", "plot": "matplotlib", "sklearn": "sklearn"}
     if name in needed:
         pytest.importorskip(needed[name])
     script = f"import pushforward as pf; print(pf.{name}.__name__, {name!r} in dir(pf))"
@@ -25,7 +25,7 @@ def test_a_module_is_reached_as_an_attribute(name: str) -> None:
 
 
 def test_modules_cost_the_import_nothing() -> None:
-    others = ("matplotlib", "sklearn", "scipy", "pandas", "argparse")
+    others = ("dask", "matplotlib", "sklearn", "scipy", "pandas", "argparse")
     script = f"""import sys, pushforward
 loaded = [name for name in {MODULES!r} if "pushforward." + name in sys.modules]
 print(loaded, [name for name in {others!r} if name in sys.modules])"""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from mpi4py import MPI
-from pushforward import Flow, Positive, neural_spline, realnvp
+from pushforward import Files, Flow, Positive, neural_spline, realnvp
 from pushforward._io import rows
 
 COMM = MPI.COMM_WORLD
@@ -110,19 +110,25 @@ def density() -> list[Any]:
 
 
 def in_windows(folder: str) -> list[Any]:
-    """A memory map of many blocks and windows, with weights of 0; here such a table is small."""
+    """A memory map of many blocks and windows, many files, an array, with weights of 0; such a table is small here."""
     x, weights = table()
     path = os.path.join(folder, f"{SIZE}.npy")
+    parts = [os.path.join(folder, f"{SIZE} part {i}.npy") for i in range(3)]
     if RANK == 0:
         np.save(path, x)
+        for part, some in zip(parts, np.split(x, [900, 1000]), strict=True):
+            np.save(part, some)
     COMM.Barrier()
     found = []
-    for mapped, most, window in ((True, 1 << 21, 9000), (False, 700, 1 << 24)):
+    numbers, own_weights = own(np.arange(len(x)), weights)
+    share = Files(parts).rows(*((numbers[0], numbers[-1] + 1) if len(numbers) else (0, 0)))
+    own_map, own_x = own(np.load(path, mmap_mode="r"), x)
+    for table_of, most, window in ((own_map, 1 << 21, 9000), (share, 1 << 21, 9000), (own_x, 700, 1 << 24)):
         rows._BLOCK_ROWS, rows._MOST_SHUFFLED_ROWS, rows._WINDOW_BYTES = 64, most, window
-        own_x, own_weights = own(np.load(path, mmap_mode="r") if mapped else x, weights)
         flow = Flow(3, layers=realnvp(3, depth=1, hidden=(8,)), seed=1)
-        flow.fit(own_x, weights=own_weights, epochs=3, batch_size=200, seed=3, progress=False, comm=COMM)
+        flow.fit(table_of, weights=own_weights, epochs=3, batch_size=200, seed=3, progress=False, comm=COMM)
         found.append(bits(flow))
+    assert found[0] == found[1]
     return found
 
 

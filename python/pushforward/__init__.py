@@ -10,6 +10,7 @@ from pushforward._check.report import Report
 from pushforward._dispatch import build_info, core, simd_level
 from pushforward._fit.history import Epoch, History
 from pushforward._fit.optimizer import Adam
+from pushforward._io.many import Files
 from pushforward._model.bases import Mixture, Normal, StudentT, Uniform
 from pushforward._model.layers import LU, ActNorm, Autoregressive, ContextShift, Coupling, Householder, Permutation
 from pushforward._model.networks import MLP, ContextNetwork, ResNet
@@ -30,6 +31,7 @@ from pushforward.table_flow import TableFlow
 if TYPE_CHECKING:
     from pushforward import cli as cli
     from pushforward import convert as convert
+    from pushforward import dask as dask
     from pushforward import demo as demo
     from pushforward import importance as importance
     from pushforward import kde as kde
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 __version__: str = core.version
 del core
 
-_MODULES = ("cli", "convert", "demo", "importance", "kde", "plot", "pytensor", "sklearn", "torch")
+_MODULES = ("cli", "convert", "dask", "demo", "importance", "kde", "plot", "pytensor", "sklearn", "torch")
 
 
 def __getattr__(name: str) -> Any:
@@ -77,6 +79,7 @@ __all__ = [
     "Ensemble",
     "Epoch",
     "FileFormatError",
+    "Files",
     "Flow",
     "History",
     "Householder",

@@ -15,7 +15,7 @@ class Group:
     """Processes that do the same work, each with its own share of the rows.
 
     All processes call the methods in the same order, but for `status`, and what is returned is the same in each unless
-    it says otherwise. This class is one process by itself; `_fit.mpi` has the one of several.
+    it says otherwise. This class is one process by itself; `_fit.mpi` and `_fit.workers` have those of several.
 
     Attributes
     ----------

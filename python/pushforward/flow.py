@@ -8,7 +8,7 @@ import functools
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from pushforward import _checks
 from pushforward._fit.history import History, from_json, to_json
 from pushforward._group import ALONE, Group, same
 from pushforward._io import files, rows
+from pushforward._io.stored import Stored
 from pushforward._model import description, supports, threads
 from pushforward._model.bases import BASES, Base
 from pushforward._model.layers import Layer
@@ -345,14 +346,14 @@ class Flow:
         background with the share and width that suit the validation rows.
 
         Up to two million rows are shuffled one by one. A larger table is cut into runs of 1,024 rows: an epoch takes
-        the runs in random order, as many at a time as make two million rows (32 MB of a memory map, which is read
-        into memory), and shuffles the rows of those. Held-out rows are then whole runs, drawn at random.
+        the runs in random order, as many at a time as make two million rows (16 MB of a memory map or of `Files`, which
+        are read into memory), and shuffles the rows of those. Held-out rows are then whole runs, drawn at random.
 
         Parameters
         ----------
         x : (n, dim) array
-            Rows of data: float32, float64, integers or booleans, with any strides, a memory map, a pandas DataFrame, or
-            draws of xarray or ArviZ, whose axes chain, draw and sample become rows. Never modified.
+            Rows of data: float32, float64, integers or booleans, with any strides, a memory map, `Files`, a pandas
+            DataFrame, or draws of xarray or ArviZ, whose axes chain, draw and sample become rows. Never modified.
         context : (n, context) array, optional
             Their conditions, for a flow that has any.
         weights : (n,) array, optional
@@ -719,7 +720,7 @@ class Flow:
     ) -> Floats:
         """Return the log density of each row, in nats.
 
-        A memory-mapped table larger than 32 MB is read in pieces, whose memory is given back.
+        A memory-mapped table larger than 16 MB is read in pieces, whose memory is given back, and so is one in `Files`.
 
         Parameters
         ----------
@@ -750,7 +751,7 @@ class Flow:
         >>> flow.log_prob([0.5, 1.0], context=[[0.0], [1.0], [2.0]]).shape  # one row under three conditions
         (3,)
         """
-        given = self._batch(x, context)
+        given = self._stored(x, context) if isinstance(x, Stored) else self._batch(x, context)
         temperature = self._state.checked_temperature(temperature)
 
         def call(x: Array, context: Array | None) -> tuple[Array, ...]:
@@ -762,6 +763,12 @@ class Flow:
         """Check points of the data side, or of the latent side, whose columns have no names."""
         columns = (self.columns if name == "x" else None, self.context_columns)
         return batch(x, context, (self.dim, self.context), name, columns)
+
+    def _stored(self, x: Stored, context: object) -> Batch:
+        """Check a table in files, for a call that reads it in pieces."""
+        names = (self.columns, self.context_columns)
+        points, condition = rows.checked(x, context, (self.dim, self.context), names)
+        return Batch(cast(Array, points), cast("Array | None", condition), (len(x),))
 
     def _in_pieces(
         self,
@@ -921,7 +928,7 @@ class Flow:
         Parameters
         ----------
         x : (n, dim) array
-            Rows held out of the fit, at least 2; hundreds tell more.
+            Rows held out of the fit, at least 2; hundreds tell more. `Files` are read in pieces.
         context : (n, context) or (context,) array, optional
             Conditions of each row or of all.
         weights : (n,) array, optional
@@ -1637,6 +1644,8 @@ def _group_of(comm: object) -> Group:
     """Return the processes of an argument ``comm``."""
     if comm is None:
         return ALONE
+    if isinstance(comm, Group):
+        return comm
     from pushforward._fit.mpi import group_of
 
     return group_of(comm)
@@ -1644,8 +1653,8 @@ def _group_of(comm: object) -> Group:
 
 def _write_pieces(
     call: Callable[[Array, Array | None], tuple[Array, ...]],
-    x: Array,
-    context: Array | None,
+    x: Array | Stored,
+    context: Array | Stored | None,
     results: tuple[Array, ...],
 ) -> None:
     """Write a call's results for a table, a window of rows at a time.
@@ -1653,8 +1662,8 @@ def _write_pieces(
     Results may lie in the memory of the table or its context.
     """
     for piece in rows.pieces_of(x):
-        condition = context[piece] if context is not None and context.ndim == 2 else context
-        found = call(x[piece], condition)
+        condition = context if context is None or context.ndim == 1 else context[piece]
+        found = call(x[piece], cast("Array | None", condition))
         places = [result[piece] for result in results]
         if piece.stop < len(x):
             x = rows.still_readable(x, piece.stop, places)

@@ -9,6 +9,7 @@ import copy
 import pickle
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ from pushforward import (
     Ensemble,
     Epoch,
     FileFormatError,
+    Files,
     Flow,
     History,
     Householder,
@@ -215,6 +217,20 @@ def ensembles(flow: Flow) -> None:
     print(of_members[0].shape)
     print(loaded.dim, loaded.context, loaded.dtype, loaded.support, loaded.columns, loaded.num_threads)
     plot.corner(loaded, x, context=condition, n=100).savefig("ensemble.png")
+
+
+def many_files(flow: Flow) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        written: Files = Files.of_blocks([np.column_stack([x, condition, weights])] * 2, folder)
+        files = Files(f"{folder}/part-*.npy", columns=[0, 1])
+        shape: tuple[int, int] = files.shape
+        names: tuple[str, ...] | None = files.columns
+        rows: npt.NDArray[Any] = files[5:10]
+        given: Files = written.select([2]).rows(0, len(files))
+        log_prob: Floats = flow.log_prob(files, given)
+        flow.fit(files, context=given, weights=written.column(3), epochs=1, progress=False)
+        print(shape, names, rows, log_prob, files.dtype, files.nbytes, files.itemsize, files.ndim)
+        files.release()
 
 
 def maps(flow: Flow) -> None:
@@ -431,6 +447,7 @@ history(flow)
 to_a_function()
 densities(flow)
 ensembles(flow)
+many_files(flow)
 maps(flow)
 loop_by_hand(flow)
 copies(flow)

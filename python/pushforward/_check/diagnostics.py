@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -13,12 +14,13 @@ from pushforward._check.distributions import effective_number, uniformity
 from pushforward._check.report import LEAST_CLASSIFIED, Between, Mean, Report
 from pushforward._fit.history import History
 from pushforward._fit.oddities import oddities
-from pushforward._io.rows import Rows
-from pushforward._io.scan import check_values
+from pushforward._io.rows import Rows, checked, taken
+from pushforward._io.scan import check_values, pieces
+from pushforward._io.stored import Stored
 from pushforward._model import description
 from pushforward._model.latent import probability_integral
 from pushforward._model.state import State, sample_key
-from pushforward._typing import Array, Doubles, Seed
+from pushforward._typing import Array, Doubles, Indices, Seed
 
 _FOLDS = 5
 # What a feature has left, given the others, in parts of its deviation; rounding alone leaves about 1e-8.
@@ -35,26 +37,26 @@ _SHARE_BETWEEN, _GAPS_BETWEEN = 0.01, 20
 
 def check(state: State, history: History | None, x: object, context: object, weights: object, seed: Seed) -> Report:
     """Compare a flow, and the history of its fit, with rows."""
-    table = _checks.table(x, state.dim, "x", columns=state.columns)
-    if len(table) < 2:
-        raise ValueError(f"x has {len(table)} rows; a check needs at least 2, and says more with hundreds")
-    condition = _checks.condition(context, state.context, len(table), state.context_columns)
-    table, condition, w = _checks.counted(table, condition, _checks.row_weights(weights, len(table)))
+    given, condition = checked(x, context, (state.dim, state.context), (state.columns, state.context_columns))
+    if len(given) < 2:
+        raise ValueError(f"x has {len(given)} rows; a check needs at least 2, and says more with hundreds")
+    w = _checks.row_weights(weights, len(given))
     # A stream of its own: rows drawn by the same seed, as in a trial, would be the samples too.
     rng = np.random.default_rng(np.random.default_rng(seed).integers(1 << 63))
-    rows = len(table)
-    conditions = None if condition is None else np.broadcast_to(condition, (rows, state.context))
-    check_values(Rows.of(table, conditions, None), "x", state.support)
-    # A single condition for all rows carries no information.
-    each = condition if condition is not None and condition.ndim == 2 else None
-
-    density = state.log_prob(table, condition)
+    density = _scored(state, given, condition, w)
+    rows = len(density)
+    counted = None if w is None or w.all() else np.flatnonzero(w)
+    w = w if w is None or counted is None else w[counted]
     log_likelihood = _mean(density, w)
-    if len(table) > _MOST_ROWS:
-        index = np.sort(rng.choice(len(table), _MOST_ROWS, replace=False))
-        table, density = table[index], density[index]
-        each, w = (None if part is None else part[index] for part in (each, w))
-        condition = condition if each is None else each
+    chosen = counted
+    if rows > _MOST_ROWS:
+        index = np.sort(rng.choice(rows, _MOST_ROWS, replace=False))
+        density, w = density[index], None if w is None else w[index]
+        chosen = index if counted is None else counted[index]
+    table = _some(given, chosen)
+    # A single condition for all rows carries no information.
+    each = None if condition is None or condition.ndim == 1 else _some(condition, chosen)
+    condition = cast("Array | None", condition) if each is None else each
     folds = rng.permutation(len(table)) % _FOLDS
     gaussian = _gaussian(state, table, each, w, folds)
     u, radius = probability_integral(state, table, condition)
@@ -80,6 +82,34 @@ def check(state: State, history: History | None, x: object, context: object, wei
         between=_between(some, samples, state.names),
         stopped=history.stopped if history else "",
     )
+
+
+def _scored(state: State, x: Array | Stored, context: Array | Stored | None, weights: Doubles | None) -> Doubles:
+    """Check the values of rows with weight; return the log density of each."""
+    if not isinstance(x, Stored):
+        x, condition, _ = _checks.counted(x, cast("Array | None", context), weights)
+        check_values(Rows.of(x, _of_each(condition, len(x)), None), "x", state.support)
+        return state.log_prob(x, condition)
+    rows = Rows.of(x, _of_each(context, len(x)), weights)
+    check_values(rows, "x", state.support)
+    found = [np.empty(0)]
+    for part, conditions, _, index in pieces(rows):
+        found.append(state.log_prob(part[index], None if conditions is None else conditions[index]))
+    return np.concatenate(found)
+
+
+def _of_each(context: Array | Stored | None, rows: int) -> Array | Stored | None:
+    """Return a condition for each of so many rows."""
+    if isinstance(context, Stored) or context is None or context.ndim == 2:
+        return context
+    return np.broadcast_to(context, (rows, len(context)))
+
+
+def _some(rows: Array | Stored, chosen: Indices | None) -> Array:
+    """Return all rows, or some of them."""
+    if isinstance(rows, Stored):
+        return taken(rows, np.arange(len(rows)) if chosen is None else chosen)
+    return rows if chosen is None else rows[chosen]
 
 
 def _mean(values: Doubles, weights: Doubles | None) -> Mean:

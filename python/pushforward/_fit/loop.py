@@ -145,7 +145,7 @@ class Loop(Generic[M]):
 
     def _check_progress(self) -> None:
         progress, rate = self.progress, self._adam.learning_rate
-        steps, batch_size = self._objective.steps, self._options.batch_size
+        steps, batch_size = self._objective.steps + self._objective.spare, self._options.batch_size
         assert batch_size is not None
         for name, is_so in (
             ("epochs", len(self.history) <= self._epochs),

@@ -15,25 +15,22 @@ import time
 import traceback
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from pushforward import _dispatch
 from pushforward._dispatch import core
+from pushforward._fit.several import Several
 from pushforward._group import ALONE, Group, same
 from pushforward._model import threads
 from pushforward._typing import Array, Indices
-from pushforward.errors import FileFormatError
 
 T = TypeVar("T")
 
 # How long a process whose work has failed waits for the others to say the same. Longer than processes are apart in
 # work of one size, shorter than anybody wants to wait for a job that hangs.
 _SECONDS_TO_AGREE = 10.0
-_FAILED, _INTERRUPTED = 1, 2
-# What a process raises if one of these ended another; any other is a RuntimeError.
-_KINDS = (FileFormatError, ValueError, TypeError, OSError, MemoryError, KeyboardInterrupt)
 
 
 def group_of(comm: object) -> Group:
@@ -49,7 +46,7 @@ def group_of(comm: object) -> Group:
     return Processes(MPI, comm) if comm.Get_size() > 1 else ALONE
 
 
-class Processes(Group):
+class Processes(Several):
     """The processes of a communicator.
 
     Parameters
@@ -61,11 +58,9 @@ class Processes(Group):
     """
 
     def __init__(self, mpi: Any, comm: Any) -> None:
+        super().__init__()
         self._mpi, self._given = mpi, comm
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
-        self._interrupted = False
-        self._told: BaseException | None = None
-        """The exception that all processes know of."""
 
     # -- small objects and arrays --------------------------------------------------------------------------------
 
@@ -136,32 +131,6 @@ class Processes(Group):
             kind.Free()
 
     # -- what goes wrong -----------------------------------------------------------------------------------------
-
-    def status(self, error: BaseException | None) -> int:
-        """Return what the others have to know: 0, or another number if they have to end with this process."""
-        return _FAILED if error is not None else _INTERRUPTED if self._interrupted else 0
-
-    def end(self, error: BaseException | None) -> NoReturn:
-        """Raise in all processes, of which at least one has an error, or an interruption."""
-        if error is None and self._interrupted:
-            error = KeyboardInterrupt()
-        found = self.collected(None if error is None else (_kind(error), str(error)))
-        if error is None:
-            rank, (kind, text) = next((i, entry) for i, entry in enumerate(found) if entry is not None)
-            error = kind(f"process {rank}: {text}" if text else f"in process {rank}")
-        self._told = error
-        raise error
-
-    @contextlib.contextmanager
-    def agree(self) -> Iterator[None]:
-        """Do work without the others: if it fails in one process, it raises in all of them."""
-        found: BaseException | None = None
-        try:
-            yield
-        except BaseException as error:
-            found = error
-        if any(self.collected(self.status(found))):
-            self.end(found)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -241,7 +210,3 @@ class Processes(Group):
 def _firsts(counts: Indices) -> Indices:
     firsts: Indices = counts.cumsum() - counts
     return firsts
-
-
-def _kind(error: BaseException) -> type[BaseException]:
-    return next((kind for kind in _KINDS if isinstance(error, kind)), RuntimeError)

@@ -36,6 +36,8 @@ class Objective(ABC, Generic[B]):
     ----------
     steps : int
         Batches of an epoch.
+    spare : int
+        How many more there may be.
     is_scored : bool
         Whether epochs have a score by which the best one is chosen; else the last one is.
     group : Group
@@ -43,6 +45,7 @@ class Objective(ABC, Generic[B]):
     """
 
     steps: int
+    spare: int = 0
     is_scored: bool
     group: Group = ALONE
 
@@ -118,7 +121,7 @@ class MaximumLikelihood(Objective[Window]):
         self._mean_weight = mean_weight(train)
         # Without held-out rows these show whether an epoch left a density at all.
         self._probed = replace(train, blocks=train.blocks[: max(1, _PROBED_ROWS // train.block)])
-        self.steps = -(-len(train) // batch_size)
+        self.steps, self.spare = -(-len(train) // batch_size), train.window_count - 1
         self.is_scored = held is not None
 
     def batches(self, rng: np.random.Generator) -> Iterator[Window]:

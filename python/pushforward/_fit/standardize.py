@@ -193,8 +193,8 @@ def some_of(rows: Rows) -> Some:
             if part is not None:
                 found.append(part[at])
     some: list[Array | None] = []
-    for found, part in zip(parts, (rows.x, rows.context, rows.weights), strict=True):
-        some.append(None if part is None else rows.group.joined(np.concatenate([*found, part[:0]])))
+    for found, whole in zip(parts, (rows.x, rows.context, rows.weights), strict=True):
+        some.append(None if whole is None else rows.group.joined(np.concatenate([*found, whole[:0]])))
     points, conditions, row_weights = some
     assert points is not None
     return Some(points, conditions, row_weights)

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from pushforward import _checks
 from pushforward._group import ALONE, Group, same
+from pushforward._io.stored import Stored
 from pushforward._typing import Array, Doubles, Indices
 
 # A full permutation costs 8 bytes a row: 16 MB at this many. Beyond, blocks.
@@ -64,7 +65,8 @@ class Rows:
     Parameters
     ----------
     x, context, weights : arrays
-        The whole table, (n, dim), (n, context) or None, (n,) or None; of several processes, this one's share.
+        The whole table, (n, dim), (n, context) or None, (n,) or None; of several processes, this one's share. The
+        first two may be in files, if they are large.
     block : int
         Rows of a block; the last block may be shorter.
     blocks : array of int64
@@ -75,26 +77,36 @@ class Rows:
         The processes that share the table.
     bounds : (size + 1,) array, optional
         Where their shares begin in it, and its end.
+    is_large : bool
+        Whether it is walked in windows of bytes: a share of it is a map or in files, and it is larger than a window.
     """
 
-    x: Array
-    context: Array | None
+    x: Array | Stored
+    context: Array | Stored | None
     weights: Doubles | None
     block: int
     blocks: Indices
     counts: Indices | None = None
     group: Group = ALONE
     bounds: Indices | None = None
+    is_large: bool = False
 
     @classmethod
-    def of(cls, x: Array, context: Array | None, weights: Doubles | None, group: Group = ALONE) -> Rows:
+    def of(
+        cls, x: Array | Stored, context: Array | Stored | None, weights: Doubles | None, group: Group = ALONE
+    ) -> Rows:
         """Take all rows of a table, or of this process's share."""
-        sizes, sizes_in_bytes, maps = zip(*group.collected((len(x), x.nbytes, _map_of(x) is not None)), strict=True)
+        size_in_bytes, is_map = x.nbytes, isinstance(x, Stored) or _map_of(x) is not None
+        if isinstance(x, Stored) and isinstance(context, Stored):  # they are read together, or not at all
+            size_in_bytes = max(size_in_bytes, context.nbytes)
+        if not isinstance(x, Stored) or size_in_bytes <= _WINDOW_BYTES:
+            x, context = _loaded(x), None if context is None else _loaded(context)
+        sizes, sizes_in_bytes, maps = zip(*group.collected((len(x), size_in_bytes, is_map)), strict=True)
         bounds = np.array([0, *sizes]).cumsum()
         n = int(bounds[-1])
         is_large = any(maps) and sum(sizes_in_bytes) > _WINDOW_BYTES
         block = 1 if n <= _MOST_SHUFFLED_ROWS and not is_large else _BLOCK_ROWS
-        rows = cls(x, context, weights, block, np.arange(-(-n // block)), None, group, bounds)
+        rows = cls(x, context, weights, block, np.arange(-(-n // block)), None, group, bounds, is_large)
         if weights is None:
             return rows
         counts = rows._counts()
@@ -116,8 +128,7 @@ class Rows:
         `widths` and `columns` are those of the features and of the context.
         """
         with group.agree():
-            table = _checks.table(x, widths[0], name, columns=columns[0])
-            conditions = _checks.condition(context, widths[1], len(table), columns[1])
+            table, conditions = checked(x, context, widths, columns, name)
             if conditions is not None and conditions.ndim == 1:
                 raise ValueError(f"to fit, context must have one row per row of {name}: ({len(table)}, {widths[1]})")
             label = "weights" if name == "x" else f"{name} weights"
@@ -175,6 +186,11 @@ class Rows:
         arrays = (self.x, self.context, self.weights)
         return sum(a.itemsize * (a.shape[1] if a.ndim == 2 else 1) for a in arrays if a is not None)
 
+    @property
+    def window_count(self) -> int:
+        """Windows of an epoch. Each may end with a minibatch that the rows of all of them would not need."""
+        return len(self._cuts(self.blocks, self.is_large))
+
     def split(self, fraction: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
         """Return a random part without `fraction` of the blocks, and the part with them, each in table order."""
         held = round(fraction * len(self.blocks))
@@ -208,7 +224,8 @@ class Rows:
             if buffers is not None:
                 window = self._read(blocks, buffers)
             else:
-                window = Window(self.x, self.context, self.weights, self._rows_of(blocks))
+                context = None if self.context is None else _loaded(self.context)
+                window = Window(_loaded(self.x), context, self.weights, self._rows_of(blocks))
             if rng is not None and self.block > 1:
                 rng.shuffle(window.index)
             yield window
@@ -243,19 +260,14 @@ class Rows:
     def _shared_batches(self, size: int, rng: np.random.Generator, part: Part) -> Iterator[Window]:
         assert self.bounds is not None
         order = rng.permutation(self.blocks)
-        # As `windows` of one process with the whole table: it would be a map if one of the shares is.
-        mapped = any(self.group.collected(_map_of(self.x) is not None)) and self._bytes > _WINDOW_BYTES
-        for blocks in self._cuts(order, mapped):
+        # As `windows` of one process with the whole table.
+        for blocks in self._cuts(order, self.is_large):
             numbers = blocks
             if self.block > 1:
                 numbers = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
                 numbers = self._with_weight(numbers[numbers < self.total])
                 rng.shuffle(numbers)
             yield from self._exchanged(numbers, _bounds(len(numbers), size), part)
-
-    @property
-    def _bytes(self) -> int:
-        return self.total * self.x.itemsize * int(self.x.shape[1])
 
     def _with_weight(self, numbers: Indices) -> Indices:
         """Leave out the rows of the table that have no weight."""
@@ -296,7 +308,7 @@ class Rows:
         target = (np.searchsorted(cuts[:, :-1].ravel(), places, side="right") - 1) % size
         own, to = own[_order_of(target)], np.bincount(target, minlength=size)
         x, context, weights = (
-            None if array is None else self.group.exchanged(_taken(array, own), to, by)
+            None if array is None else self.group.exchanged(taken(array, own), to, by)
             for array in (self.x, self.context, self.weights)
         )
         assert x is not None
@@ -330,17 +342,47 @@ class Rows:
         assert x is not None
         return Window(x, context, weights, self._counted(np.arange(len(x)), weights))
 
-    def _copy(self, array: Array, blocks: Indices, buffer: Array) -> Array:
-        end = 0
-        for i, start in enumerate(blocks * self.block - self.first):
-            part = array[max(start, 0) : max(start + self.block, 0)]
-            buffer[end : end + len(part)] = part
-            end += len(part)
+    def _copy(self, array: Array | Stored, blocks: Indices, buffer: Array) -> Array:
+        firsts = np.maximum(blocks * self.block - self.first, 0)
+        lasts = np.clip((blocks + 1) * self.block - self.first, 0, len(array))
+        ends = (lasts - firsts).cumsum()
+        # In ascending order each file is opened once, and each of its row groups is decoded once.
+        for i, block in enumerate(np.argsort(blocks)):
+            first, last, end = firsts[block], lasts[block], ends[block]
+            buffer[end - (last - first) : end] = array[first:last]
             # The system maps up to megabytes around a block that is touched.
             if i % _BLOCKS_MAPPED == 0:
                 drop_pages(array)
         drop_pages(array)
-        return buffer[:end]
+        return buffer[: ends[-1]]
+
+
+def checked(
+    x: object,
+    context: object,
+    widths: tuple[int, int],
+    columns: tuple[Sequence[str] | None, Sequence[str] | None] = (None, None),
+    name: str = "x",
+) -> tuple[Array | Stored, Array | Stored | None]:
+    """Check a table (n, dim) and its context by shape, type and names; what is in files is not read."""
+    table = _checks.table(_outline(x), widths[0], name, columns=columns[0])
+    conditions = _checks.condition(_outline(context), widths[1], len(table), columns[1])
+    for given, known, label in ((x, columns[0], name), (context, columns[1], "context")):
+        if isinstance(given, Stored):
+            _checks.names(given, known, label)
+    if not isinstance(x, Stored):
+        return table, np.asarray(context) if isinstance(context, Stored) else conditions
+    return x, context if isinstance(context, Stored) else conditions
+
+
+def _loaded(array: Array | Stored) -> Array:
+    """Return an array as it is, and the rows of one in files."""
+    return np.asarray(array) if isinstance(array, Stored) else array
+
+
+def _outline(x: object) -> object:
+    """Return an array of zeros in the shape and type of a table in files, which takes no memory."""
+    return np.broadcast_to(np.zeros((), x.dtype), x.shape) if isinstance(x, Stored) else x
 
 
 def _bounds(rows: int, size: int) -> Indices:
@@ -356,10 +398,10 @@ def _order_of(processes: Indices) -> Indices:
     return order
 
 
-def _taken(array: Array, rows: Indices) -> Array:
+def taken(array: Array | Stored, rows: Indices) -> Array:
     """Return rows of an array, in C order; those of a map are read in ascending order, and its pages given back."""
     if not is_large_map(array):
-        return np.take(array, rows, axis=0)
+        return np.take(_loaded(array), rows, axis=0)
     order = np.argsort(rows)
     result = np.empty((len(rows), *array.shape[1:]), array.dtype)
     for first in range(0, len(rows), _ROWS_MAPPED):
@@ -380,26 +422,31 @@ def _map_of(array: Array) -> mmap.mmap | None:
     return None
 
 
-def is_large_map(array: Array) -> bool:
-    """Whether an array lies in a file too large to be used where it lies."""
-    return array.nbytes > _WINDOW_BYTES and _map_of(array) is not None
+def is_large_map(array: Array | Stored) -> bool:
+    """Whether an array lies in files, or in one too large to be used where it lies."""
+    return isinstance(array, Stored) or (array.nbytes > _WINDOW_BYTES and _map_of(array) is not None)
 
 
-def drop_pages(*arrays: Array | None) -> None:
+def drop_pages(*arrays: Array | Stored | None) -> None:
     """Give the memory of memory-mapped arrays back to the system; their content stays in the file."""
     for array in arrays:
+        if isinstance(array, Stored):
+            array.release()
+            continue
         pages = None if array is None else _map_of(array)
         if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
             pages.madvise(mmap.MADV_DONTNEED)
 
 
-def pieces_of(array: Array) -> Iterator[slice]:
+def pieces_of(array: Array | Stored) -> Iterator[slice]:
     """Cut an array's rows into pieces of a window's size."""
     rows = max(_WINDOW_BYTES // max(array.itemsize * array.shape[1], 1), 1)
     return (slice(first, first + rows) for first in range(0, len(array), rows))
 
 
-def still_readable(array: Array, first: int, results: Iterable[Array]) -> Array:
+def still_readable(array: Array | Stored, first: int, results: Iterable[Array]) -> Array | Stored:
     """Return `array`, or a copy if results that are about to be written lie in its rows from `first` on."""
+    if isinstance(array, Stored):
+        return array
     rest = array[first:]
     return np.array(array) if any(np.shares_memory(rest, result) for result in results) else array

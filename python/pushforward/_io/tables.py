@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import BinaryIO, Literal, NoReturn, TextIO, TypeAlias
+from typing import Any, BinaryIO, Literal, NoReturn, Protocol, TextIO, TypeAlias
 
 import numpy as np
 
@@ -133,31 +133,28 @@ class NpyTable:
             raise ValueError(
                 f"{path}: {array.dtype} of shape {array.shape}; numbers of shape (n, columns) are expected"
             )
-        self._array: Array = array if array.ndim == 2 else array[:, None]
-        self.columns = tuple(f"x{i}" for i in range(self._array.shape[1]))
+        self.array: Array = array if array.ndim == 2 else array[:, None]
+        self.columns = tuple(f"x{i}" for i in range(self.array.shape[1]))
         self.row_names: list[str] = []
 
     def find(self, name: str) -> str:
         """Return the column's own name, ``x2`` for ``2``."""
-        found = f"x{name}" if name.isdecimal() else name
-        if found not in self.columns:
-            raise ValueError(f"{self.name}: no column {name!r}; they are numbered 0 to {len(self.columns) - 1}")
-        return found
+        return find_numbered(self.name, self.columns, name)
 
     def read(self, parts: Sequence[Sequence[str]], labels: str | None = None) -> tuple[list[Array], Array | None]:
         """Return the columns of each part as an (n, k) array, and one column of labels.
 
         Evenly spaced columns stay in the file until their rows are used.
         """
-        arrays = [self._array[:, _evenly([self.columns.index(name) for name in part])] for part in parts]
-        return arrays, None if labels is None else np.array(self._array[:, self.columns.index(labels)])
+        arrays = [self.array[:, evenly([self.columns.index(name) for name in part])] for part in parts]
+        return arrays, None if labels is None else np.array(self.array[:, self.columns.index(labels)])
 
     def place(self, row: int) -> str:
         """Say where a row is."""
         return f"row {row}"
 
 
-def _evenly(indices: list[int]) -> slice | list[int]:
+def evenly(indices: list[int]) -> slice | list[int]:
     """Return evenly spaced indices as a slice: a slice of a memory map is one, and a selection is a copy."""
     step = max(indices[1] - indices[0], 1) if len(indices) > 1 else 1
     if indices and indices == list(range(indices[0], indices[-1] + 1, step)):
@@ -246,7 +243,7 @@ class CsvTable:
         """Return `name`, if it is that of one column."""
         if self._is_doubtful and self.columns.count(name) != 1:
             self._refuse_numbers()
-        found = _find(self.name, self.columns, name)
+        found = find(self.name, self.columns, name)
         self._is_doubtful = False
         return found
 
@@ -324,7 +321,16 @@ def _split(table: Array, parts: Sequence[Sequence[str]]) -> list[Array]:
     return [table[:, start:end] for start, end in itertools.pairwise(ends)]
 
 
-def _find(table: str, columns: Sequence[str], name: str) -> str:
+def find_numbered(table: str, columns: Sequence[str], name: str) -> str:
+    """Return the name of a column of x0, x1 and so on, ``x2`` for ``2``."""
+    found = f"x{name}" if name.isdecimal() else name
+    if found not in columns:
+        raise ValueError(f"{table}: no column {name!r}; they are numbered 0 to {len(columns) - 1}")
+    return found
+
+
+def find(table: str, columns: Sequence[str], name: str) -> str:
+    """Return `name`, if it is that of one column."""
     count = columns.count(name)
     if count == 1:
         return name
@@ -357,7 +363,9 @@ class ParquetTable:
             self._file = ParquetFile(file)
         except (ArrowException, OSError):
             raise ValueError(f"{name}: not a .parquet file, or a damaged one") from None
-        schema = self._file.schema_arrow
+        metadata = self._file.metadata
+        self.group_rows: list[int] = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        self.schema = schema = self._file.schema_arrow
         self.columns: tuple[str, ...] = tuple(schema.names)
         # What was the index of a DataFrame is no column of it.
         index = (schema.pandas_metadata or {}).get("index_columns", [])
@@ -365,38 +373,60 @@ class ParquetTable:
 
     def find(self, name: str) -> str:
         """Return `name`, if it is that of one column."""
-        return _find(self.name, self.columns, name)
+        return find(self.name, self.columns, name)
 
     def read(self, parts: Sequence[Sequence[str]], labels: str | None = None) -> tuple[list[Array], Array | None]:
         """Return the columns of each part as an (n, k) array, and one column of labels.
 
         The arrays are of float32 if all columns are, else of float64.
         """
-        import pyarrow
-        from pyarrow import types
-
         names = [name for part in parts for name in part]
-        kinds = [self._file.schema_arrow.field(name).type for name in names]
-        numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
-        bad = {name: kind for name, kind in zip(names, kinds, strict=True) if not any(holds(kind) for holds in numbers)}
-        if bad:
-            found = ", ".join(f"column {name!r} holds {kind}" for name, kind in bad.items())
-            raise NotNumbersError(f"{self.name}: {found}; numbers are expected", list(bad))
-        single = bool(kinds) and all(kind == pyarrow.float32() for kind in kinds)
-        try:
-            content = self._file.read(columns=names if labels is None else [*names, labels])
-        except (pyarrow.ArrowException, OSError):
-            raise ValueError(f"{self.name}: not a .parquet file, or a damaged one") from None
-        table: Array = np.empty((content.num_rows, len(names)), np.float32 if single else np.float64)
+        table = self.numbers(names, parquet_dtype(self.schema, names, self.name))
+        return _split(table, parts), None if labels is None else self.labels(labels)
+
+    def numbers(self, names: Sequence[str], dtype: np.dtype[Any], group: int | None = None) -> Array:
+        """Return columns of numbers, of all rows or of one row group."""
+        import pyarrow
+
+        content = self._content(names, group)
+        kind = pyarrow.from_numpy_dtype(dtype)
+        table: Array = np.empty((content.num_rows, len(names)), dtype)
         for i, name in enumerate(names):
-            column = content.column(name).cast(pyarrow.float32() if single else pyarrow.float64(), safe=False)
-            table[:, i] = column.to_numpy()
-        words = None if labels is None else _objects(content.column(labels).to_pylist())
-        return _split(table, parts), words
+            table[:, i] = content.column(name).cast(kind, safe=False).to_numpy()
+        return table
+
+    def labels(self, name: str) -> Array:
+        """Return a column of anything."""
+        return _objects(self._content([name]).column(name).to_pylist())
+
+    def _content(self, names: Sequence[str], group: int | None = None) -> Any:
+        from pyarrow import ArrowException
+
+        try:
+            if group is None:
+                return self._file.read(columns=list(names))
+            return self._file.read_row_group(group, columns=list(names))
+        except (ArrowException, OSError):
+            raise ValueError(f"{self.name}: not a .parquet file, or a damaged one") from None
 
     def place(self, row: int) -> str:
         """Say where a row is."""
         return f"row {row + 1}"
+
+
+def parquet_dtype(schema: Any, names: Sequence[str], name: str) -> np.dtype[Any]:
+    """Return float32 if all these columns are of it, else float64; raise if one does not hold numbers."""
+    import pyarrow
+    from pyarrow import types
+
+    kinds = [schema.field(column).type for column in names]
+    numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
+    bad = {column: kind for column, kind in zip(names, kinds, strict=True) if not any(holds(kind) for holds in numbers)}
+    if bad:
+        found = ", ".join(f"column {column!r} holds {kind}" for column, kind in bad.items())
+        raise NotNumbersError(f"{name}: {found}; numbers are expected", list(bad))
+    single = bool(kinds) and all(kind == pyarrow.float32() for kind in kinds)
+    return np.dtype(np.float32 if single else np.float64)
 
 
 def _objects(values: Sequence[object]) -> Array:
@@ -405,7 +435,22 @@ def _objects(values: Sequence[object]) -> Array:
     return result
 
 
-Table: TypeAlias = NpyTable | CsvTable | ParquetTable
+class Table(Protocol):
+    """A table of which columns are found and read."""
+
+    name: str
+    named: bool
+    columns: tuple[str, ...]
+    row_names: list[str]
+
+    def find(self, name: str) -> str:
+        """Return the column's own name."""
+
+    def read(self, parts: Sequence[Sequence[str]], labels: str | None = None) -> tuple[list[Array], Array | None]:
+        """Return the columns of each part as an (n, k) array, and one column of labels."""
+
+    def place(self, row: int) -> str:
+        """Say where a row is."""
 
 
 @contextlib.contextmanager

@@ -6,13 +6,13 @@ import argparse
 
 from pushforward._io import files
 from pushforward.cli import columns, mixed, values
-from pushforward.cli.command import TABLE, Command, shown
+from pushforward.cli.command import TABLES, Command, add_tables, shown
 from pushforward.flow import Flow
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", help="file of the model")
-    command.add_argument("table", metavar="TABLE", help="rows held out of the fit; hundreds or more")
+    add_tables(command, "rows held out of the fit; hundreds or more")
     command.add_argument("--weights", metavar="COLUMN", help="column of the rows' weights")
     command.add_argument("--seed", metavar="N", type=values.integer(0), help="seed of the random numbers")
     columns.add_drop_missing(command)
@@ -42,7 +42,7 @@ draws under their own conditions. The columns are found as in score.
 Of a model of a table with categories and gaps, each column is compared with the
 model, and the classifier distinguishes rows from samples.
 
-{TABLE}""",
+{TABLES}""",
     "  pushforward check power.safetensors held_out.csv --seed 0",
     _add_arguments,
     _run,

@@ -5,19 +5,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
 from pushforward._io import tables
+from pushforward._io.many import FilesTable
+from pushforward._io.parts import found_files, shown
 from pushforward._typing import Array
 from pushforward.cli.command import end
 from pushforward.flow import Flow
 
 Part: TypeAlias = tuple[tuple[str, ...] | None, int]
 """Names, if there are any, and how many columns."""
+Source: TypeAlias = str | list[str]
+"""The file of a table or a pattern, or several of these."""
 
 
 def features(flow: Flow) -> Part:
@@ -62,16 +66,38 @@ class Selection:
     weights: Array | None
 
 
+@contextlib.contextmanager
+def opened(source: Source, share: Callable[[int], slice] | None = None) -> Iterator[tables.Table]:
+    """Open a table of one file, or of several; of these, only the share of the rows that is this process's own."""
+    names = found_files(source)
+    if len(names) > 1:
+        yield FilesTable(names, share)
+        return
+    with tables.open_table(names[0]) as table:
+        yield table
+
+
+def one_column(part: Array) -> Array:
+    """Return a column that was read by itself as (n,), also from many files."""
+    column: Array = part[: len(part)][:, 0]
+    return column
+
+
 def read(
-    flow: Flow, path: str, weights: str | None = None, *, with_context: bool = True, missing: tables.Missing = "refuse"
+    flow: Flow,
+    source: Source,
+    weights: str | None = None,
+    *,
+    with_context: bool = True,
+    missing: tables.Missing = "refuse",
 ) -> Selection:
     """Read a model's columns, and one of weights."""
-    with tables.open_table(path) as table:
+    with opened(source) as table:
         chosen = [] if weights is None else [table.find(weights)]
         parts = [features(flow), conditions(flow)] if with_context else [features(flow), (None, 0)]
         content = content_of(table, [*find(table, *parts, besides=chosen), chosen], missing)
     x, context, w = content.parts
-    return Selection(x, context if with_context and flow.context else None, w[:, 0] if chosen else None)
+    return Selection(x, context if with_context and flow.context else None, one_column(w) if chosen else None)
 
 
 def add_drop_missing(command: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -109,9 +135,9 @@ def one_condition(flow: Flow, values: Sequence[float]) -> Array:
 
 
 @contextlib.contextmanager
-def told_with(path: str) -> Iterator[None]:
+def told_with(source: Source) -> Iterator[None]:
     """Add the name of the table to errors about its rows."""
     try:
         yield
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{source if isinstance(source, str) else shown(source)}: {error}") from None

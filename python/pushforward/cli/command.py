@@ -18,6 +18,12 @@ A table is a .csv file whose first line names the columns, a .parquet file (with
 pyarrow), or a .npy file of shape (rows, columns), whose columns are numbered
 from 0. A dash is CSV on standard input or output."""
 
+TABLES = f"""\
+{TABLE} Several .npy or
+.parquet files with the same columns are one table that may be larger than
+memory; a pattern in quotes, such as 'part-*.npy', stands for the files that
+match, in the order of their names."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -39,6 +45,18 @@ class Command:
     examples: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
+
+
+class _Collected(argparse.Action):
+    """Stores one value by itself, and several as a list."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, values if len(values) > 1 else values[0])
+
+
+def add_tables(command: argparse.ArgumentParser, text: str) -> None:
+    """Add the argument of a table, which may be several files: a string, or a list of them."""
+    command.add_argument("table", metavar="TABLE", nargs="+", action=_Collected, help=text)
 
 
 def end(message: str, status: int) -> int:

@@ -18,6 +18,9 @@ from pushforward._fit.history import NEEDS_MATPLOTLIB
 from pushforward._fit.mpi import group_of
 from pushforward._fit.optimizer import Adam
 from pushforward._io import output, tables
+from pushforward._io.many import FilesTable
+from pushforward._io.parts import found_files
+from pushforward._io.stored import Stored
 from pushforward._model import supports
 from pushforward._model.description import PRECISIONS
 from pushforward._model.networks import ContextNetwork
@@ -26,7 +29,7 @@ from pushforward._model.supports import Real, Support
 from pushforward._typing import Array
 from pushforward._warn import warn
 from pushforward.cli import columns, mixed, processes, values
-from pushforward.cli.command import TABLE, Command, check_output, end, given
+from pushforward.cli.command import TABLES, Command, add_tables, check_output, end, given
 from pushforward.errors import TrainingDivergedError
 from pushforward.flow import Flow
 
@@ -34,7 +37,7 @@ _HELD_OUT = 0.2
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("table", metavar="TABLE", help="rows to fit")
+    add_tables(command, "rows to fit")
     command.add_argument("-o", "--output", metavar="MODEL", required=True, help="file to save the model to")
     command.add_argument("--plot", metavar="PNG", help="draw the loss of each epoch to a file (needs Matplotlib)")
 
@@ -178,13 +181,13 @@ def _fit(args: argparse.Namespace, comm: Any) -> int:
         if comm is not None and args.seed is None:  # one for the rows that are kept out, too
             args.seed = group.of_first(int(np.random.default_rng().integers(1 << 32)))
         with group.agree():
-            choice, rows, support = _read(args)
-            _check_rows(choice, support, rows.x)
+            choice, rows, support = _read(args, comm)
+            _check_rows(choice, support, rows)
             rows, held_out = _split(args, rows)
             flow = _new_flow(args, choice, support)
             validation = _validation(args, flow, comm)
-    count = len(rows.x)
-    own = rows if comm is None else rows.some(processes.share(count, comm))
+        own = rows if comm is None or rows.is_share else rows.some(processes.share(len(rows.x), comm))
+        count = int(group.sum(np.array([len(own.x)]))[0])
     writes = group.is_first
     try:
         with columns.told_with(choice.table):
@@ -252,15 +255,18 @@ class _Rows:
     context: Array | None
     weights: Array | None
     groups: Array | None
+    is_share: bool = False  # of this process, not the table
 
     def some(self, index: Array | slice) -> _Rows:
-        parts = (None if part is None else part[index] for part in (self.context, self.weights, self.groups))
-        return _Rows(self.x[index], *parts)
+        context, weights, groups = (
+            None if part is None else part[index] for part in (self.context, self.weights, self.groups)
+        )
+        return _Rows(self.x[index], context, weights, groups)
 
 
-def _read(args: argparse.Namespace) -> tuple[_Choice, _Rows, list[Support]]:
-    """Read what is chosen of the table."""
-    with tables.open_table(args.table) as table:
+def _read(args: argparse.Namespace, comm: Any) -> tuple[_Choice, _Rows, list[Support]]:
+    """Read what is chosen of the table; of many files, this process's share."""
+    with columns.opened(args.table, lambda rows: processes.share(rows, comm)) as table:
         context = [table.find(name) for name in args.context]
         weights = [] if args.weights is None else [table.find(args.weights)]
         groups = None if args.groups is None else table.find(args.groups)
@@ -284,7 +290,13 @@ def _read(args: argparse.Namespace) -> tuple[_Choice, _Rows, list[Support]]:
     x, conditions, row_weights = content.parts
     return (
         choice,
-        _Rows(x, conditions if context else None, row_weights[:, 0] if weights else None, content.labels),
+        _Rows(
+            x,
+            conditions if context else None,
+            columns.one_column(row_weights) if weights else None,
+            content.labels,
+            is_share=comm is not None and isinstance(table, FilesTable),
+        ),
         support,
     )
 
@@ -305,6 +317,8 @@ def _split(args: argparse.Namespace, rows: _Rows) -> tuple[_Rows, _Rows | None]:
     """Return the rows to fit, and those of ``--held-out``."""
     if args.held_out is None:
         return rows, None
+    if rows.is_share:
+        raise ValueError("--held-out: of many files, one process holds rows out; with several, leave files out instead")
     fraction = getattr(args, "held_out_fraction", _HELD_OUT)
     groups = None if rows.groups is None else _checks.labels(rows.groups, len(rows.x), "groups")
     # Not the numbers that choose the validation rows.
@@ -321,7 +335,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
     """Raise if one of the files that are written is also read, or written for another purpose."""
     kept, resumed = (getattr(args, name, None) for name in ("checkpoint", "resume"))
     validation = getattr(args, "validation", None)
-    read = [args.table, validation if isinstance(validation, str) else None]
+    read = [*found_files(args.table), validation if isinstance(validation, str) else None]
     check_output(args.output, *read, kept, resumed)
     if kept is not None:  # a fit that is resumed goes on in its own checkpoint
         check_output(kept, *read, option="--checkpoint")
@@ -353,10 +367,11 @@ def _support(args: argparse.Namespace, table: tables.Table, modelled: list[str])
     return [found.get(name, Real()) for name in modelled]
 
 
-def _check_rows(choice: _Choice, support: list[Support], x: Array) -> None:
-    if not len(x):
+def _check_rows(choice: _Choice, support: list[Support], rows: _Rows) -> None:
+    x = rows.x
+    if not len(x) and not rows.is_share:
         raise ValueError(f"{choice.table}: no rows")
-    if not choice.is_named:  # the flow refuses the same, by numbers
+    if not choice.is_named or isinstance(x, Stored):  # the flow refuses the same, by numbers
         return
     beyond = supports.outside(support, x)
     for name, entry, column, outside in zip(choice.modelled, support, x.T, beyond.T, strict=True):
@@ -427,14 +442,15 @@ The saved model is that of the epoch with the best score on the validation rows.
 Ctrl-C ends the fit early and saves the best model so far. Started several
 times by mpiexec or srun, the processes share the rows of one fit.
 
-{TABLE}""",
+{TABLES}""",
     """\
   pushforward fit power.csv -o power.safetensors
   pushforward fit power.csv -o model.safetensors --columns power,voltage --context hour
   pushforward fit sky.csv -o sky.safetensors --support mass=positive --support ra=circle:0:2pi
   pushforward fit power.csv -o power.safetensors --held-out held_out.csv
   pushforward check power.safetensors held_out.csv
-  mpiexec -n 4 pushforward fit power.npy -o power.safetensors""",
+  mpiexec -n 4 pushforward fit power.npy -o power.safetensors
+  mpiexec -n 4 pushforward fit 'part-*.npy' -o model.safetensors""",
     _add_arguments,
     _run,
 )

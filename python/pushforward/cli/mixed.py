@@ -7,6 +7,8 @@ import math
 from typing import TYPE_CHECKING
 
 from pushforward._io import files
+from pushforward._io.parts import found_files
+from pushforward._io.parts import shown as shown_files
 from pushforward._tables import text
 from pushforward.cli import columns
 from pushforward.cli.command import check_output, end, given, shown
@@ -40,15 +42,18 @@ def is_wanted(args: argparse.Namespace, defaults: argparse.Namespace) -> bool:
     ]
     if args.mixed and others:
         raise ValueError(f"--{others[0].replace('_', '-')} is for tables of numbers, and does not go with --mixed")
-    return bool(args.mixed) or (not others and args.table != "-" and text.has_text(args.table))
+    return bool(args.mixed) or (
+        not others and isinstance(args.table, str) and args.table != "-" and text.has_text(args.table)
+    )
 
 
 def fit(args: argparse.Namespace) -> int:
     """Fit a table as it is."""
-    check_output(args.output, args.table)
     if args.table == "-":
         raise ValueError("--mixed needs the name of a file")
-    table = text.read(args.table)
+    table_file = _one_file(args)
+    check_output(args.output, table_file)
+    table = text.read(table_file)
     with columns.told_with(args.table):
         flow = TableFlow(num_threads=args.threads).fit(table, seed=args.seed, **given(args, *_OPTIONS))
     flow.save(args.output)
@@ -69,7 +74,7 @@ def sample(args: argparse.Namespace) -> int:
 
 def score(args: argparse.Namespace) -> int:
     """Write the log density of each row of a table."""
-    flow, table = TableFlow.load(args.model), text.read(args.table)
+    flow, table = TableFlow.load(args.model), text.read(_one_file(args))
     with columns.told_with(args.table):
         scores = flow.log_prob(table)
     text.write(args.output, {"log_prob": scores})
@@ -80,7 +85,7 @@ def check(args: argparse.Namespace) -> int:
     """Compare the model of a table with rows."""
     if args.weights is not None or args.drop_missing:
         raise ValueError("the model is of a table with categories and gaps: leave --weights and --drop-missing out")
-    flow, table = TableFlow.load(args.model), text.read(args.table)
+    flow, table = TableFlow.load(args.model), text.read(_one_file(args))
     with columns.told_with(args.table):
         report = flow.check(table, seed=args.seed)
     print(*map(shown, str(report).split("\n")), sep="\n")
@@ -148,6 +153,14 @@ def info(args: argparse.Namespace) -> int:
     for name, curves in flow.history.items():
         print(f"{'training':<11} {shown(f'{name}: {curves}')}")
     return 0
+
+
+def _one_file(args: argparse.Namespace) -> str:
+    """Return the file of a table, if it is one."""
+    names = found_files(args.table)
+    if len(names) > 1:
+        raise ValueError(f"{shown_files(names)}: a table with categories and gaps is read from one file")
+    return names[0]
 
 
 def _kind(flow: TableFlow, name: str) -> str:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 
 from pushforward._io import files, tables
+from pushforward._io.parts import found_files
 from pushforward.cli import columns, mixed
-from pushforward.cli.command import TABLE, Command, check_output
+from pushforward.cli.command import TABLES, Command, add_tables, check_output
 from pushforward.flow import Flow
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", help="file of the model")
-    command.add_argument("table", metavar="TABLE", help="rows to score")
+    add_tables(command, "rows to score")
     command.add_argument("-o", "--output", metavar="FILE", default="-", help="table to write (default: -)")
 
 
 def _run(args: argparse.Namespace) -> int:
     tables.file_format(args.output)
-    check_output(args.output, args.model, args.table)
+    check_output(args.output, args.model, *found_files(args.table))
     if files.is_table(args.model):
         return mixed.score(args)
     flow = Flow.load(args.model)
@@ -37,7 +38,7 @@ name, in any order. Otherwise the table must have the columns of the fit in thei
 order, then those of the context. A row with infinity or a missing value (an empty cell,
 NA, NaN) gets nan, so that scores stay beside their rows.
 
-{TABLE}""",
+{TABLES}""",
     "  pushforward score power.safetensors power.csv -o scores.csv",
     _add_arguments,
     _run,
