@@ -222,19 +222,6 @@ CASES: dict[str, Callable[[str], list[Any]]] = {
 }
 
 
-CASES: dict[str, Callable[[str], list[Any]]] = {
-    "float32": lambda folder: plain("float32"),
-    "float64": lambda folder: plain("float64"),
-    "regularised": lambda folder: regularised("float32"),
-    "regularised float64": lambda folder: regularised("float64"),
-    "chosen": lambda folder: chosen("float32"),
-    "bounded": lambda folder: bounded(),
-    "timed": lambda folder: timed(),
-    "density": lambda folder: density(),
-    "windows": in_windows,
-}
-
-
 def main(what: str, *arguments: str) -> Any:
     if what == "cases":
         folder, *names = arguments

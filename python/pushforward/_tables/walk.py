@@ -17,7 +17,7 @@ _CHAINS = 32
 _HALVES = (slice(0, _CHAINS // 2), slice(_CHAINS // 2, None))
 _BLOCK = 50  # steps between two looks at R-hat
 _JUMPS = 0.1  # of the steps go by the whole difference, from mode to mode
-_INDEPENDENT = 4  # every so many steps, to a row drawn anew
+_INDEPENDENT = 4  # every so many steps, to a new draw
 
 
 @dataclass(frozen=True)
