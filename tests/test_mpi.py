@@ -152,7 +152,7 @@ def test_a_fit_whose_process_was_killed_is_resumed_by_any_number(tmp_path: Path,
         time.sleep(0.02)
     time.sleep(rng.uniform(0, 1))
     os.kill(int(rng.choice(processes_of(own_script))), signal.SIGKILL)
-    assert job.wait(timeout=30) != 0
+    assert job.wait(timeout=SECONDS) != 0
     Flow.load(checkpoint)
     assert together(2, "kept", checkpoint, 0) == [whole, whole]
 
