@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -191,15 +192,16 @@ def failing() -> dict[str, Any]:
     return found
 
 
-def alone() -> None:
-    """Fail in one process where the others cannot know it."""
+def alone(folder: str) -> None:
+    """Fail in one process where the others cannot know it; what each prints goes to a file."""
     from pushforward._fit import mpi
     from pushforward._fit.likelihood import MaximumLikelihood
 
     mpi._SECONDS_TO_AGREE = 0.3
     if RANK == 1:
         MaximumLikelihood.score = lambda self: 1 / 0  # type: ignore[assignment]
-    fit("float32")
+    with open(f"{folder}/{RANK}", "w") as printed, contextlib.redirect_stderr(printed):
+        fit("float32")
 
 
 def kept(path: str, *, epochs: int, delay: float) -> list[Any]:
@@ -228,7 +230,7 @@ def main(what: str, *arguments: str) -> Any:
         return {name: CASES[name](folder) for name in names or CASES}
     if what == "kept":
         return kept(arguments[0], epochs=16, delay=float(arguments[1]))
-    return {"failing": failing, "alone": alone}[what]()
+    return alone(arguments[0]) if what == "alone" else failing()
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ T = TypeVar("T")
 # How long a process whose work has failed waits for the others to say the same. Longer than processes are apart in
 # work of one size, shorter than anybody wants to wait for a job that hangs.
 _SECONDS_TO_AGREE = 10.0
+# A launcher may end a job before it has passed on what the processes have just printed.
+_SECONDS_TO_PASS_ON = 1.0
 
 
 def group_of(comm: object) -> Group:
@@ -178,12 +180,14 @@ class Processes(Several):
         began = time.monotonic()
         while not request.Test():
             if error is not None and time.monotonic() - began > _SECONDS_TO_AGREE:
-                traceback.print_exception(type(error), error, error.__traceback__)
                 print(
+                    *traceback.format_exception(type(error), error, error.__traceback__),
                     f"pushforward: process {self.rank} of {self.size} failed, and the others wait for it: the job ends",
+                    sep="",
                     file=sys.stderr,
                     flush=True,
                 )
+                time.sleep(_SECONDS_TO_PASS_ON)
                 self._given.Abort(1)
             time.sleep(1e-3)
         if error is None and failed.any():
