@@ -157,6 +157,7 @@ def draw(path: str, found: dict[str, Any]) -> None:
     left.set(xlabel="rows a step", ylabel="milliseconds a step")
     left.set_xticks(ROWS, [f"{rows:,}" for rows in ROWS])
     left.minorticks_off()
+    left.set_ylim(top=20 * left.get_ylim()[1])  # room for the legend
     left.legend(fontsize=7)
     flow = found["1 process, 1 thread"]["middle"]
     for i, rows in enumerate((16384, 262144)):
