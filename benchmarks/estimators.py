@@ -122,7 +122,7 @@ def fitted_flow(model: Flow, task: Task, **options: Any) -> Fit:
     details = {
         "epochs": len(history),
         "best_epoch": history.best_epoch,
-        "validation_loss": history.epochs[history.best_epoch - 1].validation_loss,
+        "validation_loss": history.best_loss,
         "parameters": int(model.parameters.size),
     }
     return Fit(lambda x: np.asarray(model.log_prob(x), dtype=np.float64), details)

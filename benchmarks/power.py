@@ -8,6 +8,7 @@ couplings 0.64, RQ-NSF autoregressive 0.66 (Durkan et al. 2019, table 1).
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ def main() -> None:
     density = flow.log_prob(test)
     error = density.std() / np.sqrt(len(density))
     print(flow.history)
+    print(f"{time.process_time() / 60:.1f} minutes of processor time")
     print(f"test log-likelihood {density.mean():.3f} +- {error:.3f} nats")
 
 
