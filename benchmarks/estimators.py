@@ -238,6 +238,7 @@ def zuko(task: Task) -> Fit:
 
 def flowjax(task: Task) -> Fit:
     """Fit flowjax's masked autoregressive flow with splines to standardised rows, by its own loop and defaults."""
+    import equinox
     import jax
     import jax.numpy as jnp
     from flowjax.bijections import RationalQuadraticSpline
@@ -253,7 +254,7 @@ def flowjax(task: Task) -> Fit:
         transformer=RationalQuadraticSpline(knots=8, interval=4),
     )
     model, losses = fit_to_data(of_fit, model, jnp.asarray(scale(task.x), dtype=jnp.float32), show_progress=False)
-    log_prob = jax.jit(model.log_prob)
+    log_prob = equinox.filter_jit(model.log_prob)
 
     def chunked(z: Doubles) -> Doubles:
         parts = np.array_split(z.astype(np.float32), -(-len(z) // 4096))
