@@ -366,7 +366,7 @@ def hostile_tables(data):
         "kind-unknown": (kind(1, kind="Simplex"), "unknown kind 'Simplex'"),
         "category-twice": (kind(0, values=["a", "b", "a"]), "the same value twice"),
         "category-list": (kind(0, values=["a", "b", []]), "no string, number or boolean"),
-        "category-more": (kind(0, values=["a", "b", "c", "d"]), "the masses"),
+        "category-more": (kind(0, values=["a", "b", "c", "d"]), "reads another number of columns"),
         "integer-reversed": (kind(3, low=9, high=0), "low < high"),
         "integer-huge": (kind(3, low=-(2**60)), "'low'"),
         "date-none": (
