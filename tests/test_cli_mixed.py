@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pushforward import TableFlow
+from pushforward import Adam, TableFlow
 from pushforward._tables import text
 from pushforward.cli import main
 
@@ -100,6 +100,39 @@ def test_numbers_with_gaps_are_fitted_when_told_to(tmp_path: Path, capsys: pytes
     assert "missing value" in capsys.readouterr().err
     assert main(["fit", str(path), "-o", model, "--mixed", "--epochs", "2"]) == 0
     assert TableFlow.load(model).schema["b"].gaps
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_options_of_a_fit_and_rows_that_belong_together(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[tuple[object, dict[str, object]]]()
+    fit = TableFlow.fit
+
+    def record(flow: TableFlow, table: object, **options: object) -> TableFlow:
+        seen.append((table, options))
+        return fit(flow, table, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TableFlow, "fit", record)
+    table = {"x": np.random.default_rng(0).normal(size=60), "kind": ["a", "b"] * 30, "who": ["c", "d", "e"] * 20}
+    path, model = str(tmp_path / f"t.{suffix}"), str(tmp_path / "model")
+    text.write(path, {name: np.asarray(values) for name, values in table.items()})
+    words = ["--groups", "who", "--learning-rate", "0.01", "--schedule", "constant", "--epochs", "1", "--seed", "0"]
+    assert main(["fit", path, "-o", model, *words]) == 0
+    _, options = seen[-1]
+    assert list(options["groups"]) == table["who"]  # type: ignore[call-overload]
+    assert options["schedule"] == "constant"
+    assert repr(options["optimizer"]) == repr(Adam(0.01))
+    assert TableFlow.load(model).columns == ("x", "kind")
+    assert main(["fit", path, "-o", model, "--epochs", "1", "--validation", path]) == 0
+    assert main(["fit", path, "-o", model, "--mixed", "--groups", "whom"]) == 2
+
+
+def test_labels_of_text_do_not_make_a_table_mixed(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x,who\n" + "".join(f"{i % 7}.5,{'abc'[i % 3]}\n" for i in range(60)))
+    assert text.has_text(str(path))
+    assert not text.has_text(str(path), "who")
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import CASES, Case
-from fuzz.make_corpus import VALID, VALID_ENSEMBLES, hostile, hostile_ensembles, hostile_mixtures
+from fuzz.make_corpus import (
+    VALID,
+    VALID_ENSEMBLES,
+    VALID_TABLES,
+    hostile,
+    hostile_ensembles,
+    hostile_mixtures,
+    hostile_tables,
+)
 from pages import DOCS, blocks
 from programs import cmake, compiler, find, run
-from pushforward import Circle, Ensemble, Flow, Interval, Positive, Real
+from pushforward import (
+    Above,
+    Below,
+    Category,
+    Circle,
+    Column,
+    Date,
+    Ensemble,
+    Flow,
+    Integer,
+    Interval,
+    Positive,
+    Real,
+    TableFlow,
+)
+from pushforward._model.masses import Masses
+from pushforward._tables import files
 from pushforward.errors import FileFormatError
 
 ROOT = Path(__file__).parents[1]
@@ -208,6 +232,115 @@ def test_python_refuses_the_same_ensembles(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(FileFormatError, match=name):
             Ensemble.load(tmp_path / name)
+
+
+def table_of_every_kind(n: int, seed: int) -> dict[str, np.ndarray]:
+    """Rows with categories of which many are rare, atoms, gaps, whole and rounded numbers, dates, and all supports.
+
+    The more cells a column has, the fewer digits their masses have in common: some thousand are enough.
+    """
+    rng = np.random.default_rng(seed)
+    size = rng.normal(size=n)
+    kind = np.where(size + 0.5 * rng.normal(size=n) > 0, "large", "small").astype(object)
+    kind[rng.uniform(size=n) < 0.1] = None
+    name = np.array([f"n{int(value)}" for value in rng.exponential(6, n)], dtype=object)
+    weight = 50 + 10 * size + rng.normal(size=n)
+    weight[rng.uniform(size=n) < 0.3] = np.nan
+    return {
+        "size": size,
+        "kind": kind,
+        "grade": rng.choice([1, 2, 5], n),
+        "rain": np.where(rng.uniform(size=n) < 0.6, 0.0, rng.gamma(2.0, size=n)),
+        "count": rng.poisson(np.exp(4 + 0.3 * size)),
+        "often": np.where(rng.uniform(size=n) < 0.5, rng.integers(0, 25, n), rng.poisson(200, n)),
+        "flag": rng.uniform(size=n) < 0.3,
+        "day": np.datetime64("2020-01-01") + rng.integers(0, 1000, n),
+        "time": np.datetime64("2020-01-01T00:00:00") + rng.integers(0, 3000, n),
+        "planet": np.full(n, "earth", dtype=object),
+        "name": name,
+        "half": np.round(rng.gamma(9.0, size=n) * 4) / 4,
+        "part": rng.beta(2, 3, n),
+        "angle": rng.uniform(0, 360, n),
+        "far": 3 + rng.gamma(2.0, size=n),
+        "below": 10 - np.round(rng.gamma(2.0, size=n), 1),
+        "weight": weight,
+    }
+
+
+def rows_of_numbers(flow: TableFlow, table: dict[str, np.ndarray]) -> np.ndarray:
+    """Rows as C++ takes them: indices of categories, dates in units since 1970, NaN for gaps."""
+    columns = []
+    for name in flow.columns:
+        kind, values = flow.schema[name].kind, table[name]
+        if isinstance(kind, Category):
+            index = {value: float(i) for i, value in enumerate(kind.values)} | {None: np.nan}
+            values = np.array([index.get(value, -1.0) for value in values.tolist()])
+        elif isinstance(kind, Date):
+            values = values.astype(f"datetime64[{kind.unit}]").astype(np.int64)
+        columns.append(values.astype(np.float64))
+    return np.stack(columns, axis=1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_model_of_a_table(embed, tmp_path, dtype):
+    """Masses are those of a fit, which are float32, or the same in float64; flows are float64."""
+    given = {
+        "angle": Circle(0, 360),
+        "far": Above(3),
+        "below": Column(Below(10), step=0.1),
+        "time": Date("s"),
+        "often": Column(Integer(0, 300), atoms=range(25)),  # more than are shown to flows one by one
+    }
+    table, fresh = table_of_every_kind(400, 0), table_of_every_kind(300, 1)
+    flow = TableFlow(given).fit(table, epochs=2, seed=0)
+    assert any(flow._model.codings[list(flow.columns).index("name")].rare)
+    masses = Masses({**flow._model.masses.model, "dtype": dtype})
+    masses.parameters[...] = flow._model.masses.parameters
+    flow._model.masses = masses
+    flow.save(tmp_path / "model.safetensors")
+    rows = rows_of_numbers(flow, fresh)
+    expected = flow.log_prob(fresh)
+    assert 0.5 < np.isfinite(expected).mean() < 1
+    # Rows of gaps alone, of no value that a column has, and with infinity.
+    rows = np.concatenate([rows, np.full((1, 17), np.nan), np.full((1, 17), -7.5), np.full((1, 17), np.inf)])
+    expected = np.concatenate([expected, [-np.inf, -np.inf, np.nan]])
+    rows.tofile(tmp_path / "rows")
+    printed = run(embed, "double", "table", tmp_path / "model.safetensors", tmp_path / "rows", tmp_path).splitlines()
+    np.testing.assert_allclose(np.fromfile(tmp_path / "log_prob"), expected, rtol=0, atol=TOLERANCES[dtype])
+    assert [line.split()[0] for line in printed] == list(flow.columns)
+    by_name = {line.split()[0]: line for line in printed}
+    assert by_name["kind"] == 'kind Category -inf inf 0 1  "large" "small"'
+    assert by_name["rain"] == "rain Positive 0 inf 0 0  0"
+    assert by_name["grade"] == "grade Category -inf inf 0 0  1 2 5"
+    assert by_name["time"] == "time Date -inf inf 1 0 s"
+    assert by_name["below"] == "below Below -inf 10 0.1 0 "
+    days = flow.schema["day"].kind.ends
+    assert by_name["day"] == f"day Date {days[0]:g} {days[1]:g} 1 0 D"
+
+
+def test_files_of_tables(embed, tmp_path):
+    for name, saved in VALID_TABLES.items():
+        files.save(tmp_path / name, saved)
+    paths = [tmp_path / name for name in VALID_TABLES]
+    assert run(embed, "double", "load-table", *paths).split() == ["loaded"] * len(paths)
+    for model in ("load", "load-ensemble"):
+        lines = run(embed, "double", model, *paths).splitlines()
+        assert all("the model of a table with categories, which TableFlow::load reads" in line for line in lines)
+    damaged = hostile_tables((tmp_path / "table").read_bytes())
+    for name, (content, _) in damaged.items():
+        (tmp_path / f"damaged-{name}").write_bytes(content)
+    lines = run(embed, "double", "load-table", *(tmp_path / f"damaged-{name}" for name in damaged)).splitlines()
+    for line, (name, (_, message)) in zip(lines, damaged.items(), strict=True):
+        assert line.startswith(f"FileFormatError: {tmp_path / f'damaged-{name}'}: ")
+        assert message in line
+
+
+def test_python_refuses_the_same_tables(tmp_path):
+    files.save(tmp_path / "valid", VALID_TABLES["table"])
+    for name, (content, _) in hostile_tables((tmp_path / "valid").read_bytes()).items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FileFormatError, match=name):
+            TableFlow.load(tmp_path / name)
 
 
 def test_a_long_header_is_refused_at_once(embed, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pushforward import LU, Ensemble, Flow
+from pushforward import LU, Ensemble, Flow, TableFlow
 from pushforward._fit import held_out, objective
 from pushforward._io import rows as table_rows
 from pushforward._io.rows import Rows
@@ -74,6 +74,32 @@ def test_groups_are_held_out_whole(
         assert (len(train), len(held)) == (90, 30)
         assert groups_of(train).isdisjoint(groups_of(held))
     assert len({frozenset(groups_of(held)) for _, held in splits}) > 1  # they are drawn at random
+
+
+def test_the_parts_of_a_table_hold_out_the_same_groups(splits: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    weights = np.where(np.arange(N) % 10 == 0, 0.0, 1.0)
+    table = {"id": LABELS, "x": X[:, 0]}
+    TableFlow().fit(table, weights=weights, groups=LABELS, validation=0.25, epochs=1, seed=0)
+    there = weights > 0
+    names, labels_in_order = np.unique(LABELS), LABELS[there][X[there, 0].argsort()]
+    codes, points = splits
+    of_codes = [set(names[part[:, 0].astype(int)]) for part in codes]
+    # A flow has normal scores of the numbers, which are in the same order.
+    order = np.concatenate(points)[:, 0].argsort().argsort()
+    of_points = [set(labels_in_order[part]) for part in np.split(order, [len(points[0])])]
+    assert of_codes == of_points
+    train, held = of_codes
+    assert len(held) == 3
+    assert train == set(names) - held
+
+
+def test_groups_of_a_table_need_a_fraction_of_its_rows() -> None:
+    table = {"x": X[:, 0]}
+    for validation in (0, None, {"x": X[:10, 0]}):
+        with pytest.raises(ValueError, match="validation must then be a fraction above 0"):
+            TableFlow().fit(table, groups=LABELS, validation=validation)
+    with pytest.raises(ValueError, match=r"groups has shape \(5,\); with 120 rows"):
+        TableFlow().fit(table, groups=LABELS[:5])
 
 
 def test_members_that_learn_weights_hold_out_the_same_groups(splits: list[tuple[np.ndarray, np.ndarray]]) -> None:

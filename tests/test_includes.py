@@ -18,6 +18,7 @@ FLOORS = (
     "engine",
     "masses",
     "model",
+    "tables",
 )
 
 _INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"(?:pushforward/)?|<pushforward/)([^">]+)[">]', re.M)

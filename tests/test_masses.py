@@ -143,9 +143,34 @@ def test_completed_rows_keep_to_the_first_codes() -> None:
     assert np.exp(log_masses[first, 0]).sum() == pytest.approx(1, abs=1e-5)
     assert len(kinds) == 3
     assert model.complete(3, np.array([[3.0, 0.0]]), counts=[3, 2])[1][0, 0] == -np.inf
-    for bad in ([[4.0, 0.0]], [[0.5, 0.0]], [[np.nan, 0.0]]):
-        with pytest.raises(ValueError, match="known"):
-            model.complete(3, np.array(bad))
+    for bad in (4.0, 0.5, np.nan, np.inf, -np.inf):
+        with pytest.raises(
+            ValueError, match=r"known\[1, 0\] is .*; a code from 0 to 3 is expected, or a finite negative"
+        ):
+            model.complete(3, np.array([[-1.0, 0.0], [bad, 0.0]]))
+
+
+@every_case
+@both_precisions
+def test_a_known_code_without_mass_stays_and_is_never_drawn(name: str, dtype: str) -> None:
+    model, n = model_of(name, dtype), 200
+    context = context_of(model, n)
+    column = next(i for i, count in enumerate(model.categories) if count > 1)
+    first = sum(model.categories[:column])
+    most = np.finfo(model.dtype).max
+    *_, bias = model.named_parameters().values()
+    bias[first : first + model.categories[column]] = most
+    bias[first] = -most
+    known = np.full((n, len(model.categories)), -1.0)
+    drawn, log_masses = model.complete(4, known, context)
+    assert (drawn[:, column] > 0).all()
+    assert np.isfinite(log_masses).all()
+    known[:, column] = 0
+    completed, log_masses = model.complete(4, known, context)
+    assert (completed[:, column] == 0).all()
+    assert (log_masses[:, column] == -np.inf).all()
+    assert np.isfinite(np.delete(log_masses, column, axis=1)).all()
+    assert (model.log_prob(completed, context) == -np.inf).all()
 
 
 @every_case

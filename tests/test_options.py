@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pushforward import Adam, Flow, cli
+from pushforward import Adam, Flow, TableFlow, cli
 from pushforward._fit.loop import Loop
 from pushforward._fit.options import Options, optimizer_for, text
 
@@ -27,6 +27,14 @@ def test_a_fit_has_the_options_with_their_defaults() -> None:
     found = defaults_of(Flow.fit)
     assert {name: default for name, default in found.items() if name in OPTIONS} == OPTIONS
     assert found.keys() - OPTIONS.keys() == {"self", "x", "context", "weights", "groups", "comm"}
+
+
+def test_a_fit_of_a_table_has_the_same_defaults() -> None:
+    found = defaults_of(TableFlow.fit)
+    shared = {name: default for name, default in found.items() if name in OPTIONS}
+    assert shared == {**{name: OPTIONS[name] for name in shared}, "patience": 10}
+    assert found.keys() - OPTIONS.keys() == {"self", "table", "weights", "groups"}
+    assert OPTIONS.keys() - found.keys() == {"clip_norm", "frozen", "restandardize", "checkpoint_every"}
 
 
 def test_estimators_have_the_same_defaults() -> None:
@@ -100,6 +108,25 @@ def test_one_setting_of_the_optimiser_leaves_the_other_its_default(
     assert optimizers
     for adam in optimizers:
         assert {name: getattr(adam, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "of_masses", "of_flow"),
+    [
+        (None, (LEARNING_RATE, 3.0), (LEARNING_RATE, 10.0)),
+        (Adam(), (LEARNING_RATE, 3.0), (LEARNING_RATE, 10.0)),
+        (Adam(10 * LEARNING_RATE), (10 * LEARNING_RATE, 0.3), (10 * LEARNING_RATE, 1.0)),
+        (Adam(1e-3, weight_decay=5.0), (1e-3, 5.0), (1e-3, 5.0)),
+    ],
+    ids=["default", "the same", "rate", "both"],
+)
+def test_the_parts_of_a_table_have_the_optimiser_that_is_given(
+    optimizers: list[Adam], given: Adam | None, of_masses: tuple[float, float], of_flow: tuple[float, float]
+) -> None:
+    table = {"x": X[:200, 0], "kind": np.where(X[:200, 1] > 0, "a", "b")}
+    TableFlow().fit(table, optimizer=given, epochs=1, seed=0)
+    found = [(adam.learning_rate, adam.weight_decay) for adam in optimizers]
+    assert found == [pytest.approx(of_masses), pytest.approx(of_flow)]
 
 
 def test_the_default_decay_follows_the_rows() -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from pushforward import Category, Column, Epoch, FileFormatError, Flow, Integer, Positive, Real, TableFlow, plot
+from pushforward import Adam, Category, Column, Epoch, FileFormatError, Flow, Integer, Positive, Real, TableFlow, plot
 from scipy import stats
 
 N = 2000
@@ -425,6 +425,17 @@ def test_weights_are_numbers_of_rows() -> None:
         flow.fit({"x": x}, weights=weights[:5])
 
 
+def test_a_schedule_holds_for_every_part() -> None:
+    table = frame(n=300)[["size", "kind"]]
+    for schedule in ("constant", "cosine"):
+        flow = TableFlow().fit(table, epochs=30, patience=None, optimizer=Adam(2e-3), schedule=schedule, seed=0)
+        assert set(flow.history) == {"masses", "size"}
+        for history in flow.history.values():
+            rates = history["learning_rate"]
+            assert rates.max() <= 2e-3
+            assert (rates[-1] == 2e-3) == (schedule == "constant")
+
+
 def test_rows_to_hold_out_can_be_a_table() -> None:
     table, held = frame(0, 400), frame(1, 100)
     flow = TableFlow().fit(table.drop(columns="day"), validation=held, epochs=3, seed=0)
@@ -472,6 +483,8 @@ def test_an_interrupted_fit_leaves_a_model_and_goes_on_from_its_checkpoint(tmp_p
     assert list(again.history) == list(whole.history)
     with pytest.raises(ValueError, match="here epochs was 2, now 3"):
         TableFlow().fit(table, resume=path, epochs=3)
+    with pytest.raises(ValueError, match=r"here optimizer was None, now Adam.*; schedule was cosine, now constant"):
+        TableFlow().fit(table, resume=path, epochs=2, optimizer=Adam(0.1), schedule="constant")
     with pytest.raises(ValueError, match="here rows was 300 rows with the hash"):
         TableFlow().fit(table[:299], resume=path, epochs=2)
     flow.save(path)

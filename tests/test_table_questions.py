@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,35 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def table(n: int, **columns: object) -> dict[str, np.ndarray]:
     return {name: np.array(np.broadcast_to(np.array(values), (n,))) for name, values in columns.items()}
+
+
+@pytest.mark.parametrize(
+    ("known", "method"),
+    [({"x": 1.0}, "sums"), ({"rain": 1.0}, "importance sampling and chains")],
+)
+def test_a_known_category_of_mass_zero_has_the_density_zero(
+    model: TableFlow, known: dict[str, float], method: str
+) -> None:
+    model = copy.deepcopy(model)
+    masses = model._model.masses  # type: ignore[union-attr]
+    *_, bias = masses.named_parameters().values()  # type: ignore[union-attr]
+    # The masses of "kind" come first: a, b and c.
+    bias[:3] = np.finfo(np.float32).max
+    bias[0] *= -1
+    draws = model.conditional(table(2, **known), draws=50, steps=50, seed=0).probabilities("kind")[1]
+    assert not draws[:, 0].any()
+    given = model.conditional(table(2, kind=["a", "b"], **known), draws=50, steps=50, seed=0)
+    assert given.method == method
+    assert given.log_marginal[0] == -np.inf
+    assert np.isfinite(given.log_marginal[1])
+    assert given.effective_size[0] == 0
+    assert given.has_converged.tolist() == [False, True]
+    np.testing.assert_allclose(given.probabilities("kind")[1], [[1, 0, 0], [0, 1, 0]], atol=1e-12)
+    # What a density would be, given what has none, is not known.
+    scores = given.log_prob(table(2, kind=["a", "b"], x=1.0, rain=1.0, flag=True))
+    assert np.isnan(scores).tolist() == [True, False]
+    marginal = model.marginal(["kind", *known]).log_prob(table(2, kind=["a", "b"], **known))
+    assert np.isneginf(marginal).tolist() == [True, False]
 
 
 def test_unknown_categories_are_summed(model: TableFlow) -> None:

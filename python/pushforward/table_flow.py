@@ -22,6 +22,7 @@ from pushforward._warn import warn
 
 if TYPE_CHECKING:
     from pushforward._fit.history import Epoch
+    from pushforward._fit.optimizer import Adam
     from pushforward._tables.check import TableReport
     from pushforward._tables.questions import TableConditional, TableMarginal
 
@@ -126,9 +127,12 @@ class TableFlow:
         table: Any,
         *,
         weights: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
         validation: Any = 0.1,
         epochs: int | None = None,
         batch_size: int | None = None,
+        optimizer: Adam | None = None,
+        schedule: Literal["cosine", "constant"] = "cosine",
         max_time: float | None = None,
         patience: int | None = 10,
         seed: Seed = None,
@@ -161,6 +165,9 @@ class TableFlow:
             an array of numbers, whose columns are called x0, x1, ... None, NaN, NaT and NA are gaps.
         weights : (n,) array, optional
             Non-negative weights of the rows; a row of weight 0 is left out. Their scale does not matter.
+        groups : (n,) array of any type, optional
+            Labels of rows that belong together, such as those of one person or household. Whole groups are held out, so
+            that none is among the training rows and the validation rows at once.
         validation : float or table
             The fraction of rows that are held out at random to stop the fit in time, in [0, 1), or a table of the rows
             to hold out.
@@ -169,6 +176,11 @@ class TableFlow:
             20 and at most 60; with `max_time` without limit.
         batch_size : int, optional
             Rows of a step. By default as in `Flow.fit`.
+        optimizer : Adam, optional
+            Settings of the optimiser of each part, as in `Flow.fit`. A weight decay that it leaves open is that of
+            `Flow.fit`, and at most 3 for the masses.
+        schedule : {"cosine", "constant"}
+            How the learning rate of each part goes, as in `Flow.fit`.
         max_time : float, optional
             Seconds after which to stop. The parts of the model share them.
         patience : int or None
@@ -197,6 +209,7 @@ class TableFlow:
             Before any work, if the table is no table, is empty, holds infinity or objects of other types, does not fit
             the schema, or an option is out of its range.
         """
+        from pushforward._fit.held_out import NEEDS_FRACTION, Share
         from pushforward._fit.options import Options
         from pushforward._tables.fit import TableFit
         from pushforward._tables.infer import infer
@@ -207,6 +220,8 @@ class TableFlow:
             validation=_checks.number("validation", fraction, 0.0, 1.0, closed="left"),
             epochs=epochs,
             batch_size=batch_size,
+            optimizer=optimizer,
+            schedule=schedule,
             max_time=max_time,
             patience=patience,
             seed=seed,
@@ -221,8 +236,14 @@ class TableFlow:
         if not rows:
             raise ValueError("table has no rows")
         w = _checks.row_weights(weights, rows)
+        labels = None if groups is None else _checks.labels(groups, rows, "groups")
+        if labels is not None and not options.validation:
+            raise ValueError(NEEDS_FRACTION)
         if w is not None and not w.all():
-            cells, w = {name: column.part(w > 0) for name, column in cells.items()}, w[w > 0]
+            kept = w > 0
+            cells, w = {name: column.part(kept) for name, column in cells.items()}, w[kept]
+            labels = None if labels is None else labels[kept]
+        options = replace(options, validation=Share(options.validation, groups=labels))
         cells = {name: column for name, column in cells.items() if name not in self._left_out}
         schema, notes = infer(cells, self._given)
         schema = Schema(schema.columns, (*schema.left_out, *sorted(self._left_out)))

@@ -135,14 +135,18 @@ class MassesBindings {
     return py::make_tuple(codes, log_masses);
   }
 
-  // Codes are indices into the network's output.
+  // Codes are indices into the network's output. The engine reads what is not finite as code 0.
   static void check_known(const M& model, const Table& known) {
     if (!known.is_double) throw std::invalid_argument("known must be float64");
     for (Index row = 0; row < known.rows; ++row)
       for (Index column = 0; column < known.columns; ++column) {
         const double code = known.row<double>(row)[column * known.column_stride];
-        if (!(code < static_cast<double>(model.category(column).count)) || (code >= 0 && code != std::floor(code)))
-          throw std::invalid_argument("known");
+        const Index count = model.category(column).count;
+        const bool is_code = code >= 0 && code < static_cast<double>(count) && code == std::floor(code);
+        if (!is_code && !(code < 0 && std::isfinite(code)))
+          throw std::invalid_argument("known[" + std::to_string(row) + ", " + std::to_string(column) + "] is " +
+                                      std::to_string(code) + "; a code from 0 to " + std::to_string(count - 1) +
+                                      " is expected, or a finite negative number for one to draw");
       }
   }
 

@@ -4,6 +4,8 @@
 //   embed float|double describe MODEL                   prints names and supports
 //   embed float|double load MODEL ...                   prints for each file "loaded", or the exception
 //   embed float|double load-ensemble MODEL ...          the same, of ensembles
+//   embed double table MODEL ROWS FOLDER                prints the columns of a table's model, writes densities of rows
+//   embed double load-table MODEL ...                   prints as load does, of the models of tables
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -94,10 +96,25 @@ void run_ensemble(char** arguments) {
   std::printf("%zu %td %td\n", ensemble.size(), ensemble.dim(), ensemble.context());
 }
 
-template <template <class> class Model, class Scalar>
+void run_table(char** arguments) {
+  const auto flow = pushforward::TableFlow::load(arguments[0]);
+  for (const auto& column : flow.columns()) {
+    std::printf("%s %s %g %g %g %d %s", column.name.c_str(), column.kind.c_str(), column.low, column.high, column.step,
+                column.gaps ? 1 : 0, column.unit.c_str());
+    for (const double atom : column.atoms) std::printf(" %g", atom);
+    for (const auto& value : column.categories) std::printf(" %s", value.dump().c_str());
+    std::printf("\n");
+  }
+  const auto rows = read<double>(arguments[1]);
+  std::vector<double> density(rows.size() / flow.columns().size());
+  flow.log_prob(rows, density);
+  write(std::string(arguments[2]) + "/log_prob", density);
+}
+
+template <class Model>
 void load(const char* path) {
   try {
-    (void)Model<Scalar>::load(path);
+    (void)Model::load(path);
     std::printf("loaded\n");
   } catch (const pushforward::FileFormatError& error) {
     std::printf("FileFormatError: %s\n", error.what());
@@ -124,12 +141,18 @@ int main(int argc, char** argv) {
     is_double ? describe<double>(argv[3]) : describe<float>(argv[3]);
     return 0;
   }
-  using pushforward::Ensemble, pushforward::Flow;
+  if (words[2] == "table" && argc == 6) {
+    run_table(argv + 3);
+    return 0;
+  }
+  using pushforward::Ensemble, pushforward::Flow, pushforward::TableFlow;
   for (int i = 3; i < argc; ++i) {
     if (words[2] == "load")
-      is_double ? load<Flow, double>(argv[i]) : load<Flow, float>(argv[i]);
+      is_double ? load<Flow<double>>(argv[i]) : load<Flow<float>>(argv[i]);
     else if (words[2] == "load-ensemble")
-      is_double ? load<Ensemble, double>(argv[i]) : load<Ensemble, float>(argv[i]);
+      is_double ? load<Ensemble<double>>(argv[i]) : load<Ensemble<float>>(argv[i]);
+    else if (words[2] == "load-table")
+      load<TableFlow>(argv[i]);
     else
       return 2;
   }

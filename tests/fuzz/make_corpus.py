@@ -9,18 +9,26 @@ import numpy as np
 from pushforward import (
     LU,
     MLP,
+    Above,
     ActNorm,
     Additive,
     Affine,
     Autoregressive,
+    Below,
+    Boolean,
+    Category,
     Circle,
+    Column,
     ContextNetwork,
+    ContextShift,
     Coupling,
+    Date,
     Ensemble,
     Epoch,
     Flow,
     History,
     Householder,
+    Integer,
     Interval,
     Mixture,
     Permutation,
@@ -28,8 +36,14 @@ from pushforward import (
     RationalQuadratic,
     Real,
     ResNet,
+    Schema,
     StudentT,
 )
+from pushforward._model.masses import Masses, describe
+from pushforward._tables import files
+from pushforward._tables.model import TableModel
+from pushforward._tables.summary import Summary
+from pushforward._tables.warp import Warp
 
 
 def coupling(transform, hidden=(), activation="relu", mask="half"):
@@ -66,6 +80,55 @@ VALID_ENSEMBLES = {
     "ensemble": Ensemble([VALID["mixed"], VALID["spline"], VALID["actnorm"]], [1, 2, 1]),
     "ensemble-context": Ensemble([VALID["additive"], Flow(3, layers=[], context=2, dtype="float64")], [0, 1]),
     "ensemble-support": Ensemble([VALID["support"]]),
+}
+
+
+def table_model(columns, summaries=()):
+    """The model of a table whose parts are as small as can be, not fitted to anything."""
+    schema = Schema(columns, ["left"])
+    model = TableModel(schema, {name: Summary() for name in columns} | dict(summaries))
+    codings = [model.codings[i] for i in model.coded]
+    if codings:
+        counts = ([getattr(coding, name) for coding in codings] for name in ("codes", "ordered", "knots"))
+        model.masses = Masses(describe(*counts, conditioner=MLP((2,))))
+        model.masses.draw_parameters(np.random.default_rng(0))
+    for number in model.numbers:
+        coding, width = model.codings[number], model.context_width(number)
+        layers = [ContextShift()] if width else []
+        model.flows[coding.name] = Flow(
+            1, layers=layers, support=coding.axis.support, context=width, dtype="float64", seed=number
+        )
+    return files.Saved(model, "arrays", {})
+
+
+LINE, ENDS = Warp((-2, 0, 3), (0.1, 0.5, 0.9)), Warp((0, 2, 8), (0, 0.4, 1))
+VALID_TABLES = {
+    "table": table_model(
+        {
+            "kind": Column(Category(["a", "b", "c"]), gaps=True),
+            "x": Column(Real(), gaps=True),
+            "rain": Column(Positive(), atoms=[0]),
+            "n": Column(Integer(0, 9), atoms=[3, 7]),
+        },
+        {"x": Summary(0.5, LINE, LINE), "n": Summary(4.0, ENDS, LINE)},
+    ),
+    "table-kinds": table_model(
+        {
+            "flag": Column(Boolean(), gaps=True),
+            "grade": Column(Category([1, 2.5, 4], ordered=True)),
+            "name": Column(Category(["a", "b", "c", "d"])),
+            "day": Column(Date("D", "2020-02-28", "2020-03-02")),
+            "time": Column(Date("ms")),
+            "part": Column(Interval(0, 1), step=0.25),
+            "angle": Column(Circle(0, 360)),
+            "far": Column(Above(3), atoms=[4]),
+            "below": Column(Below(10), step=0.5, atoms=[9, 9.5]),
+            "real": Column(Real(), step=0.1),
+            "one": Column(Category(["always"])),
+        },
+        {"name": Summary(rare=(0, 0.25, 0, 0.75)), "far": Summary(1.0, LINE, None)},
+    ),
+    "table-number": table_model({"x": Column(Real())}),
 }
 
 
@@ -269,11 +332,87 @@ def hostile_ensembles(data):
     }
 
 
+def hostile_tables(data):
+    """Damage to the file of the model "table", by name: the bytes and a part of the message."""
+
+    def table(edit):
+        return edited(data, lambda _, content: edit(content["table"]))
+
+    def column(number, **changes):
+        return table(lambda t: t["schema"]["columns"][number].update(changes))
+
+    def kind(number, **changes):
+        return table(lambda t: t["schema"]["columns"][number]["kind"].update(changes))
+
+    def summary(name, **changes):
+        return table(lambda t: t["summaries"][name].update(changes))
+
+    def warp(**changes):
+        return table(lambda t: t["summaries"]["x"]["warp"].update(changes))
+
+    def extra(name):
+        entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+        return edited(data, lambda header, _: header.update({name: entry}))
+
+    return {
+        "table-none": (edited(data, lambda _, content: content.pop("table")), "no model of a table"),
+        "member-missing": (table(lambda t: t.pop("flows")), "'flows' is missing"),
+        "member-unknown": (table(lambda t: t.update(more=1)), "unknown 'more'"),
+        "library-number": (table(lambda t: t.update(library=1)), "'library' is not a string"),
+        "progress-text": (table(lambda t: t.update(progress="half")), "'progress' is not an object"),
+        "columns-none": (table(lambda t: t["schema"].update(columns=[])), "without columns"),
+        "column-twice": (column(1, name="kind"), "two columns are 'kind'"),
+        "column-unknown": (column(1, width=3), "unknown 'width'"),
+        "kind-unknown": (kind(1, kind="Simplex"), "unknown kind 'Simplex'"),
+        "category-twice": (kind(0, values=["a", "b", "a"]), "the same value twice"),
+        "category-list": (kind(0, values=["a", "b", []]), "no string, number or boolean"),
+        "category-more": (kind(0, values=["a", "b", "c", "d"]), "reads another number of columns"),
+        "integer-reversed": (kind(3, low=9, high=0), "low < high"),
+        "integer-huge": (kind(3, low=-(2**60)), "'low'"),
+        "date-none": (
+            column(3, kind={"kind": "Date", "unit": "D", "low": "2021-02-29", "high": "2022-01-01"}),
+            "no date",
+        ),
+        "unit-unknown": (column(3, kind={"kind": "Date", "unit": "week", "low": None, "high": None}), "unknown unit"),
+        "atom-twice": (column(2, atoms=[0.0, 0.0]), "'atoms' is not increasing"),
+        "atom-between": (column(3, atoms=[3.5]), "no whole number"),
+        "atom-of-category": (column(0, atoms=[1.0]), "a step or atoms"),
+        "step-negative": (column(1, step=-1.0), "'step'"),
+        "gaps-number": (column(1, gaps=1), "'gaps' is not a boolean"),
+        "left-out-twice": (table(lambda t: t["schema"].update(left_out=["x"])), "'left_out'"),
+        "summary-missing": (table(lambda t: t["summaries"].pop("rain")), "no summary of 'rain'"),
+        "summary-more": (table(lambda t: t["summaries"].update(more={})), "a summary of a column that is not there"),
+        "center-text": (summary("x", center="0"), "'center'"),
+        "rare-other": (summary("kind", rare=[0.5, 0.5]), "the rare levels"),
+        "rare-sum": (summary("kind", rare=[0.5, 0.0, 0.2]), "add up to 1"),
+        "warp-reversed": (warp(edges=[3.0, 0.0, -2.0]), "'edges' is not increasing"),
+        "warp-short": (warp(edges=[0.0, 1.0]), "a share from 0 to 1 for each"),
+        "warp-above": (warp(shares=[0.1, 0.5, 1.5]), "a share from 0 to 1 for each"),
+        "warp-one-end": (warp(shares=[0.0, 0.5, 0.9]), "two ends or none"),
+        "masses-null": (table(lambda t: t.update(masses=None)), "'masses' is null"),
+        "masses-other": (table(lambda t: t["masses"].update(categories=[3, 2, 2, 3])), "the masses are not those"),
+        "masses-dtype": (table(lambda t: t["masses"].update(dtype="float16")), "unknown dtype 'float16'"),
+        "flows-fewer": (table(lambda t: t["flows"].pop()), "less flows than"),
+        "flows-more": (table(lambda t: t["flows"].append(t["flows"][0])), "more flows than"),
+        "flow-support": (
+            table(lambda t: t["flows"][0]["model"].update(support=[{"kind": "Positive"}])),
+            "column 'x': its flow does not fit",
+        ),
+        "tensor-outside": (extra("extra"), "unexpected tensor 'extra'"),
+        "tensor-of-masses": (extra("masses.extra"), "unexpected tensor 'masses.extra'"),
+        "tensor-of-flows": (extra("flows.9.a"), "unexpected tensors of flow '9'"),
+    }
+
+
 def main(folder):
     for old in folder.glob("*.safetensors"):
         old.unlink()
     for name, model in (VALID | VALID_ENSEMBLES).items():
         model.save(folder / f"valid-{name}.safetensors")
+    for name, saved in VALID_TABLES.items():
+        files.save(folder / f"valid-{name}.safetensors", saved)
+    for name, (data, _) in hostile_tables((folder / "valid-table.safetensors").read_bytes()).items():
+        (folder / f"hostile-table-{name}.safetensors").write_bytes(data)
     for name, (data, _) in hostile((folder / "valid-mixed.safetensors").read_bytes()).items():
         (folder / f"hostile-{name}.safetensors").write_bytes(data)
     for name, (data, _) in hostile_mixtures((folder / "valid-mixture.safetensors").read_bytes()).items():

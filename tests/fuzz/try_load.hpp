@@ -1,5 +1,5 @@
-// What may happen to the bytes of a file: a flow or an ensemble that works, or a FileFormatError. Everything else ends
-// the program.
+// What may happen to the bytes of a file: a flow, an ensemble or the model of a table that works, or a FileFormatError.
+// Everything else ends the program.
 #pragma once
 
 #include <cstdlib>
@@ -42,13 +42,29 @@ bool try_load_ensemble_as(std::string_view bytes) {
   }
 }
 
+// The same of the model of a table.
+inline bool try_load_table(std::string_view bytes) {
+  try {
+    const auto flow = pushforward::TableFlow::parse(bytes);
+    const std::size_t width = flow.columns().size();
+    std::vector<double> rows;
+    for (const double value : {0.0, 1.0, 0.3, 2.0, -1.0, 1e300, static_cast<double>(NAN)})
+      rows.insert(rows.end(), width, value);
+    std::vector<double> density(rows.size() / width);
+    flow.log_prob(rows, density, 1);
+    return true;
+  } catch (const pushforward::FileFormatError&) {
+    return false;
+  }
+}
+
 inline bool try_load(std::string_view bytes) {
   const bool as_double = try_load_as<double>(bytes), as_float = try_load_as<float>(bytes);
   const bool ensemble = try_load_ensemble_as<double>(bytes), ensemble_as_float = try_load_ensemble_as<float>(bytes);
   // float64 holds whatever a file may; float32 may not.
   if ((as_float && !as_double) || (ensemble_as_float && !ensemble)) std::abort();
   if ((as_double && !ensemble) || (as_float && !ensemble_as_float)) std::abort();
-  return ensemble;
+  return ensemble || try_load_table(bytes);
 }
 
 // A file's parts: the length of the header, the header, the data.

@@ -177,7 +177,7 @@ void sample(const Masses<Scalar>& model, const Draws& draws, Index rows, const T
 // Completes rows of codes: those that are negative are drawn as `sample` draws them, given all codes before them.
 // Writes all codes (rows, columns), and the log mass of each given those before it (rows, columns). Row r of `known` is
 // row draws.first_row + r of the key. Codes that are known must be whole numbers below the number of their column's
-// codes.
+// codes, and those to draw finite.
 template <class Scalar>
 void complete(const Masses<Scalar>& model, const Draws& draws, const Table& known, const Table* context,
               const std::vector<Index>& counts, Output codes, double* log_masses, int threads) {

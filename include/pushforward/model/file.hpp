@@ -1,6 +1,6 @@
 // A model's file: safetensors, with the model's description as JSON in its metadata. Everything is checked before it is
-// used, and memory stays within a multiple of the file's size. Errors are std::invalid_argument here; Flow::parse and
-// Ensemble::parse turn them into FileFormatError.
+// used, and memory stays within a multiple of the file's size. Errors are std::invalid_argument here; Flow::parse,
+// Ensemble::parse and TableFlow::parse turn them into FileFormatError.
 #pragma once
 
 #include <cerrno>
@@ -219,7 +219,7 @@ class ModelFile {
   // content: a file's, or that of one member of an ensemble's.
   ModelFile(const Json& content, Tensors tensors) : tensors_(std::move(tensors)) {
     if (content.contains("table"))
-      throw std::invalid_argument("the model of a table with categories: load it in Python, with TableFlow.load");
+      throw std::invalid_argument("the model of a table with categories, which TableFlow::load reads");
     if (content.contains("checkpoint"))
       throw std::invalid_argument("a checkpoint of a fit: load it in Python, and save the flow");
     model_ = json::member(content, "model");

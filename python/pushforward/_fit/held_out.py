@@ -19,6 +19,9 @@ from pushforward._warn import warn
 
 Names = Sequence[str] | None
 
+NEEDS_FRACTION = "groups say which rows are held out together; validation must then be a fraction above 0"
+"""The message for groups without a fraction of rows to hold out."""
+
 # Fewer rows tell next to nothing of a density.
 _FEW, _FEW_PER_FEATURE = 10, 5
 
@@ -110,7 +113,7 @@ def grouped(validation: Any, groups: object, rows: int) -> Any:
     if groups is None:
         return validation
     if validation is None or not _is_fraction(validation) or check_fraction(validation) == 0:
-        raise ValueError("groups say which rows are held out together; validation must then be a fraction above 0")
+        raise ValueError(NEEDS_FRACTION)
     return Share(check_fraction(validation), groups=_checks.labels(groups, rows, "groups"))
 
 

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,16 +23,16 @@ from pushforward._typing import PathLike, Seed
 SCHEDULES = ("cosine", "constant")
 
 
-def optimizer_for(rows: int, given: Adam | None = None) -> Adam:
+def optimizer_for(rows: int, given: Adam | None = None, most_decay: float = math.inf) -> Adam:
     """Return the optimiser for a number of training rows: the one given, or the default.
 
-    If its weight decay is left open, it follows the rows: the fewer there are, the more the flow is regularised. A step
-    takes off rate times decay, which no larger rate makes larger.
+    If its weight decay is left open, it follows the rows: the fewer there are, the more the flow is regularised, but no
+    more than by `most_decay`. A step takes off rate times decay, which no larger rate makes larger.
     """
     adam = Adam() if given is None else given
     if adam.weight_decay is not None:
         return adam
-    weight_decay = size(rows).weight_decay * min(1.0, Adam().learning_rate / adam.learning_rate)
+    weight_decay = min(size(rows).weight_decay, most_decay) * min(1.0, Adam().learning_rate / adam.learning_rate)
     return Adam(adam.learning_rate, adam.betas, adam.eps, weight_decay)
 
 
@@ -123,7 +124,7 @@ class Options:
         None, _optional(_count), "rows of a step (default: 64 to 512, by the number of rows)"
     )
     optimizer: Adam | None = _option(None, _optimizer, "the optimiser")
-    schedule: str = _option("cosine", _schedule, "of the learning rate (default: cosine)")
+    schedule: Literal["cosine", "constant"] = _option("cosine", _schedule, "of the learning rate (default: cosine)")
     max_time: float | None = _option(None, _optional(_positive), "seconds after which to stop (default: none)")
     patience: int | None = _option(
         30, _optional(_count), "stop after N epochs without a better validation loss, or none (default: 30)"

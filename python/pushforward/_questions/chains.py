@@ -80,7 +80,8 @@ def converged(effective: Doubles, r_hat: Doubles, count: int) -> Array:
 def normalized(log_weights: Doubles) -> Doubles:
     """Return weights (n, count) with the sum 1 in each row; equal ones where all are 0."""
     top = log_weights.max(axis=1, keepdims=True)
-    weights: Doubles = np.exp(np.where(np.isfinite(top), log_weights - top, 0.0))
+    sound = np.isfinite(top)
+    weights: Doubles = np.exp(np.where(sound, log_weights - np.where(sound, top, 0.0), 0.0))
     weights /= weights.sum(axis=1, keepdims=True)
     return weights
 
@@ -281,14 +282,15 @@ def convergence(chains: Doubles) -> tuple[Doubles, Doubles]:
     half = chains.shape[2] // 2
     split = np.concatenate([chains[:, :, :half], chains[:, :, -half:]], axis=1)
     count, length = split.shape[1], split.shape[2]
-    within = split.var(axis=2, ddof=1).mean(axis=1)
-    between = split.mean(axis=2).var(axis=1, ddof=1)
-    total = within * (length - 1) / length + between
     with np.errstate(divide="ignore", invalid="ignore"):
+        within = split.var(axis=2, ddof=1).mean(axis=1)
+        between = split.mean(axis=2).var(axis=1, ddof=1)
+        total = within * (length - 1) / length + between
         r_hat = np.sqrt(total / within)
         effective = np.minimum(count * length, count * total / between)
-    # A column that has one value in all chains has converged; chains that each stay where they are have not.
-    stuck, constant = within == 0, total == 0
+    # A column that has one value in all chains has converged; chains that each stay where they are have not, and those
+    # that hold a log density of -inf neither.
+    stuck, constant = (within == 0) | np.isnan(within), total == 0
     r_hat = np.where(constant, 1.0, np.where(stuck, np.inf, r_hat))
     effective = np.where(constant, count * length, np.where(stuck, 0.0, effective))
     return r_hat.max(axis=1), effective.min(axis=1)

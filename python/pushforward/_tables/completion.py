@@ -226,7 +226,7 @@ class Completer:
             np.zeros((n, count)),
             log_marginal,
             rest,
-            np.full(n, float(count)),
+            np.where(np.isfinite(log_marginal), float(count), 0.0),  # what is impossible has no completions
             np.full(n, np.nan),
             "sums",
         )

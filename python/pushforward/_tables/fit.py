@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from pushforward._fit.bar import Show, bar
+from pushforward._fit.held_out import Share, chosen_rows
 from pushforward._fit.history import Epoch, History
 from pushforward._fit.loop import Loop
 from pushforward._fit.objective import MaximumLikelihood
-from pushforward._fit.optimizer import Adam
 from pushforward._fit.options import Options, optimizer_for
 from pushforward._fit.progress import Progress
 from pushforward._fit.size import size
@@ -59,7 +59,7 @@ class TableFit:
     weights : (n,) array, optional
         Positive weights of the rows.
     options : Options
-        The options of the fit.
+        The options of the fit; its validation is a `Share` of the rows.
     key : int
         Fixes all that is random.
     num_threads : int, optional
@@ -119,8 +119,8 @@ class TableFit:
         coded = self.model.encode(cells)
         rows = len(coded)
         if validation is None:
-            held = np.zeros(rows, dtype=bool)
-            held[np.random.default_rng(self.key).permutation(rows)[: round(self._options.validation * rows)]] = True
+            share: Share = self._options.validation
+            held = chosen_rows(rows, share.fraction, np.random.default_rng(self.key), share.groups)
             return Split(coded, held, weights)
         more = self.model.encode(validation)
         coded = Coded(np.concatenate([coded.codes, more.codes]), np.concatenate([coded.values, more.values]))
@@ -172,6 +172,8 @@ class TableFit:
             "epochs": options.epochs,
             "batch_size": options.batch_size,
             "max_time": options.max_time,
+            "optimizer": repr(options.optimizer),
+            "schedule": options.schedule,
             "patience": options.patience,
         }
 
@@ -271,8 +273,7 @@ class TableFit:
         rows = Rows.of(self._codes(), None, self._split.weights)
         train, held = rows.split_at(self._split.held) if self._split.held.any() else (rows, None)
         batch_size = options.batch_size or size(len(train)).batch_size
-        adam = optimizer_for(len(train))
-        adam = Adam(adam.learning_rate, adam.betas, adam.eps, min(adam.weight_decay or 0.0, _MOST_DECAY_OF_MASSES))
+        adam = optimizer_for(len(train), options.optimizer, _MOST_DECAY_OF_MASSES)
         options = replace(options, batch_size=batch_size, optimizer=adam)
         rng = np.random.default_rng(options.seed)
         progress = Progress(
@@ -298,6 +299,8 @@ class TableFit:
             validation=validation,
             epochs=options.epochs,
             batch_size=options.batch_size,
+            optimizer=options.optimizer,
+            schedule=options.schedule,
             max_time=options.max_time,
             patience=options.patience,
             seed=options.seed,

@@ -92,7 +92,8 @@ class TableConditional:
         Returns
         -------
         (n,) array
-            The log densities; -inf for a value that the schema does not allow, and for a gap. Their error is `error`.
+            The log densities; -inf for a value that the schema does not allow, and for a gap; NaN if what is known has
+            the density 0. Their error is `error`.
 
         Raises
         ------
@@ -114,7 +115,8 @@ class TableConditional:
             codes[:, i] = np.where(self._unknown[:, i], its_codes, codes[:, i])
             values[:, i] = np.where(self._unknown[:, i], its_values, values[:, i])
         joint = density_of_complete(self._model, Coded(codes, values), np.random.default_rng(0))
-        return joint - self.log_marginal
+        with np.errstate(invalid="ignore"):
+            return joint - self.log_marginal
 
     def sample(self, n: int, *, seed: Seed = None, library: str | None = None) -> Any:
         """Complete each row `n` times with draws.

@@ -28,19 +28,23 @@ _SHARE_OF_NUMBERS = 0.9
 _ROWS_SHOWN = 100
 
 
-def has_text(path: str) -> bool:
-    """Whether the first rows of a file have a column of text, of which no cell is a number."""
+def has_text(path: str, besides: str | None = None) -> bool:
+    """Whether the first rows of a file have a column of text, of which no cell is a number, beside one column."""
     try:
         if path.endswith(".parquet"):
             from pyarrow.parquet import read_schema
             from pyarrow.types import is_dictionary, is_large_string, is_string
 
-            kinds = [field.type for field in read_schema(path)]
+            kinds = [field.type for field in read_schema(path) if field.name != besides]
             return any(is_string(kind) or is_large_string(kind) or is_dictionary(kind) for kind in kinds)
         names, rows, _, separator = _records(path, _ROWS_SHOWN)
     except (OSError, ValueError, ImportError):
         return False  # whoever reads the table says what is wrong with it
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(names) if not ROW_NAMES.fullmatch(name)}
+    columns = {
+        name: [row[i] for row in rows]
+        for i, name in enumerate(names)
+        if not ROW_NAMES.fullmatch(name) and name != besides
+    }
     filled = [[cell for cell in cells if not _is_gap(cell)] for cells in columns.values()]
     return any(cells and all(_number(cell, separator) is None for cell in cells) for cells in filled)
 
@@ -74,6 +78,22 @@ def read(path: str) -> Any:
             continue
         columns[name] = _column([row[i] for row in rows], path, name, lines, separator)
     return columns
+
+
+def taken(table: Any, name: str, path: str) -> tuple[Any, Array]:
+    """Take a column out of a table that `read` returned: return the others, and its cells.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column.
+    """
+    names = list(table) if isinstance(table, dict) else table.column_names
+    if name not in names:
+        raise ValueError(f"{path} has no column {name!r}; its columns are {', '.join(map(repr, names))}")
+    if isinstance(table, dict):
+        return {other: cells for other, cells in table.items() if other != name}, table[name]
+    return table.drop_columns([name]), _objects(table[name].to_pylist())
 
 
 def _records(path: str, most: int | None = None) -> tuple[list[str], list[list[str]], list[int], str]:

@@ -123,7 +123,8 @@ class Walk:
         """Move some chains, each with the probability of Metropolis and Hastings."""
         values, joint, weight = self._scored(codes, z)
         # What was drawn from the proposal is accepted by its weight; other moves are as probable back.
-        ratio = weight - self._weight[:, movers] if is_fresh else joint - self._joint[:, movers]
+        with np.errstate(invalid="ignore"):  # from one impossible state to another: NaN, which is not accepted
+            ratio = weight - self._weight[:, movers] if is_fresh else joint - self._joint[:, movers]
         accepted = np.log(self._rng.uniform(size=ratio.shape)) < ratio
         for old, new in ((self._codes, codes), (self._z, z), (self._values, values)):
             old[:, movers] = np.where(accepted[:, :, None], new, old[:, movers])

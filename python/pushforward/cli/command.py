@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pushforward._fit.optimizer import Adam
 from pushforward._io import output
 
 TABLE = """\
@@ -74,6 +75,13 @@ def shown(text: object) -> str:
 def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Return the options that were given; the package has defaults for the others."""
     return {name: getattr(args, name) for name in names if hasattr(args, name)}
+
+
+def optimizer(args: argparse.Namespace) -> Adam:
+    """Return the optimiser of a fit; what is not given has its default."""
+    return Adam(
+        **{name: value for name in ("learning_rate", "weight_decay") if (value := getattr(args, name)) is not None}
+    )
 
 
 def check_output(path: str, *inputs: str | None, option: str = "-o") -> None:

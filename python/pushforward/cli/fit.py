@@ -16,7 +16,6 @@ from pushforward._fit import options
 from pushforward._fit.held_out import chosen_rows
 from pushforward._fit.history import NEEDS_MATPLOTLIB
 from pushforward._fit.mpi import group_of
-from pushforward._fit.optimizer import Adam
 from pushforward._io import output, tables
 from pushforward._io.many import FilesTable
 from pushforward._io.parts import found_files
@@ -29,7 +28,7 @@ from pushforward._model.supports import Real, Support
 from pushforward._typing import Array
 from pushforward._warn import warn
 from pushforward.cli import columns, mixed, processes, values
-from pushforward.cli.command import TABLES, Command, add_tables, check_output, end, given
+from pushforward.cli.command import TABLES, Command, add_tables, check_output, end, given, optimizer
 from pushforward.errors import TrainingDivergedError
 from pushforward.flow import Flow
 
@@ -196,7 +195,7 @@ def _fit(args: argparse.Namespace, comm: Any) -> int:
                 context=own.context,
                 weights=own.weights,
                 groups=own.groups,
-                optimizer=_optimizer(args),
+                optimizer=optimizer(args),
                 seed=args.seed,
                 progress=args.progress,
                 comm=comm,
@@ -404,13 +403,6 @@ def _new_flow(args: argparse.Namespace, choice: _Choice, support: list[Support])
     )
     flow.columns, flow.context_columns = tuple(modelled), tuple(context) or None
     return flow
-
-
-def _optimizer(args: argparse.Namespace) -> Adam:
-    """Return the optimiser; what is not given has its default."""
-    return Adam(
-        **{name: value for name in ("learning_rate", "weight_decay") if (value := getattr(args, name)) is not None}
-    )
 
 
 def _validation(args: argparse.Namespace, flow: Flow, comm: Any) -> dict[str, Any]:

@@ -11,15 +11,16 @@ from pushforward._io.parts import found_files
 from pushforward._io.parts import shown as shown_files
 from pushforward._tables import text
 from pushforward.cli import columns
-from pushforward.cli.command import check_output, end, given, shown
+from pushforward.cli.command import check_output, end, given, optimizer, shown
 from pushforward.table_flow import TableFlow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # The options of `fit` that a model of a mixed table has.
-_OPTIONS = ("epochs", "batch_size", "max_time", "patience", "validation")
-_OTHERS = {"command", "table", "output", "seed", "threads", "progress", "mixed", *_OPTIONS}
+_OPTIONS = ("epochs", "batch_size", "schedule", "max_time", "patience")
+_OTHERS = {"command", "table", "output", "seed", "threads", "progress", "mixed", "groups", "validation"}
+_OTHERS |= {"learning_rate", "weight_decay", *_OPTIONS}
 
 
 def add_mixed(group: argparse._ArgumentGroup) -> None:
@@ -43,7 +44,7 @@ def is_wanted(args: argparse.Namespace, defaults: argparse.Namespace) -> bool:
     if args.mixed and others:
         raise ValueError(f"--{others[0].replace('_', '-')} is for tables of numbers, and does not go with --mixed")
     return bool(args.mixed) or (
-        not others and isinstance(args.table, str) and args.table != "-" and text.has_text(args.table)
+        not others and isinstance(args.table, str) and args.table != "-" and text.has_text(args.table, args.groups)
     )
 
 
@@ -53,9 +54,16 @@ def fit(args: argparse.Namespace) -> int:
         raise ValueError("--mixed needs the name of a file")
     table_file = _one_file(args)
     check_output(args.output, table_file)
-    table = text.read(table_file)
+    table, groups = text.read(table_file), None
+    if args.groups is not None:
+        table, groups = text.taken(table, args.groups, table_file)
+    held = given(args, "validation")
+    if isinstance(held.get("validation"), str):
+        held["validation"] = text.read(held["validation"])
     with columns.told_with(args.table):
-        flow = TableFlow(num_threads=args.threads).fit(table, seed=args.seed, **given(args, *_OPTIONS))
+        flow = TableFlow(num_threads=args.threads).fit(
+            table, groups=groups, optimizer=optimizer(args), seed=args.seed, **given(args, *_OPTIONS), **held
+        )
     flow.save(args.output)
     for name in flow.schema:
         end(f"{name}: {_kind(flow, name)}", 0)
