@@ -16,6 +16,10 @@
 
 namespace pushforward {
 
+// A convolution has hundreds of columns where a dense layer has dozens. Half the rows of other tiles are enough to fill
+// registers, and let two threads share a small minibatch.
+inline constexpr Index kConvolutionRows = kTileRows / 2;
+
 enum class Padding { zero, circular };  // what is beyond an edge: zeros, or the opposite edge
 
 // Some pixels of a height x width image, in the order of pixels.

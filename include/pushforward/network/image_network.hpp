@@ -64,6 +64,7 @@ class ImageNetwork final : public Conditioner<Scalar> {
     return blocks;
   }
 
+  Index tile_rows() const override { return kConvolutionRows; }
   Index cache_columns() const override { return layout_.count(); }
   Index evaluate_scratch_columns() const override { return 0; }
   Index vjp_scratch_columns() const override { return std::max(transposed_, whole_lanes(context_.count)); }
