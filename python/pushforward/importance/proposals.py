@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pushforward import _checks
+from pushforward._model.supports import refuse_cells
 from pushforward._typing import Array, Doubles
 
 
@@ -47,6 +48,8 @@ class Proposal:
         self.dim = int(own if own is not None else dim)  # type: ignore[arg-type]
         if dim is not None and self.dim != dim:
             raise ValueError(f"{name} has {self.dim} features; {dim} are expected")
+        if not self._is_scipy:
+            refuse_cells(getattr(density, "support", ()), name)
         self._options: dict[str, Any] = {}
         width = 0 if self._is_scipy else int(getattr(density, "context", 0))
         if width or context is not None:
