@@ -20,7 +20,7 @@ from pushforward._io import files, rows
 from pushforward._io.stored import Stored
 from pushforward._model import description, supports, threads
 from pushforward._model.bases import BASES, Base
-from pushforward._model.layers import Layer
+from pushforward._model.layer import Layer
 from pushforward._model.networks import ContextNetwork
 from pushforward._model.new import anew, new
 from pushforward._model.part import one_of

@@ -34,7 +34,7 @@ from pushforward._io.rows import Rows
 from pushforward._io.scan import check_density
 from pushforward._model import latent, supports
 from pushforward._model.bases import Base
-from pushforward._model.layers import Layer
+from pushforward._model.layer import Layer
 from pushforward._model.networks import ContextNetwork
 from pushforward._model.presets import PRESETS, neural_spline
 from pushforward._model.state import state_of

@@ -30,6 +30,10 @@ py::dict limits() {
   add("categories", in::kCategories);
   add("levels", in::kLevels);
   add("alpha", in::kAlpha);
+  add("extent", in::kExtent);
+  add("channels", in::kChannels);
+  add("convolutions", in::kConvolutions);
+  add("kernel", in::kKernel);
   return table;
 }
 

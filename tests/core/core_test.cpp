@@ -92,6 +92,8 @@ struct Case {
   std::function<Json(Index dim)> layers;
   bool positive = false;           // every second feature, from the first on
   Json context_network = nullptr;  // for flows with a context
+  std::vector<Index> shape = {};   // of images
+  bool reads_no_context = false;
 };
 
 const Case kCases[] = {
@@ -128,6 +130,65 @@ const Case kCases[] = {
      },
      false,
      {{"kind", "ContextNetwork"}, {"features", 4}, {"network", kResNet}}},
+};
+
+// A coupling of images: mask(channel, row, column) tells what is kept.
+template <class Mask>
+Json image_coupling(const Json& transform, Json conditioner, const std::vector<Index>& shape, Mask&& mask) {
+  std::vector<bool> kept;
+  for (Index channel = 0; channel < shape[0]; ++channel)
+    for (Index row = 0; row < shape[1]; ++row)
+      for (Index column = 0; column < shape[2]; ++column) kept.push_back(mask(channel, row, column));
+  return {{"kind", "Coupling"}, {"transform", transform}, {"conditioner", std::move(conditioner)}, {"kept", kept}};
+}
+
+Json conv_net(Index hidden, Json kernel, const char* padding, const char* activation) {
+  return {{"kind", "ConvNet"},  {"hidden", hidden},         {"layers", 2},       {"kernel", std::move(kernel)},
+          {"padding", padding}, {"activation", activation}, {"symmetric", false}};
+}
+
+Json symmetric(Json network) {
+  network["symmetric"] = true;
+  return network;
+}
+
+const Json kConvResNet = {{"kind", "ConvResNet"}, {"hidden", 5},          {"blocks", 1},   {"kernel", 3},
+                          {"padding", "zero"},    {"activation", "gelu"}, {"dropout", 0.5}};
+const Json kSqueeze = {{"kind", "Squeeze"}};
+const Json kSplit = {{"kind", "Split"}};
+const Json kConv1x1 = {{"kind", "Conv1x1"}, {"order", "random"}, {"indices", {2, 0, 3, 1}}};
+
+bool even_pixels(Index, Index row, Index column) { return (row + column) % 2 == 0; }
+bool first_channels(Index channel, Index, Index) { return channel < 2; }
+
+const Case kImages[] = {
+    {"checkerboard, circular",
+     [](Index) {
+       return Json::array({image_coupling(kAffine, conv_net(18, 3, "circular", "tanh"), {1, 3, 4}, &even_pixels)});
+     },
+     false,
+     nullptr,
+     {1, 3, 4}},
+    {"symmetric",
+     [](Index) {
+       return Json::array(
+           {image_coupling(kAffine, symmetric(conv_net(5, 3, "circular", "tanh")), {1, 2, 4}, &even_pixels)});
+     },
+     false,
+     nullptr,
+     {1, 2, 4},
+     true},
+    {"multi-scale",
+     [](Index) {
+       const std::vector<Index> shape = {4, 2, 2};
+       return Json::array({kActNorm, kSplit, kConv1x1,
+                           image_coupling(kSpline, conv_net(4, {3, 1, 5}, "zero", "relu"), shape, &first_channels),
+                           kActNorm, kept_moved_too(image_coupling(kAffine, kConvResNet, shape, &even_pixels)),
+                           kSqueeze});
+     },
+     false,
+     nullptr,
+     {1, 4, 4}},
 };
 
 Json support(Index dim, bool positive) {
@@ -178,6 +239,7 @@ struct Trial {
                   {"base", {{"kind", "Normal"}}},
                   {"support", support(features, tried.positive)},
                   {"layers", tried.layers(features)}};
+    if (!tried.shape.empty()) model["shape"] = tried.shape;
     if (conditions > 0 && !tried.context_network.is_null()) model["context_network"] = tried.context_network;
     return model;
   }
@@ -1094,6 +1156,13 @@ int main(int count, char** words) {
         run<float>(tried, dim, context);
         run<double>(tried, dim, context);
       }
+  for (const auto& tried : kImages)
+    for (const Index context : {0, 3}) {
+      if (tried.reads_no_context && context > 0) continue;
+      const Index dim = tried.shape[0] * tried.shape[1] * tried.shape[2];
+      run<float>(tried, dim, context);
+      run<double>(tried, dim, context);
+    }
   bounds<float>();
   bounds<double>();
   heavy_tails<float>();

@@ -35,6 +35,11 @@ inline constexpr Range<Index> kCategories{1, 1 << 16};
 // no level takes.
 inline constexpr Range<Index> kLevels{2, 1 << 16};
 inline constexpr Range<double> kAlpha{0, 0.25};
+// Channels, height and width of an image: their product does not overflow.
+inline constexpr Range<Index> kExtent{1, 1 << 16};
+// Hidden channels of a convolutional network, its layers, or the blocks of a residual one, and the extent of its
+// kernels, which is odd.
+inline constexpr Range<Index> kChannels{1, 1 << 16}, kConvolutions{0, 64}, kKernel{1, 15};
 // Components of a mixture.
 inline constexpr Range<Index> kComponents{1, 256};
 

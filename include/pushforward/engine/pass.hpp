@@ -35,7 +35,7 @@ class Pass {
         work.outside[row] &= !work.bad[row];
         work.bad[row] |= work.outside[row];
       }
-    return {rows, whole_lanes(rows), work.state, work.context, work.log_det};
+    return {rows, whole_lanes(rows), work.state, work.context, work.log_det, {}, false, work.scratch};
   }
 
   // Computes what layers read of the context, if that is not the context itself.
