@@ -37,7 +37,8 @@ _SHARE_BETWEEN, _GAPS_BETWEEN = 0.01, 20
 
 def check(state: State, history: History | None, x: object, context: object, weights: object, seed: Seed) -> Report:
     """Compare a flow, and the history of its fit, with rows."""
-    given, condition = checked(x, context, (state.dim, state.context), (state.columns, state.context_columns))
+    widths, columns = (state.dim, state.context), (state.columns, state.context_columns)
+    given, condition = checked(x, context, widths, columns, shape=state.shape)
     if len(given) < 2:
         raise ValueError(f"x has {len(given)} rows; a check needs at least 2, and says more with hundreds")
     w = _checks.row_weights(weights, len(given))
