@@ -6,8 +6,8 @@
 digits are scikit-learn's, 8 x 8 with 17 levels: 1,000 train, 200 validate, 597 test, drawn by the seed. FILE holds
 `train_images` and `test_images` of MNIST, 28 x 28 with 256 levels: 50,000 train, the last 10,000 validate.
 
-Every model has the support `Pixel`. The Gaussian has a full covariance, of the logits. Fits have the same time limit and
-settings for all seeds. Bits are upper bounds by one point of each cell, and their error is that of the test images.
+Every model has the support `Pixel`. The Gaussian has a full covariance, of the logits. Fits have the same time limit
+and settings for all seeds. Bits are upper bounds by one point of each cell, and their error is that of the test images.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def tabular(split: Split, levels: int, seed: int, minutes: float) -> tuple[Flow,
     return flow.fit(flat[0], validation=flat[1], max_time=60 * minutes, seed=seed, progress=False), flat
 
 
-def images(split: Split, levels: int, seed: int, minutes: float, rate: float, batch: int, **options: int) -> tuple[Flow, Split]:
+def images(
+    split: Split, levels: int, seed: int, minutes: float, rate: float, batch: int, **options: int
+) -> tuple[Flow, Split]:
     shape = split[0].shape[1:]
     flow = Flow(shape=shape, layers=glow(shape, **options), support=Pixel(levels), seed=seed)
     flow.fit(
@@ -76,7 +78,11 @@ def run(name: str, fit: Callable[..., tuple[Flow, Split]], *arguments: object) -
     flow, (_, _, test) = fit(*arguments)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     mean, error = bits(flow, test)
-    fitted = "" if flow.history is None else f", {flow.history.epochs[-1].steps:,} steps, best epoch {flow.history.best_epoch} of {len(flow.history)}"
+    fitted = (
+        ""
+        if flow.history is None
+        else f", {flow.history.epochs[-1].steps:,} steps, best epoch {flow.history.best_epoch} of {len(flow.history)}"
+    )
     print(
         f"  {name}: {mean:.4f} +- {error:.4f} bits per dimension; {flow.parameters.size:,} parameters, {wall:.0f} s, "
         f"{cpu:.0f} s of processors{fitted}",
@@ -92,7 +98,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.0, help="of each fit (default: 2)")
     parser.add_argument("--rate", type=float, default=1e-3, help="Adam's learning rate for images (default: 0.001)")
     parser.add_argument("--batch", type=int, default=64, help="images of a step (default: 64)")
-    parser.add_argument("--only", choices=("gaussian", "tabular", "glow"), nargs="+", default=("gaussian", "tabular", "glow"))
+    parser.add_argument(
+        "--only", choices=("gaussian", "tabular", "glow"), nargs="+", default=("gaussian", "tabular", "glow")
+    )
     for name in ("levels", "depth", "hidden"):
         parser.add_argument(f"--{name}", type=int, help="of the preset glow, instead of its own")
     given = parser.parse_args()
@@ -100,7 +108,9 @@ def main() -> None:
     print(describe())
     for seed in given.seeds:
         split, levels = digits(seed) if given.data == "digits" else mnist(given.file)
-        print(f"{given.data}, seed {seed}: {', '.join(str(len(x)) for x in split)} images of shape {split[0].shape[1:]}")
+        print(
+            f"{given.data}, seed {seed}: {', '.join(str(len(x)) for x in split)} images of shape {split[0].shape[1:]}"
+        )
         models: dict[str, Callable[..., tuple[Flow, Split]]] = {"gaussian": gaussian, "tabular": tabular}
         for name in given.only:
             if name in models:

@@ -2,9 +2,9 @@
 
     python benchmarks/lattice.py [SIDE ...] [--minutes 10] [--seeds 0] [--batch 512]
 
-The theory is the scalar one of Albergo, Kanwar, Shanahan 2019, table I, as in `examples/lattice.py`. A fit has a time limit. After it,
-50,000 draws give the acceptance of an independence Metropolis chain, and the effective share of the draws as importance
-samples. Settings are the same for all lattices and seeds.
+The theory is the scalar one of Albergo, Kanwar, Shanahan 2019, table I, as in `examples/lattice.py`. A fit has a time
+limit. After it, 50,000 draws give the acceptance of an independence Metropolis chain, and the effective share of the
+draws as importance samples. Settings are the same for all lattices and seeds.
 """
 
 from __future__ import annotations
@@ -30,17 +30,15 @@ def run(side: int, minutes: float, batch: int, rate: float, seed: int, options: 
     shape = (1, side, side)
     flow = Flow(shape=shape, layers=lattice(shape, **options), seed=seed)
     wall, cpu = time.perf_counter(), time.process_time()
-    flow.fit_density(
-        density, max_time=60 * minutes, batch_size=batch, optimizer=Adam(rate), seed=seed, progress=False
-    )
+    flow.fit_density(density, max_time=60 * minutes, batch_size=batch, optimizer=Adam(rate), seed=seed, progress=False)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     x, log_q = flow.sample_and_log_prob(DRAWS, seed=seed + 1000)
     log_weights = density(x)[0] - log_q
     weights = np.exp(log_weights - log_weights.max())
     assert flow.history is not None
     print(
-        f"  {side} x {side}, seed {seed}: {flow.parameters.size:,} parameters, {flow.history.epochs[-1].steps:,} steps, "
-        f"{wall:.0f} s, {cpu:.0f} s of processors; acceptance {acceptance(log_weights, seed):.1%}, "
+        f"  {side} x {side}, seed {seed}: {flow.parameters.size:,} parameters, {flow.history.epochs[-1].steps:,} "
+        f"steps, {wall:.0f} s, {cpu:.0f} s of processors; acceptance {acceptance(log_weights, seed):.1%}, "
         f"{weights.sum() ** 2 / (weights**2).sum() / DRAWS:.1%} effective, log Z {log_mean(log_weights):.3f}, "
         f"ELBO {log_weights.mean():.3f}",
         flush=True,

@@ -93,6 +93,7 @@ def mean_and_error(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
+    """Fit the flow, run both chains, and compare them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, choices=COUPLING, default=6)
     parser.add_argument("--minutes", type=float, default=2.0, help="of training (default: 2)")
@@ -116,7 +117,9 @@ def main() -> None:
     by_flow, by_walkers = mean_and_error(groups), mean_and_error(two_point(walkers).mean(axis=1))
     for r, (a, a_error, b, b_error) in enumerate(zip(*by_flow, *by_walkers, strict=True)):
         off = (a - b) / np.hypot(a_error, b_error)
-        print(f"G({r}) {a:.4f} +- {a_error:.4f} by the flow, {b:.4f} +- {b_error:.4f} by walkers: {off:+.1f} errors apart")
+        print(
+            f"G({r}) {a:.4f} +- {a_error:.4f} by the flow, {b:.4f} +- {b_error:.4f} by walkers: {off:+.1f} errors apart"
+        )
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     magnetisation = [fields.mean(axis=(-2, -1)).ravel() for fields in (chain[:, 0], walkers)]

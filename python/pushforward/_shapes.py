@@ -69,9 +69,7 @@ def flat(x: object, shape: Shape | None, name: str) -> object:
     array = _checks.floats(x, name)
     if array.shape[-len(shape) :] != shape:
         expected = ", ".join(map(str, shape))
-        raise ValueError(
-            f"{name} has shape {array.shape}; this flow has shape={shape}, so (n, {expected}) is expected"
-        )
+        raise ValueError(f"{name} has shape {array.shape}; this flow has shape={shape}, so (n, {expected}) is expected")
     return array.reshape((*array.shape[: -len(shape)], math.prod(shape)))
 
 

@@ -462,7 +462,9 @@ class Ensemble:
         """
         given = self._batch(x, context)
         rows, condition = given.points, given.condition
-        results = [(self._flows[m].log_prob_and_grad(self._in_shape(rows), condition), log) for m, log in self._active()]
+        results = [
+            (self._flows[m].log_prob_and_grad(self._in_shape(rows), condition), log) for m, log in self._active()
+        ]
         total = _log_sum(len(rows), (density + log_weight for (density, _), log_weight in results))
         mean = np.zeros(rows.shape)
         with np.errstate(invalid="ignore"):  # outside the support

@@ -126,9 +126,7 @@ class Draws:
             raise ValueError(f"q must be numbers in [0, 1], one or an (m,) array, not {q!r}")
         columns = self.x.reshape(len(self), -1).T
         found = [_weights.quantiles(column, self.log_weights, np.atleast_1d(wanted)) for column in columns]
-        values, errors = (
-            np.stack(part, axis=1).reshape((-1, *self.x.shape[1:])) for part in zip(*found, strict=True)
-        )
+        values, errors = (np.stack(part, axis=1).reshape((-1, *self.x.shape[1:])) for part in zip(*found, strict=True))
         return (values[0], errors[0]) if wanted.ndim == 0 else (values, errors)
 
     def resample(self, n: int | None = None, *, seed: Seed = None) -> Doubles:

@@ -76,8 +76,9 @@ def images(
         return _draw(flow, _carried(flow, np.asarray(data)[:n], context, key))
     if isinstance(temperatures, str) or not isinstance(temperatures, Sequence) or not temperatures:
         raise TypeError(f"temperatures must be a sequence of numbers such as (0.7, 1.0), not {temperatures!r}")
-    found = {f"temperature {t:g}": flow.sample(n, context, key, temperature=t) for t in temperatures}
-    return _draw(flow, {"samples": x for x in found.values()} if tuple(temperatures) == (1.0,) else found)
+    sheets = [flow.sample(n, context, key, temperature=t) for t in temperatures]
+    names = ["samples"] if len(sheets) == 1 else [f"temperature {t:g}" for t in temperatures]
+    return _draw(flow, dict(zip(names, sheets, strict=True)))
 
 
 def _carried(flow: Flow, x: Array, context: npt.ArrayLike | None, key: int) -> dict[str, Array]:
