@@ -19,7 +19,7 @@ from pushforward._model.images import Conv1x1, Split, Squeeze
 from pushforward._model.layers import LU, ActNorm, Autoregressive, ContextShift, Householder, Permutation
 from pushforward._model.networks import MLP, ContextNetwork, ResNet
 from pushforward._model.presets import maf, neural_spline, nice, realnvp, triangular
-from pushforward._model.supports import Circle, Interval, Positive, Real
+from pushforward._model.supports import Circle, Interval, Pixel, Positive, Real
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic
 from pushforward._posterior.result import Posterior
 from pushforward._posterior.rounds import Round
@@ -95,6 +95,7 @@ __all__ = [
     "Mixture",
     "Normal",
     "Permutation",
+    "Pixel",
     "Positive",
     "Posterior",
     "RationalQuadratic",

@@ -182,7 +182,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
     base : Normal, StudentT, Uniform or Mixture, optional
         The density of the latent side; by default `Normal`, or a `Mixture` that suits the rows if `layers`, `depth` and
         `hidden` are left alone too.
-    support : Real, Positive, Interval, Circle, a sequence or a mapping, optional
+    support : Real, Positive, Interval, Circle, Pixel, a sequence or a mapping, optional
         What values the features may take; by default any. A sequence has one per feature, a mapping those of some
         features, by the names in a DataFrame or by number.
     dtype : {"float32", "float64"}

@@ -24,6 +24,7 @@ from pushforward import (
     Interval,
     Mixture,
     Permutation,
+    Pixel,
     Positive,
     RationalQuadratic,
     Real,
@@ -48,6 +49,7 @@ VALID = {
     "passes": Flow(2, layers=[Autoregressive(conditioner=ResNet(2, 1), order=[0, 0], one_pass="forward")], seed=0),
     "linear": Flow(3, layers=[LU(), Householder(2)], base=StudentT(4.0, learned=True), seed=0),
     "support": Flow(4, layers=[ActNorm()], support=[Real(), Positive(), Interval(-1, 2), Circle(0, 1)], seed=0),
+    "pixel": Flow(2, layers=[ActNorm()], support=[Pixel(3), Pixel(256, 0.0)], seed=0),
     "cells": Flow(2, layers=[], support=[Interval(0, 1), Real()], seed=0).initialize(
         [[0.1, 1], [0.2, 2], [0.4, 0], [1, 5]]
     ),
@@ -167,6 +169,8 @@ def hostile(data):
         "support-short": (model(support=[{"kind": "Real"}]), "one entry per feature"),
         "support-unknown": (model(support=[{"kind": "Simplex"}] * 2), "unknown support 'Simplex'"),
         "support-reversed": (model(support=[{"kind": "Interval", "low": 1, "high": 0}] * 2), "low < high"),
+        "pixel-levels": (model(support=[{"kind": "Pixel", "levels": 1, "alpha": 0.0}] * 2), "'levels'"),
+        "pixel-alpha": (model(support=[{"kind": "Pixel", "levels": 2, "alpha": 0.3}] * 2), "'alpha'"),
         "support-endless": (model(support=[{"kind": "Circle", "low": -1e308, "high": 1e308}] * 2), "low < high"),
         "support-unknown-name": (model(support=[{"kind": "Positive", "low": 1}] * 2), "unknown 'low'"),
         "layers-object": (model(layers={}), "not an array"),

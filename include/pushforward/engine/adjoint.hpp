@@ -30,7 +30,7 @@ class Adjoint {
   // One tile there and back. Returns its part of the scalar when the seeds are a density's.
   double tile(Index index, GradientSum<Scalar> sum, Workspace<Scalar>& work) const {
     const Index first = index * stack_.tile_rows();
-    Tile<Scalar> tile = pass_.load(direction_, input_, first, work);
+    Tile<Scalar> tile = pass_.load(direction_, input_, first, work, seeds_.dropout);
     if (seeds_.weights) clear_rows_without_weight(first, tile, work);
     Softening softening;
     if (!seeds_.output) {
@@ -207,7 +207,7 @@ class Adjoint {
                     work.bad, gradients_.input);
     else
       stack_.data_side().write_grad(work.grad_state, work.grad_log_det, input_, first, tile.rows, stack_.data_columns(),
-                                    work.bad, gradients_.input);
+                                    work.bad, gradients_.input, seeds_.dropout);
     // Those by the row itself are what they are.
     if (softening.any && gradients_.input.is_double)
       sharpen(first, tile, softening, static_cast<double*>(gradients_.input.data));

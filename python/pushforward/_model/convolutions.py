@@ -103,6 +103,11 @@ class ConvNet(ImageConditioner):
                 f"layers={self.layers}"
             )
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether it was made so."""
+        return self.symmetric
+
 
 @dataclass(frozen=True)
 class ConvResNet(ImageConditioner):

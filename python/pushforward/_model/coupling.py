@@ -77,6 +77,11 @@ unconditional=False)
         object.__setattr__(self, "mask", tuple(map(bool, self.mask)))
 
     @property
+    def is_odd(self) -> bool:
+        """Whether the network makes it odd."""
+        return self.conditioner.is_symmetric and not self.unconditional
+
+    @property
     def reach(self) -> float:
         """How far from 0 the layer bends a feature, in standard deviations."""
         return self.transform.reach

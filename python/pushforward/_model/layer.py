@@ -30,6 +30,11 @@ class Layer(Part):
     """Whether the layer does nothing but to change the order of the features."""
 
     @property
+    def is_odd(self) -> bool:
+        """Whether the map of -x is the negative of that of x, so that a density stays symmetric."""
+        return self.reorders
+
+    @property
     def reach(self) -> float:
         """How far from 0 the layer bends a feature, in standard deviations."""
         return math.inf

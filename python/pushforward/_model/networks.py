@@ -18,6 +18,11 @@ ACTIVATIONS = core.activations
 class Conditioner(Part):
     """A network whose inputs are features and the context, and whose outputs are a transform's parameters."""
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether a coupling by it is an odd map."""
+        return False
+
     def check_place(self, place: Place, kept: Sequence[bool]) -> None:
         """Raise a ValueError if the network cannot stand in a coupling there that keeps these features."""
 

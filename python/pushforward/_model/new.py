@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from pushforward import _checks
 from pushforward._model import description, image_presets, presets
 from pushforward._model.bases import Base, Normal
 from pushforward._model.layer import Layer
 from pushforward._model.networks import ContextNetwork
-from pushforward._model.place import Shape
+from pushforward._model.place import Shape, checked_shape
 from pushforward._model.state import Open, State
 from pushforward._model.supports import Support
+
+
+def features_of(dim: int | None, shape: object, most: int) -> tuple[int, Shape | None]:
+    """Return the number of features, at most so many, and their shape, of which at least one must be given."""
+    if shape is not None:
+        row = checked_shape(shape, None if dim is None else _checks.integer("dim", dim, 1, most))
+        return _checks.integer("the number of pixels", math.prod(row), 1, most), row
+    if dim is None:
+        raise TypeError("a flow needs dim, its number of features, or shape=(channels, height, width)")
+    return _checks.integer("dim", dim, 1, most), None
 
 
 def new(
