@@ -74,11 +74,11 @@ def many_wells(x: np.ndarray) -> Answer:
     return (-(a**4) + 6 * a**2 + 0.5 * a - 0.5 * b**2).sum(axis=1), gradient
 
 
-def lattice(x: np.ndarray) -> Answer:
-    """Scalar field theory on a periodic square lattice, exp(-S), with mass^2 = -4 and coupling 6.975."""
+def lattice(x: np.ndarray, coupling: float = 6.975) -> Answer:
+    """Scalar field theory on a periodic square lattice, exp(-S), with mass^2 = -4."""
     side = math.isqrt(x.shape[1])
     field = x.reshape(-1, side, side)
-    action, gradient = -4 * field**2 + 6.975 * field**4, -8 * field + 27.9 * field**3
+    action, gradient = -4 * field**2 + coupling * field**4, -8 * field + 4 * coupling * field**3
     for axis in (1, 2):
         step = np.roll(field, -1, axis) - field
         action += step**2

@@ -12,7 +12,7 @@ from typing import Any
 
 from estimators import Fit, Task, fitted_flow
 from pushforward import Adam, Flow, maf, neural_spline, nice, realnvp
-from pushforward._model.layers import Layer
+from pushforward._model.layer import Layer
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from pushforward import (
     Autoregressive,
     ContextNetwork,
     ContextShift,
+    Conv1x1,
+    ConvNet,
+    ConvResNet,
     Coupling,
     Flow,
     Householder,
@@ -23,16 +26,30 @@ from pushforward import (
     Permutation,
     RationalQuadratic,
     ResNet,
+    Split,
+    Squeeze,
     StudentT,
+    glow,
+    lattice,
     nice,
     realnvp,
+    realnvp_image,
     triangular,
 )
 from pushforward._model.bases import Base
-from pushforward._model.layers import Layer
+from pushforward._model.layer import Layer
+from pushforward._model.place import Shape
 
 NET = MLP(hidden=(7, 5), activation="tanh")
 SPLINE = RationalQuadratic(bins=5)
+
+
+class _Flat(Flow):
+    """A flow of images that returns its rows flat, as the laws have them."""
+
+    @property
+    def _row(self) -> tuple[int, ...]:
+        return (self.dim,)
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,7 @@ class Case:
     context: int = 0
     base: Base = Normal()  # noqa: RUF009 -- frozen
     context_network: ContextNetwork | None = None
+    shape: Shape | None = None
 
     def __str__(self) -> str:
         return f"{self.name}-{self.dim}" + (f"|{self.context}" if self.context else "")
@@ -50,8 +68,9 @@ class Case:
     def flow(self, dtype: str, seed: int = 0) -> Flow:
         """A flow of this case whose parameters and data side are drawn at random, away from every special value."""
         rng = np.random.default_rng([seed, self.dim, self.context])
-        flow = Flow(
-            self.dim,
+        flow = (_Flat if self.shape else Flow)(
+            None if self.shape else self.dim,
+            shape=self.shape,
             layers=self.layers(self.dim),
             base=self.base,
             context=self.context,
@@ -60,7 +79,7 @@ class Case:
             seed=seed,
         )
         for name, values in flow.named_parameters().items():
-            spread = 0.8 / np.sqrt(values.shape[-1]) if name.endswith("weight") and values.size else 0.3
+            spread = 0.8 / np.sqrt(values[0].size) if name.endswith("weight") and values.size else 0.3
             # Compositions of seven layers multiply what each one does.
             values[...] = rng.normal(scale=spread * (0.5 if self.name.startswith("random") else 1), size=values.shape)
         rows = rng.normal(size=(200, self.dim)) * rng.uniform(0.5, 3, self.dim) + rng.normal(size=self.dim)
@@ -199,4 +218,51 @@ CASES += [
         StudentT(4.0, learned=True),
         ContextNetwork(2, MLP((8,), "silu")),
     )
+]
+
+
+def _conv(padding: str) -> ConvNet:
+    return ConvNet(6, 2, (3, 1, 3), padding, "tanh")
+
+
+_IMAGES: dict[str, tuple[Shape, Callable[[int], Sequence[Layer]]]] = {
+    "checkerboard": ((1, 3, 3), lambda dim: [Coupling(Affine(), NET, mask="checkerboard")] * 2),
+    "channels": ((3, 2, 2), lambda dim: [Coupling(SPLINE, NET, mask="channels", unconditional=True)] * 2),
+    "squeeze": ((2, 4, 2), lambda dim: [ActNorm(), Squeeze(), Coupling(Affine(), NET), Permutation("random")]),
+    "conv": ((1, 3, 4), lambda dim: [Coupling(Affine(), _conv("circular"), mask="checkerboard")] * 2),
+    "conv-channels": (
+        (3, 2, 3),
+        lambda dim: [Coupling(SPLINE, _conv("zero"), mask="channels", unconditional=True)] * 2,
+    ),
+    "conv-pixels": (
+        (2, 2, 2),
+        lambda dim: [Coupling(Additive(), _conv("zero"), mask=[True] * 3 + [False] + [True] * 3 + [False])],
+    ),
+    "conv-silu": ((2, 1, 5), lambda dim: [Coupling(Affine(), ConvNet(17, 1, 5, "circular", "silu"), mask="channels")]),
+    "conv-linear": ((1, 2, 3), lambda dim: [Coupling(Affine(), ConvNet(layers=0), mask="checkerboard")]),
+    "conv-resnet": (
+        (1, 4, 3),
+        lambda dim: [Coupling(Affine(), ConvResNet(5, 2, activation="silu", dropout=0.5), mask="checkerboard")],
+    ),
+    "conv-resnet-relu": ((2, 3, 1), lambda dim: [Coupling(Affine(), ConvResNet(5, 1, 3, "circular"), mask="channels")]),
+    "conv1x1": ((3, 2, 2), lambda dim: [Conv1x1(), ActNorm(), Conv1x1("reverse")]),
+    "conv1x1-wide": ((18, 1, 1), lambda dim: [Conv1x1("natural")]),
+    "glow": ((1, 4, 4), lambda dim: glow((1, 4, 4), levels=2, depth=1, hidden=6, activation="tanh")),
+    "realnvp-image": ((1, 4, 4), lambda dim: realnvp_image((1, 4, 4), depth=1, hidden=5, activation="tanh")),
+    "lattice": ((1, 2, 4), lambda dim: lattice((1, 2, 4), depth=2, hidden=5)),
+    "lattice-additive": (
+        (2, 2, 2),
+        lambda dim: (
+            [Coupling(Additive(), ConvNet(5, 1, 3, "circular", "tanh", symmetric=True), mask="checkerboard")] * 2
+        ),
+    ),
+    "split": (
+        (1, 4, 4),
+        lambda dim: [LU(), Split(), Coupling(Affine(), NET, mask="channels"), Split(), ActNorm(), Squeeze()],
+    ),
+}
+CASES += [
+    Case(f"image-{name}", layers, int(np.prod(shape)), context, shape=shape)
+    for name, (shape, layers) in _IMAGES.items()
+    for context in ((0, 3) if name in ("checkerboard", "conv", "conv-channels", "conv-resnet") else (0,))
 ]

@@ -11,15 +11,15 @@ import pushforward
 import pytest
 from pushforward import Flow
 from pushforward._model.bases import BASES
+from pushforward._model.convolutions import CONDITIONERS
 from pushforward._model.layers import LAYERS
-from pushforward._model.networks import NETWORKS
 from pushforward._model.supports import SUPPORTS
 from pushforward._model.transforms import TRANSFORMS
 
 PACKAGE = Path(pushforward.__file__).parent
 ROOT = Path(__file__).parents[1]
 TREES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
-PARTS = {**BASES, **LAYERS, **NETWORKS, **SUPPORTS, **TRANSFORMS}
+PARTS = {**BASES, **LAYERS, **CONDITIONERS, **SUPPORTS, **TRANSFORMS}
 
 
 def where(path: str, node: ast.expr) -> str:

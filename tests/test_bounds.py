@@ -27,7 +27,7 @@ from pushforward import (
     Uniform,
 )
 from pushforward._model.bases import Base
-from pushforward._model.layers import Layer
+from pushforward._model.layer import Layer
 from pushforward._model.supports import Support
 from pushforward.errors import FileFormatError
 from pushforward.kde import FlowKDE

@@ -65,8 +65,8 @@ NOT_MADE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Flow(2, base=Normal), TypeError,
      "base must be Normal(), StudentT(), Uniform() or Mixture(components), not <class"),
     (lambda: Flow(2, support="positive"), TypeError,
-     "support must be Real(), Positive(), Interval(low, high) or Circle(low, high), a sequence of one per feature, or "
-     "a mapping of features to theirs, not 'positive'"),
+     "support must be Real(), Positive(), Interval(low, high), Circle(low, high) or Pixel(), a sequence of one per "
+     "feature, or a mapping of features to theirs, not 'positive'"),
     (lambda: Flow(2, support=Positive), TypeError, "support must be Real(), Positive(), Interval(low, high)"),
     (lambda: Flow(2, support=(0, 1)), TypeError, "support[0] must be Real(), Positive(), Interval("),
     (lambda: Flow(2, support=[Real(), "real"]), TypeError, "support[1] must be Real(), Positive(), Interval("),

@@ -24,8 +24,8 @@ from pushforward import (
     maf,
     neural_spline,
 )
-from pushforward._model.layers import Layer
-from pushforward._model.networks import Conditioner
+from pushforward._model.layer import Layer
+from pushforward._model.networks import DenseNetwork
 from scipy import stats
 
 
@@ -46,7 +46,7 @@ def depends(flow: Flow, direction: str, dim: int) -> np.ndarray:
 @pytest.mark.parametrize("conditioner", [MLP((20, 13), "tanh"), ResNet(16, 2, "tanh"), MLP(())], ids=str)
 @pytest.mark.parametrize("one_pass", ["inverse", "forward"])
 @pytest.mark.parametrize("order", ["natural", "reverse", (1, 0, 2, 0, 1)])
-def test_a_feature_depends_on_earlier_passes_alone(conditioner: Conditioner, one_pass: str, order: str) -> None:
+def test_a_feature_depends_on_earlier_passes_alone(conditioner: DenseNetwork, one_pass: str, order: str) -> None:
     layer = Autoregressive(Affine(), conditioner, order=order, one_pass=one_pass)
     flow = randomised([layer], 5)
     passes = np.array(layer.passes(5))

@@ -10,14 +10,14 @@ import pytest
 from pushforward._dispatch import core
 from pushforward._model import masses
 from pushforward._model.masses import Masses
-from pushforward._model.networks import MLP, Conditioner, ResNet
+from pushforward._model.networks import MLP, DenseNetwork, ResNet
 from scipy import stats
 
 DTYPES = ("float32", "float64")
 SIZES = (0, 1, 2, 7, 64, 65, 300)
 
 # Categories, ordered codes and knots of each column, numbers in the context, and the network.
-CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, Conditioner]] = {
+CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, DenseNetwork]] = {
     "one column": ((4,), (0,), (0,), 0, MLP(hidden=(8,))),
     "one category": ((1, 3), (1, 0), (1, 0), 0, MLP(hidden=(8,))),
     "perceptron": ((3, 2, 5), (0, 0, 0), (0, 0, 0), 0, MLP(hidden=(16, 12), activation="silu")),

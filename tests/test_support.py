@@ -36,7 +36,7 @@ from pushforward import (
 )
 from pushforward._io import rows
 from pushforward._model.bases import Base
-from pushforward._model.layers import Layer
+from pushforward._model.layer import Layer
 from pushforward._model.supports import Support
 from scipy import special, stats
 

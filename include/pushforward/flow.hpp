@@ -7,7 +7,7 @@
 
 namespace pushforward {
 
-// What values a feature may take: "Real", "Positive", "Interval", "Circle" or a name of the program's own, with the
+// What values a feature may take: "Real", "Positive", "Interval", "Circle", "Pixel" or a name of the program's own, with the
 // bounds, which are infinite where there is none.
 struct FeatureSupport {
   std::string kind;
@@ -60,6 +60,7 @@ class Flow {
   // there are more parameters than `most_parameters`.
   explicit Flow(const Json& description, Index most_parameters = std::numeric_limits<Index>::max())
       : stack_(make_stack<Scalar>(description, most_parameters)),
+        shape_(shape_of(description, dim())),
         support_(supports_of(description, stack_.data_side(), dim())) {}
 
   // The calls take views of row-major buffers: x and z are (rows, dim()), log_prob and log_det (rows,). The context is
@@ -199,6 +200,8 @@ class Flow {
   }
 
   Index dim() const { return stack_.dim(); }
+  // Channels, height and width, if features are pixels: then a row is an image in this order, the column last.
+  const std::optional<ImageShape>& shape() const { return shape_; }
   Index context() const { return stack_.context(); }
   Index parameter_count() const { return stack_.parameter_count(); }
   Scalar* parameters() { return stack_.parameters(); }
@@ -289,6 +292,7 @@ class Flow {
   }
 
   Stack<Scalar> stack_;
+  std::optional<ImageShape> shape_;
   std::vector<FeatureSupport> support_;
   std::vector<std::string> columns_, context_columns_;
 };

@@ -12,10 +12,14 @@ from pushforward._fit.history import Epoch, History
 from pushforward._fit.optimizer import Adam
 from pushforward._io.many import Files
 from pushforward._model.bases import Mixture, Normal, StudentT, Uniform
-from pushforward._model.layers import LU, ActNorm, Autoregressive, ContextShift, Coupling, Householder, Permutation
+from pushforward._model.convolutions import ConvNet, ConvResNet
+from pushforward._model.coupling import Coupling
+from pushforward._model.image_presets import glow, lattice, realnvp_image
+from pushforward._model.images import Conv1x1, Split, Squeeze
+from pushforward._model.layers import LU, ActNorm, Autoregressive, ContextShift, Householder, Permutation
 from pushforward._model.networks import MLP, ContextNetwork, ResNet
 from pushforward._model.presets import maf, neural_spline, nice, realnvp, triangular
-from pushforward._model.supports import Circle, Interval, Positive, Real
+from pushforward._model.supports import Circle, Interval, Pixel, Positive, Real
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic
 from pushforward._posterior.result import Posterior
 from pushforward._posterior.rounds import Round
@@ -74,6 +78,9 @@ __all__ = [
     "ColumnCheck",
     "ContextNetwork",
     "ContextShift",
+    "Conv1x1",
+    "ConvNet",
+    "ConvResNet",
     "Coupling",
     "Date",
     "Ensemble",
@@ -88,6 +95,7 @@ __all__ = [
     "Mixture",
     "Normal",
     "Permutation",
+    "Pixel",
     "Positive",
     "Posterior",
     "RationalQuadratic",
@@ -96,16 +104,21 @@ __all__ = [
     "ResNet",
     "Round",
     "Schema",
+    "Split",
+    "Squeeze",
     "StudentT",
     "TableFlow",
     "TableReport",
     "TrainingDivergedError",
     "Uniform",
     "build_info",
+    "glow",
+    "lattice",
     "maf",
     "neural_spline",
     "nice",
     "realnvp",
+    "realnvp_image",
     "sample_posterior",
     "simd_level",
     "triangular",

@@ -1,4 +1,4 @@
-"""Leading axes: the calls of a flow take one row, a table of rows, or rows in any number of axes.
+"""Shapes: the calls of a flow take one row, a table of rows, or rows in any number of axes, and rows may be images.
 
 The core reads tables. What is here makes tables of a call's arguments, and brings its results into their shape.
 """
@@ -29,11 +29,14 @@ class Batch:
         Their conditions.
     shape : tuple of int
         The leading axes, with n rows in all: those of the points broadcast against those of the conditions.
+    row : tuple of int, optional
+        The shape of one of the points, by default (dim,).
     """
 
     points: Array
     condition: Array | None
     shape: Shape
+    row: Shape | None = None
 
     def like_points(self, values: object, name: str, owner: str) -> Array:
         """Return an argument that has a row for each row of the results, as a table."""
@@ -49,9 +52,25 @@ class Batch:
         """Return an argument that has a number for each row of the results, as (n,) float64."""
         return _checks.vector(values, self.shape, name).reshape(len(self.points))
 
-    def shaped(self, values: Array) -> Array:
-        """Return results, one row or one number for each row, with the leading axes."""
-        return values if len(self.shape) == 1 else values.reshape((*self.shape, *values.shape[1:]))
+    def shaped(self, values: Array, row: Shape | None = None) -> Array:
+        """Return results, one row or one number for each row, with the leading axes, and rows in a shape."""
+        row = values.shape[1:] if row is None else row
+        return values if values.shape == (*self.shape, *row) else values.reshape((*self.shape, *row))
+
+    def like_these(self, values: Array) -> Array:
+        """Return results, a row for each of the points, in their shape."""
+        return self.shaped(values, self.row)
+
+
+def flat(x: object, shape: Shape | None, name: str) -> object:
+    """Return the rows of a flow that has a shape, an array (..., *shape), as (..., dim); any others as they are."""
+    if shape is None:
+        return x
+    array = _checks.floats(x, name)
+    if array.shape[-len(shape) :] != shape:
+        expected = ", ".join(map(str, shape))
+        raise ValueError(f"{name} has shape {array.shape}; this flow has shape={shape}, so (n, {expected}) is expected")
+    return array.reshape((*array.shape[: -len(shape)], math.prod(shape)))
 
 
 def batch(
@@ -60,11 +79,13 @@ def batch(
     widths: tuple[int, int],
     name: str,
     columns: tuple[Sequence[str] | None, Sequence[str] | None] = (None, None),
+    row: Shape | None = None,
 ) -> Batch:
     """Check points (..., dim) and their conditions (..., context), whose leading axes broadcast as those of NumPy do.
 
-    `widths` and `columns` are those of the features and of the context.
+    `widths` and `columns` are those of the features and of the context. `row` is the shape of a point, if it has one.
     """
+    points = flat(points, row, name)
     array = _checks.points(points, widths[0], name, columns[0])
     conditions = _checks.conditions(context, widths[1], columns[1], array.shape[:-1])
     leading = array.shape[:-1]
@@ -73,7 +94,7 @@ def batch(
             leading = np.broadcast_shapes(leading, conditions.shape[:-1])
         except ValueError:
             _checks.refuse_condition(conditions, widths[1], array.shape[:-1])
-    return Batch(_table(array, leading), _conditions_table(conditions, leading), leading)
+    return Batch(_table(array, leading), _conditions_table(conditions, leading), leading, row)
 
 
 def draws(n: object, context: object, widths: tuple[int, int], columns: Sequence[str] | None) -> tuple[int, Batch]:

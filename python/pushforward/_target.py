@@ -37,6 +37,8 @@ class Target:
         and their (n, dim) gradient. A value of -inf is a row without mass.
     dim : int
         Features of a row.
+    shape : tuple of int, optional
+        That in which the function takes a row, and returns its gradient; by default (dim,).
     name : str
         What messages call the function.
     max_calls : int, optional
@@ -62,17 +64,20 @@ class Target:
         log_density: Callable[[Doubles], Any],
         dim: int,
         *,
+        shape: tuple[int, ...] | None = None,
         name: str = "log_density",
         max_calls: int | None = None,
         pool: Pool | None = None,
         group: Group = ALONE,
     ) -> None:
         if not callable(log_density):
-            raise TypeError(f"{name} must be a function of (n, {dim}) rows, not {log_density!r}")
+            expected = ", ".join(map(str, shape or (dim,)))
+            raise TypeError(f"{name} must be a function of (n, {expected}) rows, not {log_density!r}")
         if pool is not None and not callable(getattr(pool, "map", None)):
             raise TypeError(f"pool must have a method map(function, pieces), which {pool!r} has not")
         self._function, self._pool, self._name = log_density, pool, name
         self.dim, self.calls, self.group = dim, 0, group
+        self._row = shape or (dim,)
         self.max_calls = None if max_calls is None else _checks.integer("max_calls", max_calls, 1)
         self._has_warned = False
 
@@ -124,9 +129,10 @@ class Target:
         return values, self.group.joined(np.empty((0, self.dim)) if gradient is None else gradient)
 
     def _evaluated(self, x: Array) -> tuple[Doubles, Doubles | None]:
+        given = np.array(x, np.float64).reshape((len(x), *self._row))
         if self._pool is None:
-            return self._checked(self._function(np.array(x, np.float64)), len(x))
-        pieces = np.array_split(np.array(x, np.float64), min(_PIECES, len(x)))
+            return self._checked(self._function(given), len(x))
+        pieces = np.array_split(given, min(_PIECES, len(x)))
         answers = zip(self._pool.map(self._function, pieces), pieces, strict=True)
         found = [self._checked(answer, len(piece)) for answer, piece in answers]
         gradients = [gradient for _, gradient in found if gradient is not None]
@@ -144,7 +150,7 @@ class Target:
             )
         useless = np.isnan(values)
         if gradient is not None:
-            gradient = self._floats(gradient, (n, self.dim), "a gradient")
+            gradient = self._floats(gradient, (n, *self._row), "a gradient").reshape(n, self.dim)
             useless |= np.isfinite(values) & ~np.isfinite(gradient).all(axis=1)
         if useless.any():
             self._warn_of(useless, values)
@@ -164,7 +170,7 @@ class Target:
             raise TypeError(f"{self._name} must return an array of real numbers, not {kind}") from None
         if array.shape != shape:
             raise ValueError(
-                f"{self._name} returned {what} of shape {array.shape} for x of shape {(shape[0], self.dim)}; "
+                f"{self._name} returned {what} of shape {array.shape} for x of shape {(shape[0], *self._row)}; "
                 f"expected {shape}"
             )
         return array

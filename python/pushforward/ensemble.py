@@ -25,6 +25,7 @@ from pushforward._fit.together import Clock, run
 from pushforward._io import files
 from pushforward._io.rows import Rows
 from pushforward._io.scan import check_values, pieces
+from pushforward._model.place import Shape
 from pushforward._model.state import sample_key, state_of
 from pushforward._model.supports import Support
 from pushforward._shapes import Batch, batch, draws
@@ -92,13 +93,13 @@ class Ensemble:
         self.weights = weights
 
     @classmethod
-    def of(cls, dim: int, members: int = 5, *, seed: Seed = None, **options: Any) -> Ensemble:
+    def of(cls, dim: int | None = None, members: int = 5, *, seed: Seed = None, **options: Any) -> Ensemble:
         """Make an ensemble of flows that differ in their initial parameters only.
 
         Parameters
         ----------
-        dim : int
-            Features, at least 1.
+        dim : int, optional
+            Features, at least 1; needed without the option ``shape``.
         members : int
             Number of flows, at least 1.
         seed : int or numpy.random.Generator, optional
@@ -155,6 +156,11 @@ class Ensemble:
     def dim(self) -> int:
         """Number of features."""
         return self._flows[0].dim
+
+    @property
+    def shape(self) -> Shape | None:
+        """Channels, height and width of a row; None if rows are flat."""
+        return self._flows[0].shape
 
     @property
     def context(self) -> int:
@@ -365,7 +371,7 @@ class Ensemble:
         return self
 
     def _table(self, x: object, context: object, weights: object) -> Rows:
-        return Rows.checked(x, context, weights, (self.dim, self.context), self._names)
+        return Rows.checked(x, context, weights, (self.dim, self.context), self._names, shape=self.shape)
 
     @property
     def _names(self) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
@@ -388,7 +394,7 @@ class Ensemble:
         logs, row_weights = [], []
         for x, context, w, index in pieces(held):
             rows, conditions = x[index], None if context is None else context[index]
-            logs.append([flow.log_prob(rows, conditions) for flow in members])
+            logs.append([state_of(flow).log_prob(rows, conditions) for flow in members])
             row_weights.append(np.ones(len(index)) if w is None else w[index])
         counts = np.concatenate(row_weights)
         counts *= effective_number(counts) / counts.sum()
@@ -426,11 +432,15 @@ class Ensemble:
         return given.shaped(self._log_prob(given.points, given.condition, temperature))
 
     def _batch(self, x: object, context: object) -> Batch:
-        return batch(x, context, (self.dim, self.context), "x", self._names)
+        return batch(x, context, (self.dim, self.context), "x", self._names, self.shape)
+
+    def _in_shape(self, rows: Array) -> Array:
+        """Return a table as the members take it."""
+        return rows if self.shape is None else rows.reshape((len(rows), *self.shape))
 
     def _log_prob(self, rows: Array, condition: Array | None, temperature: float = 1.0) -> Doubles:
         parts = (
-            self._flows[m].log_prob(rows, condition, temperature=temperature) + log_weight
+            self._flows[m].log_prob(self._in_shape(rows), condition, temperature=temperature) + log_weight
             for m, log_weight in self._active()
         )
         return _log_sum(len(rows), parts)
@@ -452,14 +462,16 @@ class Ensemble:
         """
         given = self._batch(x, context)
         rows, condition = given.points, given.condition
-        results = [(self._flows[m].log_prob_and_grad(rows, condition), log) for m, log in self._active()]
+        results = [
+            (self._flows[m].log_prob_and_grad(self._in_shape(rows), condition), log) for m, log in self._active()
+        ]
         total = _log_sum(len(rows), (density + log_weight for (density, _), log_weight in results))
         mean = np.zeros(rows.shape)
         with np.errstate(invalid="ignore"):  # outside the support
             for (density, gradient), log_weight in results:
                 share = np.exp(density + log_weight - total)[:, None]
-                mean += np.where(share == 0, 0.0, share * gradient)
-        return given.shaped(total), given.shaped(mean.astype(rows.dtype))
+                mean += np.where(share == 0, 0.0, share * gradient.reshape(mean.shape))
+        return given.shaped(total), given.like_these(mean.astype(rows.dtype))
 
     @overload
     def log_prob_vjp(
@@ -520,7 +532,8 @@ class Ensemble:
         seeds = given.vector(grad_log_prob, "grad_log_prob")
         if not isinstance(parameters, bool):
             raise TypeError(f"parameters must be True or False, not {parameters!r}")
-        logs = {m: self._flows[m].log_prob(rows, condition) + log_weight for m, log_weight in self._active()}
+        whole = self._in_shape(rows)
+        logs = {m: self._flows[m].log_prob(whole, condition) + log_weight for m, log_weight in self._active()}
         total = _log_sum(len(rows), logs.values())
         by_x, by_context = np.zeros(rows.shape), np.zeros((len(rows), self.context))
         by_parameters: list[Floats] = []
@@ -531,14 +544,14 @@ class Ensemble:
                     share = np.where(seeds == 0, 0.0, seeds * np.exp(logs[m] - total))
             elif not parameters:
                 continue
-            of_x, of_parameters, of_context = flow.log_prob_vjp(rows, share, condition, parameters=parameters)
-            by_x += of_x
+            of_x, of_parameters, of_context = flow.log_prob_vjp(whole, share, condition, parameters=parameters)
+            by_x += of_x.reshape(by_x.shape)
             if of_context is not None:
                 by_context += of_context
             if of_parameters is not None:
                 by_parameters.append(of_parameters)
         conditions = None if condition is None else given.shaped(by_context.astype(condition.dtype))
-        return given.shaped(by_x.astype(rows.dtype)), tuple(by_parameters) if parameters else None, conditions
+        return given.like_these(by_x.astype(rows.dtype)), tuple(by_parameters) if parameters else None, conditions
 
     def sample(
         self,
@@ -574,7 +587,7 @@ class Ensemble:
             number.
         """
         count, given = draws(n, context, (self.dim, self.context), self.context_columns)
-        return given.shaped(self._sample(count, given.condition, seed, temperature))
+        return given.shaped(self._sample(count, given.condition, seed, temperature), self.shape)
 
     def _sample(self, n: int, condition: Array | None, seed: Seed, temperature: float) -> Floats:
         for m, _ in self._active():
@@ -617,7 +630,7 @@ class Ensemble:
         """
         count, given = draws(n, context, (self.dim, self.context), self.context_columns)
         x = self._sample(count, given.condition, seed, temperature)
-        return given.shaped(x), given.shaped(self._log_prob(x, given.condition, temperature))
+        return given.shaped(x, self.shape), given.shaped(self._log_prob(x, given.condition, temperature))
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -790,7 +803,7 @@ def _members(flows: Sequence[Flow]) -> tuple[Flow, ...]:
         raise ValueError("flows is empty; an ensemble needs at least one")
     if len({id(flow) for flow in flows}) < len(flows):
         raise ValueError("flows has the same object twice; each member must be a flow of its own")
-    for name in ("dim", "context", "support"):
+    for name in ("dim", "shape", "context", "support"):
         _expect_one([getattr(flow, name) for flow in flows], name)
     for name in ("columns", "context_columns"):
         _expect_one([getattr(flow, name) for flow in flows], name, optional=True)

@@ -20,13 +20,14 @@ from pushforward._io import files, rows
 from pushforward._io.stored import Stored
 from pushforward._model import description, supports, threads
 from pushforward._model.bases import BASES, Base
-from pushforward._model.layers import Layer
+from pushforward._model.layer import Layer
 from pushforward._model.networks import ContextNetwork
-from pushforward._model.new import anew, new
+from pushforward._model.new import anew, features_of, new
 from pushforward._model.part import one_of
+from pushforward._model.place import Shape
 from pushforward._model.state import checked_names, sample_key
 from pushforward._model.supports import Support
-from pushforward._shapes import Batch, batch, draws
+from pushforward._shapes import Batch, batch, draws, flat
 from pushforward._typing import Array, Doubles, Floats, PathLike, Seed
 
 if TYPE_CHECKING:
@@ -57,12 +58,17 @@ class Flow:
 
     Parameters
     ----------
-    dim : int
-        Features, at least 1.
+    dim : int, optional
+        Features, at least 1; needed without `shape`.
+    shape : (channels, height, width), optional
+        That of a row, if rows are images or lattices: every call then takes and returns data as (n, channels, height,
+        width) in place of (n, dim), and `dim` is the number of pixels. Latent points stay (n, dim). The data of each
+        channel are standardised by one shift and one scale. Rows in `Files` are flat.
     layers : sequence of layers, optional
         `Coupling`, `Autoregressive`, `Permutation`, `LU`, `Householder`, `ActNorm` and `ContextShift` in generator
         order, base first. By default those of `neural_spline`, and with a context a `ContextShift`, of a size that the
-        first `fit` or `initialize` chooses by the number of rows. `parameters` are then new ones.
+        first `fit` or `initialize` chooses by the number of rows. `parameters` are then new ones. With a shape, by
+        default those of `glow`.
     base : Normal, StudentT, Uniform or Mixture, optional
         The density in latent space. By default `Normal`; if `layers` are left to the first fit too, it then becomes the
         `Mixture` of one or more Gaussians that suits the rows.
@@ -107,8 +113,9 @@ class Flow:
 
     def __init__(
         self,
-        dim: int,
+        dim: int | None = None,
         *,
+        shape: Sequence[int] | None = None,
         layers: Sequence[Layer] | None = None,
         base: Base | None = None,
         support: Support | Sequence[Support] | Mapping[Any, Support] | None = None,
@@ -120,7 +127,7 @@ class Flow:
         seed: Seed = None,
         num_threads: int | None = None,
     ) -> None:
-        dim = _checks.integer("dim", dim, 1, _MOST_FEATURES)
+        dim, row = features_of(dim, shape, _MOST_FEATURES)
         context = _checks.integer("context", context, 0, _MOST_FEATURES)
         if not isinstance(context_network, ContextNetwork | None):
             raise TypeError(f"context_network must be ContextNetwork() or None, not {context_network!r}")
@@ -133,7 +140,7 @@ class Flow:
         if layers is not None and not isinstance(layers, Sequence):
             raise TypeError(f"layers must be a sequence of layers, not {layers!r}")
         precision = description.precision(dtype)
-        self._state = new(dim, context, context_network, precision, base, support, layers, rng)
+        self._state = new(dim, context, context_network, precision, base, support, layers, rng, row)
         self.columns, self.context_columns = columns, context_columns
         self.num_threads = num_threads
         self.history = None
@@ -144,6 +151,23 @@ class Flow:
     def dim(self) -> int:
         """Number of features."""
         return self._state.dim
+
+    @property
+    def shape(self) -> Shape | None:
+        """Channels, height and width of a row; None if rows are flat.
+
+        Examples
+        --------
+        >>> flow = Flow(shape=(1, 4, 4), layers=[])
+        >>> flow.dim, flow.sample(5, seed=0).shape
+        (16, (5, 1, 4, 4))
+        """
+        return self._state.shape
+
+    @property
+    def _row(self) -> tuple[int, ...]:
+        """The shape of a data point."""
+        return self._state.shape or (self._state.dim,)
 
     @property
     def context(self) -> int:
@@ -218,8 +242,9 @@ class Flow:
         context = f"    context={self.context},\n" if self.context else ""
         if self.context_network is not None:
             context += f"    context_network={self.context_network!r},\n"
+        features = self.dim if self.shape is None else f"shape={self.shape}"
         return (
-            f"Flow(\n    {self.dim},\n    layers=[\n{layers}    ],\n    base={self.base!r},\n{support}{context}"
+            f"Flow(\n    {features},\n    layers=[\n{layers}    ],\n    base={self.base!r},\n{support}{context}"
             f"    dtype={self.dtype.name!r},\n)"
         )
 
@@ -656,13 +681,15 @@ class Flow:
         from pushforward._fit.density import Sizes, fit_to_density
         from pushforward._target import Target
 
+        shape = self.shape
         same(group, steps=steps, population=population, max_calls=max_calls)
         with group.agree():
             sizes = Sizes(steps, population)
-            target = Target(log_density, self.dim, max_calls=max_calls, pool=pool, group=group)
+            target = Target(log_density, self.dim, shape=shape, max_calls=max_calls, pool=pool, group=group)
         table, start = None, group.of_first(start)
         if start is not None:
-            table = rows.Rows.checked(start, None, None, (self.dim, 0), (self.columns, None), "start")
+            columns = (self.columns, None)
+            table = rows.Rows.checked(start, None, None, (self.dim, 0), columns, "start", shape=shape)
         loop = fit_to_density(self._state, target, table, options, sizes)
         self._state, self.history = loop.state, loop.history
         loop.run(None if options.callback is None else functools.partial(options.callback, self))
@@ -701,7 +728,7 @@ class Flow:
         """Check rows to fit."""
         state = self._state
         widths, columns = (state.dim, state.context), (state.columns, state.context_columns)
-        return rows.Rows.checked(x, context, weights, widths, columns, group=group)
+        return rows.Rows.checked(x, context, weights, widths, columns, group=group, shape=state.shape)
 
     def _take_names(self, x: object, context: object) -> None:
         """Remember the column names of a DataFrame."""
@@ -761,8 +788,9 @@ class Flow:
 
     def _batch(self, x: object, context: object, name: str = "x") -> Batch:
         """Check points of the data side, or of the latent side, whose columns have no names."""
-        columns = (self.columns if name == "x" else None, self.context_columns)
-        return batch(x, context, (self.dim, self.context), name, columns)
+        is_data = name == "x"
+        columns = (self.columns if is_data else None, self.context_columns)
+        return batch(x, context, (self.dim, self.context), name, columns, self.shape if is_data else None)
 
     def _stored(self, x: Stored, context: object) -> Batch:
         """Check a table in files, for a call that reads it in pieces."""
@@ -784,7 +812,8 @@ class Flow:
         rows_of = (len(given.points),)
         if out is None and not rows.is_large_map(given.points):
             # Of a list: tuples of an iterator leave memory behind that Python keeps for later ones.
-            return tuple([given.shaped(result) for result in call(given.points, given.condition)])
+            found = call(given.points, given.condition)
+            return tuple([given.shaped(result, width) for result, width in zip(found, widths, strict=True)])
         if out is not None:
             places = _checks.outputs(out, tuple((*given.shape, *width) for width in widths))
             if len(given.shape) != 1:
@@ -795,7 +824,7 @@ class Flow:
             dtypes = (given.points.dtype if width else np.dtype(np.float64) for width in widths)
             places = tuple(np.empty((*rows_of, *width), dtype) for width, dtype in zip(widths, dtypes, strict=True))
         _write_pieces(call, given.points, given.condition, places)
-        return tuple([given.shaped(place) for place in places])
+        return tuple([given.shaped(place, width) for place, width in zip(places, widths, strict=True)])
 
     def sample(
         self,
@@ -909,7 +938,7 @@ class Flow:
         x, density = self._state.sample(
             sample_key(seed), count, given.condition, with_log_prob=with_log_prob, temperature=temperature
         )
-        return given.shaped(x), given.shaped(density) if with_log_prob else density
+        return given.shaped(x, self._row), given.shaped(density) if with_log_prob else density
 
     def check(
         self,
@@ -1086,7 +1115,8 @@ class Flow:
         """
         from pushforward._questions.impute import impute
 
-        return impute(self._state.copy(), x, context, method, copies, (draws, steps, seed))
+        filled = impute(self._state.copy(), flat(x, self.shape, "x"), context, method, copies, (draws, steps, seed))
+        return filled if self.shape is None else filled.reshape((*filled.shape[:-1], *self.shape))
 
     # -- the latent side -----------------------------------------------------------------------------------------
 
@@ -1170,7 +1200,7 @@ class Flow:
             x = G(z) in the dtype of `z` (float64 for other than floats), and log p(x) = log p_base(z) - log|det dx/dz|.
         """
         given = self._batch(z, context, "z")
-        x, density = self._in_pieces(self._state.forward_and_log_prob, given, None, ((self.dim,), ()))
+        x, density = self._in_pieces(self._state.forward_and_log_prob, given, None, (self._row, ()))
         return x, density
 
     def inverse_and_log_prob(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None) -> tuple[Floats, Doubles]:
@@ -1218,7 +1248,7 @@ class Flow:
         TypeError, ValueError
             If an array has the wrong shape or type.
         """
-        x, log_det = self._in_pieces(self._state.forward, self._batch(z, context, "z"), out, ((self.dim,), ()))
+        x, log_det = self._in_pieces(self._state.forward, self._batch(z, context, "z"), out, (self._row, ()))
         return x, log_det
 
     def inverse(
@@ -1267,7 +1297,7 @@ class Flow:
         density, gradient = self._state.core.log_prob_and_grad(
             given.points, context=given.condition, threads=self.num_threads
         )
-        return given.shaped(density), given.shaped(gradient)
+        return given.shaped(density), given.like_these(gradient)
 
     def loss_and_grad(
         self, x: npt.ArrayLike, context: npt.ArrayLike | None = None, weights: npt.ArrayLike | None = None
@@ -1295,7 +1325,7 @@ class Flow:
         TypeError, ValueError
             If an array has the wrong shape or type, there is no row, or the weights are all zero.
         """
-        table = _checks.table(x, self.dim, "x", columns=self.columns)
+        table = _checks.table(flat(x, self.shape, "x"), self.dim, "x", columns=self.columns)
         if len(table) == 0:
             raise ValueError("x has no rows; a mean needs at least one")
         condition = _checks.condition(context, self.context, len(table), self.context_columns)
@@ -1442,7 +1472,8 @@ class Flow:
             If an array has the wrong shape or type.
         """
         given = self._batch(z, context, "z")
-        seeds = given.like_points(grad_x, "grad_x", "z"), given.vector(grad_log_det, "grad_log_det")
+        by_x = flat(grad_x, self.shape, "grad_x")
+        seeds = given.like_points(by_x, "grad_x", "z"), given.vector(grad_log_det, "grad_log_det")
         return self._vjp(self._state.core.forward_vjp, given, parameters, *seeds)
 
     @overload
@@ -1529,7 +1560,7 @@ class Flow:
             given.points, *seeds, context=given.condition, parameters=parameters, threads=self.num_threads
         )
         by_context = None if by_context is None else given.shaped(by_context)
-        return given.shaped(by_points), by_parameters, by_context
+        return given.like_these(by_points), by_parameters, by_context
 
     # -- copies --------------------------------------------------------------------------------------------------
 
@@ -1670,5 +1701,5 @@ def _write_pieces(
             if context is not None:
                 context = rows.still_readable(context, piece.stop if context.ndim == 2 else 0, places)
         for place, values in zip(places, found, strict=True):
-            place[...] = values
+            place[...] = values.reshape(place.shape)
         rows.drop_pages(x, context, *results)

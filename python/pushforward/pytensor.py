@@ -65,6 +65,8 @@ def inverse(flow: Flow, x: Any, context: Any = None) -> tuple[Any, Any]:
 
 def _inputs(flow: Flow | Ensemble, points: Any, context: Any) -> list[Any]:
     """Return the inputs of an Op, with errors for what no value could make right."""
+    if flow.shape is not None:
+        raise ValueError(f"tensors of PyTensor have flat rows; this flow has shape={flow.shape}")
     inputs = [pt.as_tensor_variable(given).astype("float64") for given in (points, context) if given is not None]
     if len(inputs) - 1 != (flow.context > 0):
         raise ValueError(f"this flow has context={flow.context}; context is {context!r}")

@@ -34,7 +34,7 @@ from pushforward._io.rows import Rows
 from pushforward._io.scan import check_density
 from pushforward._model import latent, supports
 from pushforward._model.bases import Base
-from pushforward._model.layers import Layer
+from pushforward._model.layer import Layer
 from pushforward._model.networks import ContextNetwork
 from pushforward._model.presets import PRESETS, neural_spline
 from pushforward._model.state import state_of
@@ -182,7 +182,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
     base : Normal, StudentT, Uniform or Mixture, optional
         The density of the latent side; by default `Normal`, or a `Mixture` that suits the rows if `layers`, `depth` and
         `hidden` are left alone too.
-    support : Real, Positive, Interval, Circle, a sequence or a mapping, optional
+    support : Real, Positive, Interval, Circle, Pixel, a sequence or a mapping, optional
         What values the features may take; by default any. A sequence has one per feature, a mapping those of some
         features, by the names in a DataFrame or by number.
     dtype : {"float32", "float64"}

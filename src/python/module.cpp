@@ -28,6 +28,12 @@ py::dict limits() {
   add("learned_df", in::kLearnedDegrees);
   add("components", in::kComponents);
   add("categories", in::kCategories);
+  add("levels", in::kLevels);
+  add("alpha", in::kAlpha);
+  add("extent", in::kExtent);
+  add("channels", in::kChannels);
+  add("convolutions", in::kConvolutions);
+  add("kernel", in::kKernel);
   return table;
 }
 

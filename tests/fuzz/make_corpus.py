@@ -21,6 +21,7 @@ from pushforward import (
     Column,
     ContextNetwork,
     ContextShift,
+    ConvResNet,
     Coupling,
     Date,
     Ensemble,
@@ -32,12 +33,15 @@ from pushforward import (
     Interval,
     Mixture,
     Permutation,
+    Pixel,
     Positive,
     RationalQuadratic,
     Real,
     ResNet,
     Schema,
     StudentT,
+    glow,
+    lattice,
 )
 from pushforward._model.masses import Masses, describe
 from pushforward._tables import files
@@ -62,12 +66,18 @@ VALID = {
     "passes": Flow(2, layers=[Autoregressive(conditioner=ResNet(2, 1), order=[0, 0], one_pass="forward")], seed=0),
     "linear": Flow(3, layers=[LU(), Householder(2)], base=StudentT(4.0, learned=True), seed=0),
     "support": Flow(4, layers=[ActNorm()], support=[Real(), Positive(), Interval(-1, 2), Circle(0, 1)], seed=0),
+    "pixel": Flow(2, layers=[ActNorm()], support=[Pixel(3), Pixel(256, 0.0)], seed=0),
     "cells": Flow(2, layers=[], support=[Interval(0, 1), Real()], seed=0).initialize(
         [[0.1, 1], [0.2, 2], [0.4, 0], [1, 5]]
     ),
     "context-network": Flow(2, layers=[coupling(Affine())], context=3, context_network=ContextNetwork(2, MLP((2,)))),
     "mixture": Flow(3, layers=[], base=Mixture(2), support=[Real(), Circle(0, 1), Real()], dtype="float64", seed=0),
     "mixture-diagonal": Flow(2, layers=[], base=Mixture(3, "diagonal", background=True), context=1, seed=0),
+    "images": Flow(shape=(1, 4, 4), layers=glow((1, 4, 4), levels=2, depth=1, hidden=2), seed=0),
+    "lattice": Flow(shape=(1, 2, 4), layers=lattice((1, 2, 4), depth=2, hidden=2), dtype="float64", seed=0),
+    "conv-resnet": Flow(
+        shape=(2, 1, 3), layers=[Coupling(Additive(), ConvResNet(2, 1), "channels")], context=1, dtype="float64", seed=0
+    ),
     "history": Flow(1, layers=[], seed=0),
     "mixed": Flow(2, layers=[coupling(Affine(), (3,)), Permutation("reverse"), coupling(Additive())], seed=0),
 }
@@ -230,6 +240,8 @@ def hostile(data):
         "support-short": (model(support=[{"kind": "Real"}]), "one entry per feature"),
         "support-unknown": (model(support=[{"kind": "Simplex"}] * 2), "unknown support 'Simplex'"),
         "support-reversed": (model(support=[{"kind": "Interval", "low": 1, "high": 0}] * 2), "low < high"),
+        "pixel-levels": (model(support=[{"kind": "Pixel", "levels": 1, "alpha": 0.0}] * 2), "'levels'"),
+        "pixel-alpha": (model(support=[{"kind": "Pixel", "levels": 2, "alpha": 0.3}] * 2), "'alpha'"),
         "support-endless": (model(support=[{"kind": "Circle", "low": -1e308, "high": 1e308}] * 2), "low < high"),
         "support-unknown-name": (model(support=[{"kind": "Positive", "low": 1}] * 2), "unknown 'low'"),
         "layers-object": (model(layers={}), "not an array"),
@@ -281,6 +293,54 @@ def hostile_mixtures(data):
         "background-number": (base(background=1), "'background' is not a boolean"),
         "background-alone": (base(components=1, background=True), "at least 2 components"),
         "weights-unknown": (base(weights=[0.5, 0.5]), "unknown 'weights'"),
+    }
+
+
+def hostile_images(data):
+    """Damage to the file of `glow`, two levels of one step each, by name: the bytes and a part of the message."""
+
+    def model(edit):
+        return edited(data, lambda _, content: edit(content["model"]))
+
+    def shape(*extents):
+        return model(lambda content: content.update(shape=list(extents)))
+
+    def of_kind(kind, edit):
+        def first(content):
+            edit(next(layer for layer in content["layers"][::-1] if layer["kind"] == kind))
+
+        return model(first)
+
+    def network(**changes):
+        return of_kind("Coupling", lambda layer: layer["conditioner"].update(changes))
+
+    return {
+        "shape-product": (shape(1, 4, 5), "do not multiply to 'dim'"),
+        "shape-two": (shape(4, 4), "not [channels, height, width]"),
+        "shape-zero": (shape(0, 4, 4), "'shape'"),
+        "shape-huge": (shape(2**63 - 1, 2**62, 2), "'shape'"),
+        "shape-number": (model(lambda content: content.update(shape=16)), "'shape'"),
+        "shape-odd": (shape(16, 1, 1), "an even height and an even width"),
+        "shape-missing": (model(lambda content: content.pop("shape")), "needs a flow with a shape"),
+        "split-odd": (model(lambda content: content["layers"].append({"kind": "Split"})), "an even number of channels"),
+        "squeeze-more": (of_kind("Squeeze", lambda layer: layer.update(factor=3)), "unknown 'factor'"),
+        "mask-short": (of_kind("Coupling", lambda layer: layer["kept"].pop()), "one entry per feature"),
+        "mask-mixed": (
+            of_kind("Coupling", lambda layer: layer["kept"].__setitem__(0, not layer["kept"][0])),
+            "whole pixels",
+        ),
+        "matrix-order": (of_kind("Conv1x1", lambda layer: layer.update(indices=[0, 0, 1, 1])), "permutation"),
+        "kernel-even": (network(kernel=[3, 2, 3]), "must be odd"),
+        "kernel-few": (network(kernel=[3, 3]), "a kernel for each layer"),
+        "kernel-huge": (network(kernel=10001), "'kernel'"),
+        "kernel-zero": (network(kernel=[3, 0, 3]), "'kernel'"),
+        "kernel-text": (network(kernel="3"), "'kernel'"),
+        "layers-huge": (network(layers=2**31), "'layers'"),
+        "hidden-huge": (network(hidden=2**31), "'hidden'"),
+        "hidden-more": (network(hidden=2**16), "more parameters"),
+        "padding-unknown": (network(padding="same"), "unknown padding 'same'"),
+        "symmetric-relu": (network(symmetric=True), "the activation tanh"),
+        "symmetric-number": (network(symmetric=1), "'symmetric' is not a boolean"),
     }
 
 
@@ -417,6 +477,8 @@ def main(folder):
         (folder / f"hostile-{name}.safetensors").write_bytes(data)
     for name, (data, _) in hostile_mixtures((folder / "valid-mixture.safetensors").read_bytes()).items():
         (folder / f"hostile-mixture-{name}.safetensors").write_bytes(data)
+    for name, (data, _) in hostile_images((folder / "valid-images.safetensors").read_bytes()).items():
+        (folder / f"hostile-images-{name}.safetensors").write_bytes(data)
     for name, (data, _) in hostile_ensembles((folder / "valid-ensemble.safetensors").read_bytes()).items():
         (folder / f"hostile-ensemble-{name}.safetensors").write_bytes(data)
 

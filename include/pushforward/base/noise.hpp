@@ -25,11 +25,29 @@ struct Words {
   alignas(64) std::uint32_t word[4][kTileRows];
 
   Words(const Draws& draws, std::uint32_t stream, Index padded) {
+    fill(draws.key, stream, padded, [&](Index row) { return static_cast<std::uint64_t>(draws.first_row + row); });
+  }
+  // Of rows with numbers of their own.
+  Words(std::uint64_t key, const std::uint64_t* numbers, std::uint32_t stream, Index padded) {
+    fill(key, stream, padded, [&](Index row) { return numbers[row]; });
+  }
+
+  // Uniform on (0, 1), with all digits of Scalar even near 0. The words `first` and `first` + 1 are used.
+  template <class Scalar>
+  void uniform(Index padded, int first, Scalar* to) const {
+    constexpr auto unit = static_cast<Scalar>(1.0 / 4294967296.0);
+    for (Index row = 0; row < padded; ++row)
+      to[row] = (number<Scalar>(word[first][row]) + (number<Scalar>(word[first + 1][row]) + Scalar(0.5)) * unit) * unit;
+  }
+
+ private:
+  template <class NumberOf>
+  void fill(std::uint64_t key, std::uint32_t stream, Index padded, NumberOf&& number_of) {
     for (Index row = 0; row < padded; ++row) {
-      const auto number = static_cast<std::uint64_t>(draws.first_row + row);
+      const std::uint64_t number = number_of(row);
       auto c0 = static_cast<std::uint32_t>(number), c1 = static_cast<std::uint32_t>(number >> 32), c2 = stream,
            c3 = std::uint32_t(0);
-      auto k0 = static_cast<std::uint32_t>(draws.key), k1 = static_cast<std::uint32_t>(draws.key >> 32);
+      auto k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
       for (int round = 0; round < 10; ++round) {
         const std::uint64_t a = std::uint64_t(0xD2511F53u) * c0, b = std::uint64_t(0xCD9E8D57u) * c2;
         c0 = static_cast<std::uint32_t>(b >> 32) ^ c1 ^ k0;
@@ -46,15 +64,6 @@ struct Words {
     }
   }
 
-  // Uniform on (0, 1), with all digits of Scalar even near 0. The words `first` and `first` + 1 are used.
-  template <class Scalar>
-  void uniform(Index padded, int first, Scalar* to) const {
-    constexpr auto unit = static_cast<Scalar>(1.0 / 4294967296.0);
-    for (Index row = 0; row < padded; ++row)
-      to[row] = (number<Scalar>(word[first][row]) + (number<Scalar>(word[first + 1][row]) + Scalar(0.5)) * unit) * unit;
-  }
-
- private:
   // A word as a number. Every instruction set can convert signed integers of 32 bits.
   template <class Scalar>
   static Scalar number(std::uint32_t value) {

@@ -3,7 +3,7 @@
 // All of it is computed in float64 as rows are read and written.
 #pragma once
 
-#include "pushforward/data/support.hpp"
+#include "pushforward/data/pixel.hpp"
 #include "pushforward/data/table.hpp"
 
 namespace pushforward {
@@ -23,8 +23,10 @@ class DataSide {
 
   // One support per feature.
   explicit DataSide(std::vector<Support> supports) : supports_(std::move(supports)) {
-    for (std::size_t i = 0; i < supports_.size(); ++i)
+    for (std::size_t i = 0; i < supports_.size(); ++i) {
       if (supports_[i].bijection) bounded_.push_back(static_cast<Index>(i));
+      if (supports_[i].has_cells) celled_.push_back(static_cast<Index>(i));
+    }
     set_standardization(std::vector<double>(supports_.size(), 0.0), std::vector<double>(supports_.size(), 1.0));
   }
 
@@ -59,15 +61,18 @@ class DataSide {
   }
 
   // Reads rows of x into the state, and writes log|det dstate/dx|. A row with a value that is not finite is marked bad;
-  // any other row with a value outside its support is marked outside. Zero replaces such values.
+  // any other row with a value outside its support is marked outside. Zero replaces such values. key: of the noise in
+  // cells.
   template <class Scalar>
   void read(const Table& x, Index first, Index rows, const Index* columns, Columns<Scalar> state, double* log_det,
-            bool* bad, bool* outside) const {
+            bool* bad, bool* outside, std::uint64_t key) const {
     read_columns(x, first, rows, to_standard_, columns, state, bad);
     std::fill_n(log_det, kTileRows, -log_scale_);
+    auto noise = noise_of(x, first, rows, key);
     for_each_bounded(x.is_double, [&](auto type, Index i, const Bijection& h, const Support::Range& range) {
       using T = decltype(type);
       Scalar* to = state[columns[i]];
+      const CellNoise* cells = begin_cells(noise, i);
       for (Index row = 0; row < rows; ++row) {
         to[row] = Scalar(0);
         const auto value = x.row<T>(first + row)[i * x.column_stride];
@@ -75,19 +80,20 @@ class DataSide {
           outside[row] |= !bad[row];
           continue;
         }
-        const Position at = position(i, h, ends<T>(i), value);
+        const Position at = position(i, h, ends<T>(i), cells ? cells->point(row, value) : value);
         to[row] = detail::within_reach<Scalar>(at.state);
         log_det[row] -= h.log_slope(at.y);
       }
     });
   }
 
-  // Writes the state to rows of x. Every value is within its support and the range of the output's type. moved, if it
-  // is given: rows are marked whose number stands so far from the state, for the rounding of that type or because it
-  // had to be brought back into its range, that their density is another.
+  // Writes the state to rows of x. Every value is within its support and the range of the output's type. A point in a
+  // cell is written as the cell's whole number, if `whole` asks for it. moved, if it is given: rows are marked whose
+  // number stands so far from the state, for the rounding of that type or because it had to be brought back into its
+  // range, that their density is another.
   template <class Scalar>
   void write(Columns<Scalar> state, Index first, Index rows, const Index* columns, const bool* bad, Output to,
-             bool* moved = nullptr) const {
+             bool whole, bool* moved = nullptr) const {
     write_columns(state, first, rows, width(), from_standard_, columns, bad, to);
     if (moved) mark_moved(state, rows, columns, to.is_double, moved);
     for_each_bounded(to.is_double, [&](auto type, Index i, const Bijection& h, const Support::Range&) {
@@ -95,13 +101,15 @@ class DataSide {
       const Scalar* from = state[columns[i]];
       const auto range = support(i).template writable<T>();
       T* x = static_cast<T*>(to.data) + first * width() + i;
+      const bool has_cells = support(i).has_cells;
       for (Index row = 0; row < rows; ++row) {
         if (bad[row]) continue;
         const double value = h.value(line(i, from[row]));
-        const T written = static_cast<T>(std::clamp(value, range.low, range.high));
+        T written = static_cast<T>(std::clamp(value, range.low, range.high));
+        if (has_cells) written = whole ? std::floor(written) : off_whole(written);
         x[row * width()] = written;
         if (moved)
-          moved[row] |= !range.holds(value) || !ends<T>(i).holds(written) ||
+          moved[row] |= (whole && has_cells) || !range.holds(value) || !ends<T>(i).holds(written) ||
                         is_rounded<T>(written, scale(i) * h.rough_slope(written), from[row]);
       }
     });
@@ -137,17 +145,21 @@ class DataSide {
     });
   }
 
-  // The adjoint of x -> (state, log|det dstate/dx|): writes dx from dstate. It is 0 for values on a bound.
+  // The adjoint of x -> (state, log|det dstate/dx|): writes dx from dstate. It is 0 for values on a bound. That by a
+  // whole number is that by its point in the cell. key: that of `read`.
   template <class Scalar>
   void write_grad(Columns<Scalar> dstate, const Scalar* dlog_det, const Table& x, Index first, Index rows,
-                  const Index* columns, const bool* bad, Output dx) const {
+                  const Index* columns, const bool* bad, Output dx, std::uint64_t key) const {
     write_columns(dstate, first, rows, width(), unscale_grad_, columns, bad, dx);
+    auto noise = noise_of(x, first, rows, key);
     for_each_bounded(x.is_double, [&](auto type, Index i, const Bijection& h, const Support::Range&) {
       using T = decltype(type);
       const double factor = to_standard_.factor[static_cast<std::size_t>(i)];
+      const CellNoise* cells = begin_cells(noise, i);
       for (Index row = 0; row < rows; ++row) {
         if (bad[row]) continue;
-        const Position at = position(i, h, ends<T>(i), x.row<T>(first + row)[i * x.column_stride]);
+        const double read = x.row<T>(first + row)[i * x.column_stride];
+        const Position at = position(i, h, ends<T>(i), cells ? cells->point(row, read) : read);
         const double dy = static_cast<double>(dstate[columns[i]][row]) * factor;
         const double value = at.on_bound ? 0 : (dy - static_cast<double>(dlog_det[row]) * h.bend(at.y)) / h.slope(at.y);
         const Index entry = (first + row) * width() + i;
@@ -166,10 +178,13 @@ class DataSide {
         const double value = value_of(x, first + row, i);
         y[(first + row) * width() + i] = std::isfinite(value) ? value : NAN;
       }
+    auto noise = noise_of(x, first, rows, 0);
     for_each_bounded(x.is_double, [&](auto, Index i, const Bijection& h, const Support::Range& range) {
+      const CellNoise* cells = begin_cells(noise, i);
       for (Index row = 0; row < rows; ++row) {
         double& value = y[(first + row) * width() + i];
-        value = range.holds(value) ? h.inverse(std::clamp(value, support(i).low, support(i).high)) : NAN;
+        const double point = cells ? cells->point(row, value) : value;
+        value = range.holds(value) ? h.inverse(std::clamp(point, support(i).low, support(i).high)) : NAN;
       }
     });
   }
@@ -182,6 +197,28 @@ class DataSide {
     double y, state;
     bool on_bound;
   };
+
+  // The noise of the rows of a tile, if any feature has cells.
+  std::optional<CellNoise> noise_of(const Table& x, Index first, Index rows, std::uint64_t key) const {
+    if (celled_.empty()) return std::nullopt;
+    std::optional<CellNoise> noise(std::in_place, key);
+    for (const Index i : celled_)
+      for (Index row = 0; row < rows; ++row) noise->add(row, value_of(x, first + row, i));
+    return noise;
+  }
+
+  // The noise of a feature; null if it has no cells.
+  const CellNoise* begin_cells(std::optional<CellNoise>& noise, Index feature) const {
+    if (!support(feature).has_cells) return nullptr;
+    noise->begin(feature);
+    return &*noise;
+  }
+
+  // A point in a cell that is no whole number, which would stand for any other: the next number in its place.
+  template <class T>
+  static T off_whole(T point) {
+    return point == std::floor(point) ? std::nextafter(point, std::numeric_limits<T>::max()) : point;
+  }
 
   Position position(Index feature, const Bijection& h, const Ends& ends, double value) const {
     double y;
@@ -295,6 +332,7 @@ class DataSide {
 
   std::vector<Support> supports_;
   std::vector<Index> bounded_;                  // features that are not real
+  std::vector<Index> celled_;                   // features whose whole numbers stand for cells
   std::vector<Ends> float_ends_, double_ends_;  // for tables of either type
   AffineMap to_standard_, from_standard_, scale_grad_, unscale_grad_;
   double log_scale_ = 0;  // sum of log scale over features

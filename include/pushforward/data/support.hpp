@@ -24,6 +24,8 @@ struct Support {
   bool has_low = true;                         // whether the low bound itself may be written
   Domain domain = Domain::line;                // where the layers work on the feature
   std::shared_ptr<const Bijection> bijection;  // null for every real number
+  bool has_high = true;                        // whether the high bound belongs to it
+  bool has_cells = false;                      // whether a whole number stands for the numbers from it to the next
 
   struct Range {
     double low, high;
@@ -33,7 +35,7 @@ struct Support {
   // The values of a table of T that belong: those between the bounds as T rounds them.
   template <class T>
   Range readable() const {
-    return {rounded<T>(low), rounded<T>(high)};
+    return {rounded<T>(low), has_high ? rounded<T>(high) : below_high<T>()};
   }
 
   // Numbers of T closer to 0 than this, among them all that are not normal, count as 0.
@@ -45,7 +47,7 @@ struct Support {
   template <class T>
   Range writable() const {
     constexpr T kLargest = std::numeric_limits<T>::max();
-    if (!has_low) return {kLeast<T>, kLargest};
+    if (!has_low) return {kLeast<T>, has_high ? kLargest : below_high<T>()};
     auto least = static_cast<T>(rounded<T>(low)), most = static_cast<T>(rounded<T>(high));
     if (least < low) least = std::nextafter(least, kLargest);
     if (most > high) most = std::nextafter(most, -kLargest);
@@ -54,6 +56,12 @@ struct Support {
   }
 
  private:
+  // The last number of T below the high bound, which is one.
+  template <class T>
+  double below_high() const {
+    return std::nextafter(static_cast<T>(high), T(0));
+  }
+
   template <class T>
   static double rounded(double bound) {
     return static_cast<T>(std::clamp<double>(bound, std::numeric_limits<T>::lowest(), std::numeric_limits<T>::max()));

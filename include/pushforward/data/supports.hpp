@@ -3,6 +3,7 @@
 
 #include "pushforward/data/circle.hpp"
 #include "pushforward/data/interval.hpp"
+#include "pushforward/data/pixel.hpp"
 #include "pushforward/data/positive.hpp"
 #include "pushforward/description/registry.hpp"
 
@@ -17,9 +18,11 @@ inline Support make_real(const Json& description, bool /*boxed*/) {
 using MakeSupport = Support (*)(const Json&, bool boxed);
 
 inline Registry<MakeSupport>& supports() {
-  static Registry<MakeSupport> table(
-      "support",
-      {{"Real", &make_real}, {"Positive", &make_positive}, {"Interval", &make_interval}, {"Circle", &make_circle}});
+  static Registry<MakeSupport> table("support", {{"Real", &make_real},
+                                                 {"Positive", &make_positive},
+                                                 {"Interval", &make_interval},
+                                                 {"Circle", &make_circle},
+                                                 {"Pixel", &make_pixel}});
   return table;
 }
 

@@ -31,6 +31,15 @@ inline constexpr Range<Index> kBins{2, 64};
 inline constexpr Range<double> kDegrees{0.01, 1e9}, kLearnedDegrees{0.51, 1e9};
 // Categories of a column, and columns of categories. In float32 a code is exact, and its logits are tile columns.
 inline constexpr Range<Index> kCategories{1, 1 << 16};
+// Levels of a pixel, whose cells float32 still divides finely, and the share of the unit interval at either end that
+// no level takes.
+inline constexpr Range<Index> kLevels{2, 1 << 16};
+inline constexpr Range<double> kAlpha{0, 0.25};
+// Channels, height and width of an image: their product does not overflow.
+inline constexpr Range<Index> kExtent{1, 1 << 16};
+// Hidden channels of a convolutional network, its layers, or the blocks of a residual one, and the extent of its
+// kernels, which is odd.
+inline constexpr Range<Index> kChannels{1, 1 << 16}, kConvolutions{0, 64}, kKernel{1, 15};
 // Components of a mixture.
 inline constexpr Range<Index> kComponents{1, 256};
 

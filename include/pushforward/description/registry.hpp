@@ -23,6 +23,8 @@ class Registry {
       throw std::invalid_argument("there is a " + what_ + " " + json::quote(name) + " already");
   }
 
+  bool has(const std::string& name) const { return entries_.count(name) > 0; }
+
   const Entry& at(const std::string& name) const {
     const auto found = entries_.find(name);
     if (found == entries_.end()) throw std::invalid_argument("unknown " + what_ + " " + json::quote(name));

@@ -23,7 +23,7 @@ class Pass {
   // bad (a value is not finite) or outside the support. The context is read; embed() has to follow.
   template <class Start>
   Tile<Scalar> begin(Index first, Index all_rows, Workspace<Scalar>& work, Start&& start) const {
-    const Index rows = std::min(kTileRows, all_rows - first);
+    const Index rows = std::min(stack_.tile_rows(), all_rows - first);
     std::fill_n(work.bad, kTileRows, false);
     std::fill_n(work.outside, kTileRows, false);
     start(rows, work);
@@ -35,7 +35,7 @@ class Pass {
         work.outside[row] &= !work.bad[row];
         work.bad[row] |= work.outside[row];
       }
-    return {rows, whole_lanes(rows), work.state, work.context, work.log_det};
+    return {rows, whole_lanes(rows), work.state, work.context, work.log_det, {}, false, work.scratch};
   }
 
   // Computes what layers read of the context, if that is not the context itself.
@@ -45,23 +45,26 @@ class Pass {
                         work.given_context, work.context);
   }
 
-  // The tile of the caller's points: latent points as they are, data points through the data side.
-  Tile<Scalar> load(Direction direction, const Table& input, Index first, Workspace<Scalar>& work) const {
+  // The tile of the caller's points: latent points as they are, data points through the data side, with the noise of a
+  // key in cells.
+  Tile<Scalar> load(Direction direction, const Table& input, Index first, Workspace<Scalar>& work,
+                    std::uint64_t key = 0) const {
     return begin(first, input.rows, work, [&](Index rows, Workspace<Scalar>& to) {
       if (direction == Direction::forward) {
         read_columns(input, first, rows, stack_.identity(), stack_.latent_columns(), to.state, to.bad);
         stack_.data_side().start_forward_log_det(to.log_det);
       } else {
-        stack_.data_side().read(input, first, rows, stack_.data_columns(), to.state, to.log_det, to.bad, to.outside);
+        stack_.data_side().read(input, first, rows, stack_.data_columns(), to.state, to.log_det, to.bad, to.outside,
+                                key);
       }
     });
   }
 
-  // moved: null, or the rows to mark whose data point is not quite where the state is (see DataSide::write).
+  // whole, moved: as of DataSide::write; moved may be null.
   void store(Direction direction, const Tile<Scalar>& tile, Index first, const Workspace<Scalar>& work, Output to,
-             bool* moved) const {
+             bool whole, bool* moved) const {
     if (direction == Direction::forward)
-      stack_.data_side().write(tile.state, first, tile.rows, stack_.data_columns(), work.bad, to, moved);
+      stack_.data_side().write(tile.state, first, tile.rows, stack_.data_columns(), work.bad, to, whole, moved);
     else
       write_columns(tile.state, first, tile.rows, stack_.dim(), stack_.identity(), stack_.latent_columns(), work.bad,
                     to);
@@ -109,22 +112,24 @@ class Pass {
     }
   }
 
-  // Takes all tiles through the flow. begin_tile(first, work) gives a tile.
+  // Takes all tiles through the flow. begin_tile(first, work) gives a tile. whole: whether points in cells are written
+  // as whole numbers.
   template <class BeginTile>
-  void run(Direction direction, Index rows, const Results& results, int threads, BeginTile&& begin_tile) const {
-    const Index tiles = tile_count(rows);
+  void run(Direction direction, Index rows, bool whole, const Results& results, int threads,
+           BeginTile&& begin_tile) const {
+    const Index tiles = tile_count(rows, stack_.tile_rows());
     const WorkspaceShape shape = workspace_shape(stack_, false);
     const CallMemory<Scalar> memory(Workspace<Scalar>::bytes(shape), 0, threads_for(tiles, threads), 0);
     parallel_for(tiles, threads, [&](Index index, int thread) {
       Workspace<Scalar> work(shape, memory.workspace(thread));
-      const Index first = index * kTileRows;
+      const Index first = index * stack_.tile_rows();
       const bool scores = results.log_det || results.log_prob;
       const Tile<Scalar> tile = begin_tile(first, work);
       carry(direction, tile, results.log_prob != nullptr, work);
       if (direction == Direction::forward && scores)
         stack_.data_side().add_forward_log_det(tile.state, tile.rows, stack_.data_columns(), work.log_det);
       bool moved[kTileRows] = {};
-      if (results.output.data) store(direction, tile, first, work, results.output, scores ? moved : nullptr);
+      if (results.output.data) store(direction, tile, first, work, results.output, whole, scores ? moved : nullptr);
       if (results.log_det) copy_rows(work.log_det, work.bad, tile.rows, results.log_det + first);
       if (results.log_prob) {
         density(direction, tile, work);
@@ -157,7 +162,7 @@ template <class Scalar>
 void map(const Stack<Scalar>& stack, Direction direction, const Table& input, const Table* context,
          const Results& results, int threads) {
   const Pass<Scalar> pass(stack, context, results.temperature);
-  pass.run(direction, input.rows, results, threads,
+  pass.run(direction, input.rows, false, results, threads,
            [&](Index first, Workspace<Scalar>& work) { return pass.load(direction, input, first, work); });
 }
 
@@ -165,7 +170,7 @@ template <class Scalar>
 void sample(const Stack<Scalar>& stack, const Draws& draws, Index rows, const Table* context, const Results& results,
             int threads) {
   const Pass<Scalar> pass(stack, context, results.temperature);
-  pass.run(Direction::forward, rows, results, threads, [&](Index first, Workspace<Scalar>& work) {
+  pass.run(Direction::forward, rows, true, results, threads, [&](Index first, Workspace<Scalar>& work) {
     return pass.begin(first, rows, work, [&](Index count, Workspace<Scalar>& to) {
       const SubnormalMode mode(Subnormals::zero);
       stack.base().sample(stack.base_parameters(), results.temperature, {draws.key, draws.first_row + first},

@@ -24,7 +24,7 @@ struct Seeds {
   const double* log_det = nullptr;  // (rows,)
   const double* weights = nullptr;  // by row of the array behind the table; null: all ones
   double normalizer = 1;
-  std::uint64_t dropout = 0;  // key of the units to drop; 0 drops none
+  std::uint64_t dropout = 0;  // key of the units to drop, and of the noise in cells; 0 drops none
 };
 
 // Some slots of a minibatch, of whose gradient the rows of a call make the nodes of the tree (gradient.hpp).

@@ -15,7 +15,7 @@ struct WorkspaceShape {
   Index context;          // what layers read of it
   Index context_network;  // that network's cache; 0 without one
   Index cache;            // all layers' caches when an adjoint follows, else the largest
-  Index scratch;          // the largest of a layer or of the context network
+  Index scratch;          // the largest of a layer or of the context network; without an adjoint, that of a map
   Index base_scratch;     // in columns of float64
   bool adjoint;
 };
@@ -51,7 +51,7 @@ struct Workspace {
     take_columns(state, shape.dim);
     take_columns(context, shape.context);
     take_columns(cache, shape.cache);
-    take_columns(scratch, shape.adjoint ? shape.scratch : 0);
+    take_columns(scratch, shape.scratch);
     take_columns(grad_state, shape.adjoint ? shape.dim : 0);
     take_columns(grad_context, shape.adjoint ? shape.context : 0);
     take(outside, kTileRows);
@@ -75,7 +75,7 @@ WorkspaceShape workspace_shape(const Stack<Scalar>& stack, bool adjoint) {
           stack.embedding(),
           network ? network->cache_columns() : 0,
           adjoint ? stack.all_caches() : stack.largest_cache(),
-          adjoint ? stack.scratch() : 0,
+          adjoint ? stack.scratch() : stack.map_scratch(),
           stack.base().scratch_columns(),
           adjoint};
 }

@@ -17,7 +17,8 @@ std::unique_ptr<Layer<Scalar>> make_permutation(const Json& description, const P
 }
 
 // The columns after a permutation, x_i = z_indices[i].
-inline std::vector<Index> permuted(const Json& description, const std::vector<Index>& columns) {
+inline void permute(const Json& description, Place& place) {
+  const std::vector<Index>& columns = place.columns;
   std::vector<Index> result;
   std::vector<bool> seen(columns.size(), false);
   for (const Index i : json::integers_member(description, "indices", 0, static_cast<Index>(columns.size()) - 1)) {
@@ -27,7 +28,7 @@ inline std::vector<Index> permuted(const Json& description, const std::vector<In
     result.push_back(columns[static_cast<std::size_t>(i)]);
   }
   if (result.size() != columns.size()) throw std::invalid_argument("a permutation needs one index per feature");
-  return result;
+  place.columns = std::move(result);
 }
 
 }  // namespace pushforward

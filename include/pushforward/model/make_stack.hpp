@@ -23,9 +23,37 @@ std::optional<Network<Scalar>> context_network_of(const Json& description, Index
   return networks<Scalar>().of(network)(network, {context, {context}, {embedding}}, nullptr);
 }
 
+// Bytes that layers may keep of a tile, for the adjoints of a thread. Reading them back from main memory takes less
+// time than computing a convolution again, so that all is kept that can be.
+inline constexpr Index kMostKept = Index(1) << 28;
+
+// The shape of a description's features, if it has one.
+inline std::optional<ImageShape> shape_of(const Json& description, Index dim) {
+  if (!description.contains("shape")) return std::nullopt;
+  const auto extents = json::integers_member(description, "shape", limits::kExtent.low, limits::kExtent.high);
+  if (extents.size() != 3) throw std::invalid_argument("'shape' is not [channels, height, width]");
+  const ImageShape shape{extents[0], extents[1], extents[2]};
+  if (shape.size() != dim) throw std::invalid_argument("the extents of 'shape' do not multiply to 'dim'");
+  return shape;
+}
+
+// The latent end of the layers: the columns that the innermost layers move, all of them if there is no split.
+template <class Scalar>
+Place latent_place(const Json& layer_list, Index dim, Index context, std::optional<ImageShape> shape) {
+  for (std::size_t k = layer_list.size(); k-- > 0;) {
+    const auto& entry = layers<Scalar>().of(layer_list[k]);
+    if (!entry.shape_on_z_side) continue;
+    if (!shape) throw std::invalid_argument(json::string_member(layer_list[k], "kind") + " needs a flow with a shape");
+    shape = entry.shape_on_z_side(*shape);
+  }
+  Place place{{}, std::vector<Domain>(static_cast<std::size_t>(dim)), context, shape};
+  for (Index i = 0; i < (shape ? shape->size() : dim); ++i) place.columns.push_back(i);
+  return place;
+}
+
 template <class Scalar>
 Stack<Scalar> make_stack(const Json& description, Index most_parameters) {
-  json::expect_names(description, {"dim", "context", "context_network", "dtype", "base", "support", "layers"});
+  json::expect_names(description, {"dim", "shape", "context", "context_network", "dtype", "base", "support", "layers"});
   StackParts<Scalar> parts;
   parts.dim = json::integer_member(description, "dim", 1);
   parts.context = json::integer_member(description, "context", 0);
@@ -35,13 +63,12 @@ Stack<Scalar> make_stack(const Json& description, Index most_parameters) {
   parts.data_side = DataSide(supports_of(description, parts.dim, base_entry.intervals_are_boxes));
 
   // Layers only rename columns, so a column's domain is that of the feature that it holds on the data side.
-  Place place{{}, std::vector<Domain>(static_cast<std::size_t>(parts.dim)), parts.embedding};
-  for (Index i = 0; i < parts.dim; ++i) place.columns.push_back(i);
-  parts.data_columns = place.columns;
   const Json& layer_list = json::array_member(description, "layers");
+  Place place = latent_place<Scalar>(layer_list, parts.dim, parts.embedding, shape_of(description, parts.dim));
+  Place data_place = place;
   for (const Json& layer : layer_list)
-    if (const auto& entry = layers<Scalar>().of(layer); entry.columns_on_x_side)
-      parts.data_columns = entry.columns_on_x_side(layer, parts.data_columns);
+    if (const auto& entry = layers<Scalar>().of(layer); entry.to_x_side) entry.to_x_side(layer, data_place);
+  parts.data_columns = std::move(data_place.columns);
   for (Index i = 0; i < parts.dim; ++i)
     place.domains[static_cast<std::size_t>(parts.data_columns[static_cast<std::size_t>(i)])] =
         parts.data_side.domain(i);
@@ -53,15 +80,17 @@ Stack<Scalar> make_stack(const Json& description, Index most_parameters) {
     if (size_of(blocks) > left) throw std::invalid_argument("the description has more parameters than there are");
     left -= size_of(blocks);
   };
+  place.may_keep = kMostKept / (kTileRows * static_cast<Index>(sizeof(Scalar)));
   std::size_t position = 0;
   for (const Json& layer : layer_list) {
     const auto& entry = layers<Scalar>().of(layer);
     if (auto made = entry.make(layer, place)) {
       count(made->parameters());
+      place.may_keep -= std::min(place.may_keep, made->cache_columns());
       parts.layers.push_back(std::move(made));
       parts.names.push_back("layers." + std::to_string(position));
     }
-    if (entry.columns_on_x_side) place.columns = entry.columns_on_x_side(layer, place.columns);
+    if (entry.to_x_side) entry.to_x_side(layer, place);
     ++position;
   }
   count(parts.base->parameters());

@@ -34,9 +34,33 @@ struct Coefficients {
   Index depth_stride;
 };
 
+// The depth of a product is one stretch of `depth` columns, or several runs, which begin at these places of the left
+// factor and of the coefficients. Another type may have for_each_run as Runs has.
+struct Run {
+  Index left, right, depth;
+};
+
+struct Runs {
+  const Run *first, *last;
+
+  template <class F>
+  EIGEN_ALWAYS_INLINE void for_each_run(F&& f) const {
+    for (const Run* run = first; run != last; ++run) f(run->left, run->right, run->depth);
+  }
+};
+
+template <class F>
+EIGEN_ALWAYS_INLINE void for_each_run(Index depth, F&& f) {
+  f(Index(0), Index(0), depth);
+}
+template <class Depth, class F>
+EIGEN_ALWAYS_INLINE void for_each_run(const Depth& depth, F&& f) {
+  depth.for_each_run(f);
+}
+
 // store(n, m, sum) for each column n < Width and packet m < Height of sum = start(n) + sum_k left[k] right[n, k].
-template <class Scalar, int Height, int Width, class Start, class Store>
-EIGEN_ALWAYS_INLINE void block(Index depth, const Scalar* left, Index left_stride, Coefficients<Scalar> right,
+template <class Scalar, int Height, int Width, class Depth, class Start, class Store>
+EIGEN_ALWAYS_INLINE void block(const Depth& depth, const Scalar* left, Index left_stride, Coefficients<Scalar> right,
                                Start start, Store store) {
   using V = Vec<Scalar>;
   V sum[Width][Height];
@@ -44,17 +68,19 @@ EIGEN_ALWAYS_INLINE void block(Index depth, const Scalar* left, Index left_strid
   for (int n = 0; n < Width; ++n)
 #pragma GCC unroll 16
     for (int m = 0; m < Height; ++m) sum[n][m] = start(n);
-  for (Index k = 0; k < depth; ++k) {
-    V x[Height];
+  for_each_run(depth, [&](Index first_left, Index first_right, Index count) __attribute__((always_inline)) {
+    for (Index k = 0; k < count; ++k) {
+      V x[Height];
 #pragma GCC unroll 16
-    for (int m = 0; m < Height; ++m) x[m] = V::load(left + k * left_stride + m * V::kWidth);
+      for (int m = 0; m < Height; ++m) x[m] = V::load(left + first_left + k * left_stride + m * V::kWidth);
 #pragma GCC unroll 16
-    for (int n = 0; n < Width; ++n) {
-      const V w = right.data[n * right.column_stride + k * right.depth_stride];
+      for (int n = 0; n < Width; ++n) {
+        const V w = right.data[first_right + n * right.column_stride + k * right.depth_stride];
 #pragma GCC unroll 16
-      for (int m = 0; m < Height; ++m) sum[n][m] = fma(x[m], w, sum[n][m]);
+        for (int m = 0; m < Height; ++m) sum[n][m] = fma(x[m], w, sum[n][m]);
+      }
     }
-  }
+  });
 #pragma GCC unroll 16
   for (int n = 0; n < Width; ++n)
 #pragma GCC unroll 16
@@ -62,8 +88,8 @@ EIGEN_ALWAYS_INLINE void block(Index depth, const Scalar* left, Index left_strid
 }
 
 // All columns of one strip of Height packets: as many blocks of Width columns as fit, then narrower blocks.
-template <class Scalar, int Height, int Width, class Start, class Store>
-EIGEN_ALWAYS_INLINE void strip(Index depth, Index columns, const Scalar* left, Index left_stride,
+template <class Scalar, int Height, int Width, class Depth, class Start, class Store>
+EIGEN_ALWAYS_INLINE void strip(const Depth& depth, Index columns, const Scalar* left, Index left_stride,
                                Coefficients<Scalar> right, Start start, Store store) {
   Index first = 0;
   const auto run = [&](auto width) {
@@ -80,10 +106,10 @@ EIGEN_ALWAYS_INLINE void strip(Index depth, Index columns, const Scalar* left, I
   run(std::integral_constant<int, 1>());
 }
 
-// The product over a left factor of `height` lanes (a multiple of the packet width), its columns left_stride apart
-// and aligned: store(row, column, sums) receives the sums of rows row ... row + kWidth - 1.
-template <class Scalar, class Start, class Store>
-EIGEN_ALWAYS_INLINE void product(Index height, Index depth, Index columns, const Scalar* left, Index left_stride,
+// The product over a depth (see Runs) and a left factor of `height` lanes (a multiple of the packet width), its columns
+// left_stride apart and aligned: store(row, column, sums) receives the sums of rows row ... row + kWidth - 1.
+template <class Scalar, class Depth, class Start, class Store>
+EIGEN_ALWAYS_INLINE void product(Index height, const Depth& depth, Index columns, const Scalar* left, Index left_stride,
                                  Coefficients<Scalar> right, Start start, Store store) {
   constexpr Index kWidth = Vec<Scalar>::kWidth;
   Index row = 0;

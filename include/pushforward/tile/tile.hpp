@@ -17,6 +17,7 @@ struct Tile {
   double* log_det;                // (kTileRows,), each layer adds its own
   DropoutKey dropout = {};        // of this layer, in training
   bool keeps_cache = false;       // an adjoint follows: maps keep what it needs in the cache
+  Columns<Scalar> scratch = {};   // for what a map does not keep
 };
 
 // The adjoint of a tile: derivatives of one scalar, the d-prefixed quantities of docs/derivations.md.

@@ -12,6 +12,7 @@ struct Additive {
 
   Index parameter_count() const { return 1; }  // t
   Index saved_columns() const { return 0; }
+  std::vector<bool> odd_parameters() const { return {true}; }
 
   V forward(FeatureCache<Scalar> cache, V z, V& log_det) const {
     log_det = 0;

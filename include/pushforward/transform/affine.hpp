@@ -19,6 +19,7 @@ class Affine {
   // exp(-s) that it multiplied with, and saves z.
   Index parameter_count() const { return 2; }
   Index saved_columns() const { return 1; }
+  std::vector<bool> odd_parameters() const { return {false, true}; }
 
   V forward(FeatureCache<Scalar> cache, V z, V& log_det) const {
     const V t = V::load(cache.theta[1]);

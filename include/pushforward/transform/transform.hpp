@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "pushforward/tile/domain.hpp"
 #include "pushforward/tile/tile.hpp"
@@ -31,6 +32,12 @@ class Transform {
   // domain.
   virtual Index parameter_count(Domain domain) const = 0;
   virtual Index saved_columns(Domain domain) const = 0;
+
+  // Of each parameter whether it must change its sign with the feature, for the map to commute with the sign. Throws
+  // std::invalid_argument if the transform has no such parameters.
+  virtual std::vector<bool> odd_parameters() const {
+    throw std::invalid_argument("only Additive() and Affine() commute with the sign of the features");
+  }
 
   // Moves one column of the state in place and adds the logarithm of the slope to log_det.
   virtual void map(Direction direction, Domain domain, Index padded, FeatureCache<Scalar> cache, Scalar* state,
@@ -88,6 +95,7 @@ class LineTransform final : public Transform<Scalar> {
   }
 
   Index saved_columns(Domain) const override { return kernel_.saved_columns(); }
+  std::vector<bool> odd_parameters() const override { return kernel_.odd_parameters(); }
 
   void map(Direction direction, Domain, Index padded, FeatureCache<Scalar> cache, Scalar* state,
            double* log_det) const override {

@@ -37,7 +37,8 @@ _SHARE_BETWEEN, _GAPS_BETWEEN = 0.01, 20
 
 def check(state: State, history: History | None, x: object, context: object, weights: object, seed: Seed) -> Report:
     """Compare a flow, and the history of its fit, with rows."""
-    given, condition = checked(x, context, (state.dim, state.context), (state.columns, state.context_columns))
+    widths, columns = (state.dim, state.context), (state.columns, state.context_columns)
+    given, condition = checked(x, context, widths, columns, shape=state.shape)
     if len(given) < 2:
         raise ValueError(f"x has {len(given)} rows; a check needs at least 2, and says more with hundreds")
     w = _checks.row_weights(weights, len(given))
@@ -78,7 +79,8 @@ def check(state: State, history: History | None, x: object, context: object, wei
         ),
         calibration=calibration(state.names, ranks(state, table, condition, w, rng)) if state.context else None,
         outside_splines=_outside_splines(state, table),
-        oddities=oddities(table, state.names),
+        oddities=oddities(table, state.names, state.support),
+        has_cells=all(support.has_cells for support in state.support),
         between=_between(some, samples, state.names),
         stopped=history.stopped if history else "",
     )
@@ -183,7 +185,10 @@ def _gaussian(state: State, x: Array, context: Array | None, weights: Doubles | 
 def _round_trip(state: State, x: Array, context: Array | None) -> float:
     z, _ = state.inverse(x, context)
     back, _ = state.forward(z, context)
-    off = np.abs(back.astype(np.float64) - x)
+    back = back.astype(np.float64)
+    celled = [support.has_cells for support in state.support]
+    back[:, celled] = np.floor(back[:, celled])  # points in cells
+    off = np.abs(back - x)
     for i, support in enumerate(state.support):
         if support.wraps:
             low, high = support.ends

@@ -100,9 +100,22 @@ class Report:
     """Where many samples lie between rows, as between two clusters; None if there is no such place."""
     stopped: str = ""
     """Why the fit ended, as its history has it."""
+    has_cells: bool = False
+    """Whether every feature is a whole number that stands for its cell, as with `Pixel`."""
     calibration: Calibration | None = None
     """Ranks of the rows among draws under their own conditions, and what share of them regions of each level hold. None
     without context: then `pit` shows as much, without draws."""
+
+    @property
+    def bits_per_dim(self) -> Mean | None:
+        """Mean of minus log_prob over (dim log 2), of whole numbers: at least the bits that a lossless code would need.
+
+        None unless every feature has the support `Pixel`.
+        """
+        if not self.has_cells:
+            return None
+        bit = len(self.pit) * math.log(2)
+        return Mean(-self.log_likelihood.value / bit, self.log_likelihood.error / bit)
 
     @property
     def next(self) -> str:
@@ -126,6 +139,7 @@ class Report:
         lines = [
             ("rows", f"{self.rows:,}, {len(self.pit)} feature{'s' * (len(self.pit) > 1)}"),
             ("log-likelihood", f"{self.log_likelihood} nats a row; {gaussian}{training}"),
+            *([] if self.bits_per_dim is None else [("bits", f"{self.bits_per_dim} per dimension")]),
             ("round trip", f"error of at most {self.round_trip:.1e} standard deviations"),
             ("latent side", f"KS distance from uniform {_of(self.pit[worst])} in z{worst}, the worst"),
             ("its radius", f"KS distance {_of(self.pit_radius)}"),

@@ -29,7 +29,11 @@ class BoundCells:
 
     def __init__(self, state: State) -> None:
         lines = [domain == "line" for domain in state.core.domains]
-        self._ends = {i: support.ends for i, support in enumerate(state.support) if support.is_bounded and lines[i]}
+        self._ends = {
+            i: support.ends
+            for i, support in enumerate(state.support)
+            if support.is_bounded and lines[i] and not support.has_cells
+        }
         self._nearest = np.full((state.dim, 2), np.inf)
         self._found = np.zeros((state.dim, 2), dtype=bool)
 

@@ -27,6 +27,7 @@ from pushforward._io.rows import Rows
 from pushforward._io.scan import check_density
 from pushforward._model import presets
 from pushforward._model.state import State
+from pushforward._model.supports import refuse_cells
 from pushforward._target import Target
 from pushforward._typing import Array, Doubles
 
@@ -85,6 +86,7 @@ def fit_to_density(state: State, target: Target, rows: Rows | None, options: Opt
     """
     if state.context:
         raise ValueError(f"fit_density is for flows without context; this one has context={state.context}")
+    refuse_cells(state.support, "fit_density")
     if rows is not None:
         if state.initialized:
             raise ValueError("start= is for a flow that was not fitted or initialized yet")

@@ -80,7 +80,8 @@ def held_out(
             raise ValueError(f"validation={validation} leaves none of {len(rows)} rows to train on")
         return train, held if len(held) else None
     x, context, weights = _parts_of(validation, bool(state.context))
-    held = Rows.checked(x, context, weights, (state.dim, state.context), columns, "validation", rows.group)
+    widths = (state.dim, state.context)
+    held = Rows.checked(x, context, weights, widths, columns, "validation", rows.group, state.shape)
     check_values(held, "validation", state.support)
     return rows, held
 

@@ -27,6 +27,7 @@ from pushforward._io.rows import Rows
 from pushforward._io.scan import check_density
 from pushforward._model.bases import Mixture
 from pushforward._model.state import State
+from pushforward._model.supports import Support
 from pushforward._warn import warn
 from pushforward.errors import TrainingDivergedError
 
@@ -81,7 +82,7 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     options = _filled(options, chosen, len(train))
     began = time.perf_counter()
     if not state.initialized:
-        _warn_of_oddities(train, state.names if columns[0] is None else columns[0])
+        _warn_of_oddities(train, state.names if columns[0] is None else columns[0], state.support)
         state = _begin(state, rows, train, held, options, chosen)
         # Linear algebra need not give the same bits on other machines.
         state.parameters[...] = rows.group.of_first(state.parameters)
@@ -99,8 +100,8 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     return _finished(loop, held)
 
 
-def _warn_of_oddities(rows: Rows, names: Sequence[str]) -> None:
-    found = oddities(some_of(rows).x, names)
+def _warn_of_oddities(rows: Rows, names: Sequence[str], support: Sequence[Support]) -> None:
+    found = oddities(some_of(rows).x, names, support)
     if found:
         warn(". ".join(oddity.text for oddity in found))
 

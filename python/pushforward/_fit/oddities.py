@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pushforward._fit.cells import grid
+from pushforward._model.supports import Support
 from pushforward._typing import Array, Doubles
 
 # Fewer rows cannot show what is in a column.
@@ -56,8 +57,8 @@ class Oddity:
     text: str
 
 
-def oddities(x: Array, names: Sequence[str]) -> tuple[Oddity, ...]:
-    """Return what is odd in the columns of a table.
+def oddities(x: Array, names: Sequence[str], support: Sequence[Support] = ()) -> tuple[Oddity, ...]:
+    """Return what is odd in the columns of a table; a column whose numbers stand for their cells has a density.
 
     Parameters
     ----------
@@ -65,8 +66,14 @@ def oddities(x: Array, names: Sequence[str]) -> tuple[Oddity, ...]:
         Rows.
     names : sequence of str
         Names of the columns.
+    support : sequence of Support
+        The supports of the columns, if any is not to be looked at.
     """
-    if len(x) < _FEWEST_ROWS:
+    celled = {i for i, entry in enumerate(support) if entry.has_cells}
+    if celled:
+        kept = [i for i in range(x.shape[1]) if i not in celled]
+        x, names = x[:, kept], [names[i] for i in kept]
+    if len(x) < _FEWEST_ROWS or not len(names):
         return ()
     with np.errstate(all="ignore"):  # of numbers near the largest
         return _oddities(x, names)

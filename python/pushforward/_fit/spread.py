@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pushforward._fit.standardize import by_channel
 from pushforward._fit.tempering import effective_rows, largest_power
 from pushforward._model import description
 from pushforward._model.bases import Normal
@@ -95,6 +96,7 @@ def spread(
         center = weights @ y
         width = np.sqrt(weights @ (y - center) ** 2 / (1 - weights @ weights))
         width = np.clip(width, scale / _MOST_FACTOR, scale * _MOST_FACTOR)
+        center, width = by_channel(state, center, width)
         center, width = np.where(on_line, center, shift), np.where(on_line, width, scale)
         change = np.maximum(np.abs(np.log(width / scale)), np.abs(center - shift) / scale).max()
         gaussian.set_standardization((center, width), gaussian.context_standardization)

@@ -155,12 +155,29 @@ def standardize(state: State, rows: Rows) -> Some:
     # A constant condition carries no information, and does no harm.
     spread = np.where(conditions.low < conditions.high, spread, 1.0)
     _check_scale("the spread of the context is {:g} in column {}", spread)
+    shift, scale = by_channel(state, shift, scale)
     on_line = np.array([domain == "line" for domain in state.core.domains])
     shift, scale = np.where(on_line, shift, 0.0), np.where(on_line, scale, 1.0)
     state.set_standardization((shift, scale), (center, spread), cells.widths(some.x, rows.group))
     state.data_dtype = rows.x.dtype
     state.initialized = True
     return some
+
+
+def by_channel(state: State, shift: Doubles, scale: Doubles) -> tuple[Doubles, Doubles]:
+    """Return the location and scale of all pixels of a channel for each of them, if the flow has a shape.
+
+    So a convolution sees the same numbers wherever it stands, and a pixel that hardly ever changes is not blown up.
+    """
+    if state.shape is None:
+        return shift, scale
+    shifts, scales = shift.reshape(state.shape[0], -1), scale.reshape(state.shape[0], -1)
+    moving = [layer for layer in state.layers if not layer.reorders]
+    # About any other center than 0 odd layers would make no symmetric density.
+    is_symmetric = bool(moving) and all(layer.is_odd for layer in moving)
+    center = (0.0 if is_symmetric else 1.0) * shifts.mean(axis=1, keepdims=True)
+    spread = np.sqrt((scales**2 + (shifts - center) ** 2).mean(axis=1, keepdims=True))
+    return np.broadcast_to(center, shifts.shape).ravel(), np.broadcast_to(spread, scales.shape).ravel()
 
 
 def _check_scale(message: str, scale: Doubles) -> None:

@@ -13,7 +13,7 @@ from pushforward._io.rows import Rows
 from pushforward._model import description, presets
 from pushforward._model.bases import Base
 from pushforward._model.gaussian import Sample
-from pushforward._model.layers import Layer
+from pushforward._model.layer import Layer
 from pushforward._model.state import State
 from pushforward._typing import Doubles
 
@@ -63,8 +63,9 @@ def latent(state: State, rows: Rows) -> tuple[Doubles, Doubles]:
 def rebuilt(state: State, base: Base, layers: list[Layer], rng: np.random.Generator) -> State:
     """Return a flow with other layers, not initialised, and otherwise like this one."""
     network = state.context_network
+    dtype, support = state.dtype.name, state.support
     result = State(
-        description.describe(state.dim, state.context, network, state.dtype.name, base, state.support, layers, rng)
+        description.describe(state.dim, state.context, network, dtype, base, support, layers, rng, state.shape)
     )
     result.draw_parameters(rng)
     result.threads, result.left_open = state.threads, state.left_open

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from pushforward import _checks
 from pushforward._group import ALONE, Group, same
 from pushforward._io.stored import Stored
+from pushforward._shapes import flat
 from pushforward._typing import Array, Doubles, Indices
 
 # A full permutation costs 8 bytes a row: 16 MB at this many. Beyond, blocks.
@@ -122,13 +123,14 @@ class Rows:
         columns: tuple[Sequence[str] | None, Sequence[str] | None] = (None, None),
         name: str = "x",
         group: Group = ALONE,
+        shape: tuple[int, ...] | None = None,
     ) -> Rows:
         """Take all rows of a table, or of this process's share, checked by shape, type and names.
 
-        `widths` and `columns` are those of the features and of the context.
+        `widths` and `columns` are those of the features and of the context. `shape` is that of a row, if it has one.
         """
         with group.agree():
-            table, conditions = checked(x, context, widths, columns, name)
+            table, conditions = checked(x, context, widths, columns, name, shape)
             if conditions is not None and conditions.ndim == 1:
                 raise ValueError(f"to fit, context must have one row per row of {name}: ({len(table)}, {widths[1]})")
             label = "weights" if name == "x" else f"{name} weights"
@@ -363,8 +365,13 @@ def checked(
     widths: tuple[int, int],
     columns: tuple[Sequence[str] | None, Sequence[str] | None] = (None, None),
     name: str = "x",
+    shape: tuple[int, ...] | None = None,
 ) -> tuple[Array | Stored, Array | Stored | None]:
-    """Check a table (n, dim) and its context by shape, type and names; what is in files is not read."""
+    """Check a table (n, dim) and its context by shape, type and names; what is in files is not read.
+
+    With a shape, rows come as (n, *shape), but from files as (n, dim).
+    """
+    x = x if isinstance(x, Stored) else flat(x, shape, name)
     table = _checks.table(_outline(x), widths[0], name, columns=columns[0])
     conditions = _checks.condition(_outline(context), widths[1], len(table), columns[1])
     for given, known, label in ((x, columns[0], name), (context, columns[1], "context")):

@@ -118,6 +118,9 @@ def check_values(rows: Rows, name: str, support: Sequence[Support]) -> tuple[Dou
 def check_density(rows: Rows, support: Sequence[Support], name: str = "x") -> None:
     """Raise if rows cannot have a density: values not finite or outside, constant features, two features equal."""
     low, high = check_values(rows, name, support)
+    # A number that stands for its cell has a density however often it comes.
+    celled = [i for i, entry in enumerate(support) if entry.has_cells]
+    low[celled], high[celled] = -np.inf, np.inf
     constant = np.flatnonzero(low == high)
     if len(constant):
         raise ValueError(
@@ -131,7 +134,8 @@ def check_density(rows: Rows, support: Sequence[Support], name: str = "x") -> No
 
 def _equal_features(rows: Rows, low: Doubles, high: Doubles) -> tuple[int, int] | None:
     """Return the first feature that equals an earlier one, after that one."""
-    groups = _groups(range(len(low)), [(float(a), float(b)) for a, b in zip(low, high, strict=True)])
+    candidates = [i for i in range(len(low)) if np.isfinite(low[i])]
+    groups = _groups(candidates, [(float(low[i]), float(high[i])) for i in candidates])
     for x, _, _, index in pieces(rows) if groups else ():
         # Features stay in a group as long as their values are the same, which in most tables ends with the first piece.
         # Adding 0 makes one zero of two.

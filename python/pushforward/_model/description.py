@@ -11,13 +11,15 @@ import numpy as np
 from pushforward import _checks
 from pushforward._model import supports
 from pushforward._model.bases import BASES, Base
-from pushforward._model.layers import LAYERS, Layer
+from pushforward._model.layer import Layer
+from pushforward._model.layers import LAYERS
 from pushforward._model.networks import ContextNetwork
 from pushforward._model.part import one_of, read, table
+from pushforward._model.place import Place, Shape, checked_shape
 from pushforward._model.supports import SUPPORTS, Support
 
 PRECISIONS = ("float32", "float64")
-_OPTIONAL = {"support", "context_network"}
+_OPTIONAL = {"shape", "support", "context_network"}
 
 
 def describe(
@@ -29,6 +31,7 @@ def describe(
     support: Sequence[Support],
     layers: Sequence[Layer],
     rng: np.random.Generator,
+    shape: Shape | None = None,
 ) -> dict[str, Any]:
     """Describe a flow, with what the layers leave open spelled out as the core needs it."""
     entries: list[dict[str, Any]] = []
@@ -36,11 +39,13 @@ def describe(
     for i, layer in enumerate(layers):
         if not isinstance(layer, Layer):
             raise TypeError(f"layers[{i}] must be {one_of(LAYERS)}, not {layer!r}")
+    for layer, place in zip(layers, places(layers, Place(dim, context, shape)), strict=True):
         kind = type(layer)
-        entries.append({**layer.to_json(), **layer.resolve(dim, context, before[kind], rng)})
+        entries.append({**layer.to_json(), **layer.resolve(place, before[kind], rng)})
         before[kind] += 1
     return {
         "dim": dim,
+        **({} if shape is None else {"shape": list(shape)}),
         "context": context,
         **({} if context_network is None else {"context_network": context_network.to_json()}),
         "dtype": dtype,
@@ -48,6 +53,20 @@ def describe(
         "support": [entry.to_json() for entry in support],
         "layers": entries,
     }
+
+
+def places(layers: Sequence[Layer], place: Place) -> list[Place]:
+    """Return the place on each layer's x side, given that of the data."""
+    result: list[Place] = []
+    for layer in reversed(layers):
+        result.append(place)
+        place = layer.place_before(place)
+    return result[::-1]
+
+
+def shape_of(model: Mapping[str, Any]) -> Shape | None:
+    """Return the shape of a description, if it has one."""
+    return checked_shape(model["shape"], model["dim"]) if "shape" in model else None
 
 
 def base_of(model: Mapping[str, Any]) -> Base:
@@ -90,7 +109,9 @@ def check(model: object) -> dict[str, Any]:
         If it is none.
     """
     if not isinstance(model, dict) or set(model) - _OPTIONAL != {"dim", "context", "dtype", "base", "layers"}:
-        raise ValueError("the model must have dim, context, dtype, base, layers, and perhaps support, context_network")
+        raise ValueError(
+            "the model must have dim, context, dtype, base, layers, and perhaps shape, support, context_network"
+        )
     dim, context = model["dim"], model["context"]
     if type(dim) is not int or type(context) is not int or dim < 1 or context < 0:
         raise ValueError(f"dim is {dim!r} and context is {context!r}")
@@ -101,9 +122,11 @@ def check(model: object) -> dict[str, Any]:
         if not isinstance(model.get(name, []), list):
             raise ValueError(f"{name} is no list")
     support_of(model)
-    for i, (layer, entry) in enumerate(zip(layers_of(model), model["layers"], strict=True)):
+    layers = layers_of(model)
+    standing = places(layers, Place(dim, context, shape_of(model)))
+    for i, (layer, entry, place) in enumerate(zip(layers, model["layers"], standing, strict=True)):
         try:
-            layer.check(entry, dim, context)
+            layer.check(entry, place)
         except ValueError as error:
             raise ValueError(f"layers[{i}]: {error}") from None
     return model

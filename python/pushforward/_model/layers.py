@@ -1,8 +1,7 @@
-"""Layers: the invertible maps that a flow is made of."""
+"""Layers of features in any order, and the table of all layers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -12,180 +11,16 @@ import numpy.typing as npt
 
 from pushforward import _checks
 from pushforward._dispatch import core
+from pushforward._model.coupling import Coupling
 from pushforward._model.gaussian import Sample, covariance, regression, triangles, whitening
-from pushforward._model.networks import MLP, NETWORKS, Conditioner, even_units
+from pushforward._model.images import Conv1x1, Split, Squeeze
+from pushforward._model.layer import Layer
+from pushforward._model.networks import MLP, NETWORKS, DenseNetwork, even_units
+from pushforward._model.ordered import Ordered
 from pushforward._model.part import Part, one_of, table
+from pushforward._model.place import Place
 from pushforward._model.transforms import TRANSFORMS, Affine, Transform
 from pushforward._typing import Floats
-
-_MASKS = ("half", "alternate", "random")
-
-
-class Layer(Part):
-    """An invertible map of all features.
-
-    What a layer leaves open, such as the draw of a random mask, is spelled out when the flow is built, and stands in
-    the description beside the layer's own fields.
-    """
-
-    whitens: ClassVar[bool] = False
-    """Whether `start` makes features uncorrelated."""
-    moves_alone: ClassVar[bool] = False
-    """Whether each feature moves by itself, so that any of them may be taken out with its parameters."""
-    reorders: ClassVar[bool] = False
-    """Whether the layer does nothing but to change the order of the features."""
-
-    @property
-    def reach(self) -> float:
-        """How far from 0 the layer bends a feature, in standard deviations."""
-        return math.inf
-
-    def resolve(self, dim: int, context: int, number: int, rng: np.random.Generator) -> dict[str, Any]:
-        """Spell out what the layer leaves open, in JSON's types.
-
-        Parameters
-        ----------
-        dim, context : int
-            Features, and conditioning features.
-        number : int
-            How many layers of this class stand before this one.
-        rng : numpy.random.Generator
-            Where random choices come from.
-
-        Returns
-        -------
-        dict
-            What the description holds beside the layer's fields.
-        """
-        return {}
-
-    def check(self, resolved: Mapping[str, Any], dim: int, context: int) -> None:
-        """Raise a ValueError if what a file has spelled out is nothing that `resolve` could return."""
-
-    def is_triangular(self, dim: int) -> bool:
-        """Whether each of `dim` features moves by itself and by those before it alone."""
-        return self.moves_alone
-
-    def before(self, columns: npt.NDArray[np.int64], resolved: Mapping[str, Any]) -> npt.NDArray[np.int64]:
-        """Return labels of the features on the layer's z side, given those on its x side."""
-        return columns
-
-    def leading(self, count: int, dim: int, context: int) -> tuple[Layer, bool]:
-        """Return the layer of the first features of a triangular one, and whether its network is constant there.
-
-        Its parameters are the first ones along each axis; of a constant network only the last bias counts.
-        """
-        return self, False
-
-    def start(self, resolved: Mapping[str, Any], parameters: Mapping[str, Floats], sample: Sample) -> Sample | None:
-        """Set parameters from data before a first fit, if the layer is a linear map that can.
-
-        Parameters
-        ----------
-        resolved : dict
-            What `resolve` returned.
-        parameters : dict of str to array
-            Views of the layer's parameters.
-        sample : Sample
-            Rows on the layer's x side.
-
-        Returns
-        -------
-        Sample or None
-            The rows on the layer's z side; None if the layer does not start from data in this way.
-        """
-        return None
-
-
-def _check_parts(transform: object, conditioner: object) -> None:
-    if not isinstance(transform, Transform):
-        raise TypeError(f"transform must be {one_of(TRANSFORMS)}, not {transform!r}")
-    if not isinstance(conditioner, Conditioner):
-        raise TypeError(f"conditioner must be {one_of(NETWORKS)}, not {conditioner!r}")
-
-
-@dataclass(frozen=True)
-class Coupling(Layer):
-    """Keep some features, and move the others by a transform whose parameters a network makes of the kept ones.
-
-    Source: Dinh, Sohl-Dickstein, Bengio 2017, section 3.2. The context, if the flow has one, is an input of every
-    network. With one feature nothing is kept.
-
-    Parameters
-    ----------
-    transform : Additive, Affine or RationalQuadratic
-        The elementwise map of the moved features.
-    conditioner : MLP or ResNet
-        The network.
-    mask : {"half", "alternate", "random"} or sequence of bool
-        Which features are kept: the first half, every second one, a random half, or those marked True. "half" and
-        "alternate" flip from one coupling of a flow to the next; "random" is drawn by the flow's seed.
-    unconditional : bool
-        Whether the kept features are moved too, by the same kind of transform with learned parameters that are the same
-        for all rows (Durkan et al. 2019, section 3.2). The network reads them on the x side.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the parts are not of these types, or the mask is none of those.
-
-    Examples
-    --------
-    >>> Coupling(Affine(), MLP(hidden=(32,)), mask="alternate")
-    Coupling(transform=Affine(max_log_scale=3.0), conditioner=MLP(hidden=(32,), activation='relu'), mask='alternate', \
-unconditional=False)
-    """
-
-    PARTS: ClassVar[Mapping[str, Mapping[str, type[Part]]]] = {"transform": TRANSFORMS, "conditioner": NETWORKS}
-
-    transform: Transform = Affine()  # noqa: RUF009 -- frozen
-    conditioner: Conditioner = MLP()  # noqa: RUF009 -- frozen
-    mask: str | Sequence[bool] = "half"
-    unconditional: bool = False
-
-    def __post_init__(self) -> None:
-        _check_parts(self.transform, self.conditioner)
-        if not isinstance(self.unconditional, bool):
-            raise TypeError(f"unconditional must be True or False, not {self.unconditional!r}")
-        if isinstance(self.mask, str):
-            _checks.choice("mask", self.mask, _MASKS)
-            return
-        if not (isinstance(self.mask, Iterable) and all(isinstance(kept, (bool, np.bool_)) for kept in self.mask)):
-            raise TypeError(f"mask must be {', '.join(map(repr, _MASKS))} or a one-dimensional boolean array")
-        object.__setattr__(self, "mask", tuple(map(bool, self.mask)))
-
-    @property
-    def reach(self) -> float:
-        """How far from 0 the layer bends a feature, in standard deviations."""
-        return self.transform.reach
-
-    def resolve(self, dim: int, context: int, number: int, rng: np.random.Generator) -> dict[str, Any]:
-        """Spell out the mask as "kept"."""
-        return {"kept": self._kept(dim, number, rng).tolist()}
-
-    def check(self, resolved: Mapping[str, Any], dim: int, context: int) -> None:
-        """Refuse a mask that is none of `dim` features, or moves none."""
-        kept = resolved.get("kept")
-        if not isinstance(kept, list) or len(kept) != dim or not all(isinstance(k, bool) for k in kept) or all(kept):
-            raise ValueError(f"kept is not a mask of {dim} features that moves at least one")
-
-    def _kept(self, dim: int, number: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-        if not isinstance(self.mask, str):
-            if len(self.mask) != dim:
-                raise ValueError(f"a coupling's mask has {len(self.mask)} entries; the flow has dim={dim}")
-            mask = np.array(self.mask)
-            if mask.all():
-                raise ValueError("a coupling's mask keeps every feature; at least one must be False, to be moved")
-            return mask
-        if dim == 1:
-            return np.zeros(1, dtype=bool)
-        if self.mask == "random":
-            mask = np.zeros(dim, dtype=bool)
-            mask[rng.permutation(dim)[: (dim + number % 2) // 2]] = True
-            return mask
-        features = np.arange(dim)
-        mask = features < dim // 2 if self.mask == "half" else features % 2 == 0
-        return mask if number % 2 == 0 else ~mask
 
 
 @dataclass(frozen=True)
@@ -229,13 +64,16 @@ class Autoregressive(Layer):
     PARTS: ClassVar[Mapping[str, Mapping[str, type[Part]]]] = {"transform": TRANSFORMS, "conditioner": NETWORKS}
 
     transform: Transform = Affine()  # noqa: RUF009 -- frozen
-    conditioner: Conditioner = MLP()  # noqa: RUF009 -- frozen
+    conditioner: DenseNetwork = MLP()  # noqa: RUF009 -- frozen
     order: str | Sequence[int] = "natural"
     degrees: Sequence[Sequence[int]] | None = None
     one_pass: str = "inverse"
 
     def __post_init__(self) -> None:
-        _check_parts(self.transform, self.conditioner)
+        if not isinstance(self.transform, Transform):
+            raise TypeError(f"transform must be {one_of(TRANSFORMS)}, not {self.transform!r}")
+        if not isinstance(self.conditioner, DenseNetwork):
+            raise TypeError(f"conditioner must be {one_of(NETWORKS)}, not {self.conditioner!r}")
         _checks.choice("one_pass", self.one_pass, ("inverse", "forward"))
         if isinstance(self.order, str):
             _checks.choice("order", self.order, ("natural", "reverse"))
@@ -263,13 +101,13 @@ class Autoregressive(Layer):
         """How far from 0 the layer bends a feature, in standard deviations."""
         return self.transform.reach
 
-    def resolve(self, dim: int, context: int, number: int, rng: np.random.Generator) -> dict[str, Any]:
+    def resolve(self, place: Place, number: int, rng: np.random.Generator) -> dict[str, Any]:
         """Spell out the pass of each feature, and how many units of each hidden layer have each degree."""
-        return {"passes": self.passes(dim), "units": self._units(dim, context)}
+        return {"passes": self.passes(place.dim), "units": self._units(place)}
 
-    def check(self, resolved: Mapping[str, Any], dim: int, context: int) -> None:
+    def check(self, resolved: Mapping[str, Any], place: Place) -> None:
         """Refuse passes or units other than those of the order and the degrees."""
-        for name, expected in self.resolve(dim, context, 0, np.random.default_rng(0)).items():
+        for name, expected in self.resolve(place, 0, np.random.default_rng(0)).items():
             if resolved.get(name) != expected:
                 raise ValueError(f"{name} are not those of the order and the degrees")
 
@@ -289,69 +127,23 @@ class Autoregressive(Layer):
 
     def leading(self, count: int, dim: int, context: int) -> tuple[Layer, bool]:
         """Return the layer of the first features, without the units that see others."""
-        degrees = [np.repeat(np.arange(count), units[:count]).tolist() for units in self._units(dim, context)]
+        degrees = [np.repeat(np.arange(count), units[:count]).tolist() for units in self._units(Place(dim, context))]
         is_constant = not all(degrees)
         degrees = [layer or [0] for layer in degrees]  # a layer needs a unit
         network = self.conditioner.with_widths([len(layer) for layer in degrees])
         return replace(self, conditioner=network, order="natural", degrees=degrees), is_constant
 
-    def _units(self, dim: int, context: int) -> list[list[int]]:
-        passes = max(self.passes(dim)) + 1
+    def _units(self, place: Place) -> list[list[int]]:
+        passes = max(self.passes(place.dim)) + 1
         if self.degrees is None:
-            return even_units(self.conditioner.widths, passes, context)
+            return even_units(self.conditioner.widths, passes, place.context)
         if any(layer and layer[-1] >= passes for layer in self.degrees):
             raise ValueError(f"degrees go up to {passes - 1}, that of the last pass")
         return [np.bincount(np.array(layer, dtype=np.int64), minlength=passes).tolist() for layer in self.degrees]
 
 
 @dataclass(frozen=True)
-class _Ordered(Layer):
-    """A layer with a fixed order of the features."""
-
-    ORDERS: ClassVar[tuple[str, ...]] = ()
-
-    order: str | Sequence[int]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "order", _checked_order(self.order, self.ORDERS))
-
-    def resolve(self, dim: int, context: int, number: int, rng: np.random.Generator) -> dict[str, Any]:
-        """Spell out the order as "indices"."""
-        return {"indices": _indices(self.order, dim, rng).tolist()}
-
-    def check(self, resolved: Mapping[str, Any], dim: int, context: int) -> None:
-        """Refuse indices that are not those of a permutation of `dim` features."""
-        indices = resolved.get("indices")
-        integers = isinstance(indices, list) and all(type(index) is int for index in indices)
-        if not integers or sorted(indices) != list(range(dim)):  # type: ignore[arg-type]
-            raise ValueError(f"indices are not a permutation of {dim} features")
-
-
-def _indices(order: str | Sequence[int], dim: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    if order == "natural":
-        return np.arange(dim)
-    if order == "reverse":
-        return np.arange(dim)[::-1]
-    if order == "random":
-        return rng.permutation(dim)
-    if len(order) != dim:
-        raise ValueError(f"a permutation has {len(order)} indices; the flow has dim={dim}")
-    return np.array(order, dtype=np.int64)
-
-
-def _checked_order(order: object, names: tuple[str, ...]) -> str | tuple[int, ...]:
-    if isinstance(order, str):
-        return _checks.choice("order", order, names)
-    if not isinstance(order, Iterable):
-        raise TypeError(f"order must be {', '.join(map(repr, names))} or a sequence of indices, not {order!r}")
-    indices = tuple(_checks.integer(f"order[{i}]", index) for i, index in enumerate(order))
-    if sorted(indices) != list(range(len(indices))):
-        raise ValueError(f"order must hold each of 0 ... {len(indices) - 1} once, not {indices}")
-    return indices
-
-
-@dataclass(frozen=True)
-class Permutation(_Ordered):
+class Permutation(Ordered):
     """Reorder the features: x_i = z_indices[i], with log_det 0.
 
     Parameters
@@ -384,7 +176,7 @@ class Permutation(_Ordered):
 
 
 @dataclass(frozen=True)
-class LU(_Ordered):
+class LU(Ordered):
     """Mix the features by a learned linear map, z = L U P x + b, with log_det that of its triangles.
 
     P is a fixed permutation, (P x)_order[i] = x_i, L lower triangular with ones on the diagonal, U upper triangular
@@ -494,9 +286,9 @@ class ContextShift(Layer):
 
     moves_alone: ClassVar[bool] = True
 
-    def resolve(self, dim: int, context: int, number: int, rng: np.random.Generator) -> dict[str, Any]:
+    def resolve(self, place: Place, number: int, rng: np.random.Generator) -> dict[str, Any]:
         """Refuse a flow without a context."""
-        if not context:
+        if not place.context:
             raise ValueError("ContextShift needs a flow with a context; this one has context=0")
         return {}
 
@@ -509,4 +301,4 @@ class ContextShift(Layer):
         return replace(sample, y=residuals)
 
 
-LAYERS = table(Coupling, Autoregressive, Permutation, LU, Householder, ActNorm, ContextShift)
+LAYERS = table(Coupling, Autoregressive, Permutation, LU, Householder, ActNorm, ContextShift, Conv1x1, Squeeze, Split)

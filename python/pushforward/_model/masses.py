@@ -11,7 +11,7 @@ import numpy as np
 from pushforward import _checks
 from pushforward._dispatch import core
 from pushforward._model.description import PRECISIONS
-from pushforward._model.networks import NETWORKS, Conditioner, ResNet, even_units
+from pushforward._model.networks import NETWORKS, DenseNetwork, ResNet, even_units
 from pushforward._model.parametric import Parametric
 from pushforward._model.part import read
 from pushforward._typing import Array, Doubles
@@ -74,7 +74,7 @@ def describe(
     *,
     context: int = 0,
     dtype: str = "float32",
-    conditioner: Conditioner = ResNet(hidden=128),  # noqa: B008 -- frozen
+    conditioner: DenseNetwork = ResNet(hidden=128),  # noqa: B008 -- frozen
 ) -> dict[str, Any]:
     """Describe a mass.
 

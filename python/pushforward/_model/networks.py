@@ -10,12 +10,25 @@ from typing import ClassVar
 from pushforward import _checks
 from pushforward._dispatch import core
 from pushforward._model.part import Part, one_of, table
+from pushforward._model.place import Place
 
 ACTIVATIONS = core.activations
 
 
-class Conditioner(Part, ABC):
+class Conditioner(Part):
     """A network whose inputs are features and the context, and whose outputs are a transform's parameters."""
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether a coupling by it is an odd map."""
+        return False
+
+    def check_place(self, place: Place, kept: Sequence[bool]) -> None:
+        """Raise a ValueError if the network cannot stand in a coupling there that keeps these features."""
+
+
+class DenseNetwork(Conditioner, ABC):
+    """A network of dense layers, which may be masked."""
 
     @property
     @abstractmethod
@@ -23,12 +36,12 @@ class Conditioner(Part, ABC):
         """Widths of the hidden layers whose units have degrees where the network is masked."""
 
     @abstractmethod
-    def with_widths(self, widths: Sequence[int]) -> Conditioner:
+    def with_widths(self, widths: Sequence[int]) -> DenseNetwork:
         """Return the same network with other widths of those layers."""
 
 
 @dataclass(frozen=True)
-class MLP(Conditioner):
+class MLP(DenseNetwork):
     """Multilayer perceptron: the conditioner of a coupling or an autoregressive layer.
 
     Its last layer starts at zero, so that every layer starts as the identity. Without inputs (one feature, no
@@ -74,7 +87,7 @@ class MLP(Conditioner):
 
 
 @dataclass(frozen=True)
-class ResNet(Conditioner):
+class ResNet(DenseNetwork):
     """Residual network with pre-activation blocks: a conditioner that trains well when it is deep.
 
     A dense layer, `blocks` times h + dense(dropout(activation(dense(activation(h))))), and a dense layer that starts at
@@ -167,9 +180,9 @@ class ContextNetwork(Part):
     PARTS: ClassVar[Mapping[str, Mapping[str, type[Part]]]] = {"network": NETWORKS}
 
     features: int = 16
-    network: Conditioner = MLP(activation="silu")
+    network: DenseNetwork = MLP(activation="silu")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", _checks.integer("features", self.features, *core.limits["width"]))
-        if not isinstance(self.network, Conditioner):
+        if not isinstance(self.network, DenseNetwork):
             raise TypeError(f"network must be {one_of(NETWORKS)}, not {self.network!r}")

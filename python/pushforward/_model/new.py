@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from pushforward._model import description, presets
+from pushforward import _checks
+from pushforward._model import description, image_presets, presets
 from pushforward._model.bases import Base, Normal
-from pushforward._model.layers import Layer
+from pushforward._model.layer import Layer
 from pushforward._model.networks import ContextNetwork
+from pushforward._model.place import Shape, checked_shape
 from pushforward._model.state import Open, State
 from pushforward._model.supports import Support
+
+
+def features_of(dim: int | None, shape: object, most: int) -> tuple[int, Shape | None]:
+    """Return the number of features, at most so many, and their shape, of which at least one must be given."""
+    if shape is not None:
+        row = checked_shape(shape, None if dim is None else _checks.integer("dim", dim, 1, most))
+        return _checks.integer("the number of pixels", math.prod(row), 1, most), row
+    if dim is None:
+        raise TypeError("a flow needs dim, its number of features, or shape=(channels, height, width)")
+    return _checks.integer("dim", dim, 1, most), None
 
 
 def new(
@@ -24,12 +37,16 @@ def new(
     support: Sequence[Support],
     layers: Sequence[Layer] | None,
     rng: np.random.Generator,
+    shape: Shape | None = None,
 ) -> State:
     """Return the state of a flow with initial parameters; layers, or layers and base, that are None are left open."""
+    if shape is not None and layers is None:
+        layers = image_presets.usual_image(shape)
     # A shift that starts at the regression on the context has no use for an embedding that is not learned yet.
     parts = presets.usual(dim, context if context_network is None else 0) if layers is None else layers
     left_open = Open(base is None, copy.deepcopy(rng)) if layers is None else None
-    state = State(description.describe(dim, context, context_network, dtype, base or Normal(), support, parts, rng))
+    model = description.describe(dim, context, context_network, dtype, base or Normal(), support, parts, rng, shape)
+    state = State(model)
     if left_open is not None:
         state.open, state.left_open = left_open, left_open.parts
     state.draw_parameters(rng)
@@ -47,6 +64,7 @@ def anew(state: State, rng: np.random.Generator) -> State:
         state.support,
         None if "layers" in state.left_open else state.layers,
         rng,
+        state.shape,
     )
     result.threads = state.threads
     result.columns, result.context_columns = state.columns, state.context_columns

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pushforward import _checks
-from pushforward._model.layers import LU, ActNorm, Autoregressive, ContextShift, Coupling, Layer, Permutation
-from pushforward._model.networks import MLP, Conditioner, ResNet
+from pushforward._model.coupling import Coupling
+from pushforward._model.layer import Layer
+from pushforward._model.layers import LU, ActNorm, Autoregressive, ContextShift, Permutation
+from pushforward._model.networks import MLP, DenseNetwork, ResNet
 from pushforward._model.transforms import Additive, Affine, RationalQuadratic, Transform
 
 # A scale of exp(10) is out of the reach of any row of sound data, and far from overflow.
@@ -199,7 +201,7 @@ def neural_spline(
     _checks.integer("dim", dim, 1)
     _checks.integer("depth", depth, 1)
     _checks.choice("mixing", mixing, ("lu", "permutation"))
-    network: Conditioner = (
+    network: DenseNetwork = (
         ResNet(hidden, blocks, activation, dropout) if isinstance(hidden, int) else MLP(hidden, activation)
     )
     spline = RationalQuadratic(bins, bound)
@@ -272,7 +274,7 @@ def triangular(
     """
     _checks.integer("dim", dim, 1)
     _checks.integer("depth", depth, 1)
-    network: Conditioner = (
+    network: DenseNetwork = (
         ResNet(hidden, blocks, activation, dropout) if isinstance(hidden, int) else MLP(hidden, activation)
     )
     spline = Autoregressive(RationalQuadratic(bins, bound), network)

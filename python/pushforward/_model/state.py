@@ -17,9 +17,10 @@ from pushforward import _checks
 from pushforward._dispatch import core
 from pushforward._model import description
 from pushforward._model.bases import Base
-from pushforward._model.layers import Layer
+from pushforward._model.layer import Layer
 from pushforward._model.networks import ContextNetwork
 from pushforward._model.parametric import Parametric
+from pushforward._model.place import Shape
 from pushforward._model.supports import Support
 from pushforward._typing import Array, Doubles, Floats, Indices
 
@@ -60,6 +61,8 @@ class State(Parametric):
 
     Attributes
     ----------
+    shape : tuple of int or None
+        Channels, height and width, if features are pixels.
     core : FlowFloat32 or FlowFloat64
         The compiled flow. Parameters are 0 at first.
     standardization, context_standardization : pair of arrays
@@ -85,6 +88,7 @@ class State(Parametric):
         self.model = model
         self.dim: int = model["dim"]
         self.context: int = model["context"]
+        self.shape: Shape | None = description.shape_of(model)
         self.dtype: np.dtype[Any] = np.dtype(model["dtype"])
         self.context_network: ContextNetwork | None = description.context_network_of(model)
         self.base: Base = description.base_of(model)

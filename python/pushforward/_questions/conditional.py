@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pushforward import _checks
 from pushforward._model.state import State, sample_key
+from pushforward._model.supports import refuse_cells
 from pushforward._questions import triangular
 from pushforward._questions.answers import Answer, answer, is_leading
 from pushforward._questions.joint import Family, Joint
@@ -303,6 +304,7 @@ def conditional(
     """Return the density of the other columns given some; the arguments are those of `Flow.conditional`."""
     if not isinstance(known, Mapping):
         raise TypeError(f"known must be a mapping of columns to values, not {type(known).__name__}")
+    refuse_cells(state.support, "conditional")
     chosen = columns_of(state, list(known), "known")
     if len(chosen) == state.dim:
         raise ValueError(f"known has all {state.dim} columns; at least one must be left")
@@ -335,6 +337,7 @@ def conditional(
 
 def marginal(state: State, columns: Sequence[Any], draws: int, steps: int, seed: int) -> Marginal:
     """Return the density of some columns; the arguments are those of `Flow.marginal`."""
+    refuse_cells(state.support, "marginal")
     if isinstance(columns, (str, int, np.integer)):
         columns = [columns]
     draws, steps = checked_effort(draws, steps)

@@ -6,6 +6,7 @@ import numpy as np
 
 from pushforward import _checks
 from pushforward._model.state import State, sample_key
+from pushforward._model.supports import refuse_cells
 from pushforward._questions.answers import answer, moments
 from pushforward._questions.conditional import checked_effort
 from pushforward._questions.joint import Family, Joint
@@ -19,6 +20,7 @@ def impute(
     state: State, x: object, context: object, method: str, copies: int | None, effort: tuple[int, int, Seed]
 ) -> Array:
     """Return rows with their gaps filled; the arguments are those of `Flow.impute`."""
+    refuse_cells(state.support, "impute")
     count = checked_copies(method, copies)
     draws, steps = checked_effort(*effort[:2])
     table = _checks.table(x, state.dim, "x", columns=state.columns)

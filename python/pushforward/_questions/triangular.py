@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pushforward._model.layers import Layer
+from pushforward._model.layer import Layer
 from pushforward._model.new import new
 from pushforward._model.state import State
 from pushforward._typing import Floats, Indices
@@ -17,7 +17,7 @@ from pushforward._typing import Floats, Indices
 
 def order_of(state: State) -> Indices | None:
     """Return the columns in the order in which a flow is triangular; None if it is not."""
-    if not state.base.is_independent:
+    if not state.base.is_independent or state.shape is not None:
         return None
     layers, at_base = _arranged(state)
     for layer, columns in layers:

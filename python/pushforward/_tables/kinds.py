@@ -216,11 +216,12 @@ class Date(TableKind):
 
 Kind: TypeAlias = Support | TableKind
 TABLE_KINDS = table(Above, Below, Integer, Category, Boolean, Date)
-KINDS: dict[str, type[Any]] = {**SUPPORTS, **TABLE_KINDS}
+# Whole numbers of a table are `Integer`, with masses.
+KINDS: dict[str, type[Any]] = {**{name: kind for name, kind in SUPPORTS.items() if name != "Pixel"}, **TABLE_KINDS}
 
 
 def checked(kind: object, name: str) -> Kind:
     """Return a kind, if it is one."""
-    if not isinstance(kind, Kind):
+    if not isinstance(kind, Kind) or type(kind).__name__ not in KINDS:
         raise TypeError(f"{name} must be {one_of(KINDS)}, not {kind!r}")
     return kind

@@ -11,7 +11,9 @@ import numpy as np
 from pushforward._fit.size import size
 from pushforward._model import masses
 from pushforward._model.bases import Normal
-from pushforward._model.layers import ActNorm, ContextShift, Coupling, Layer
+from pushforward._model.coupling import Coupling
+from pushforward._model.layer import Layer
+from pushforward._model.layers import ActNorm, ContextShift
 from pushforward._model.masses import Masses
 from pushforward._model.networks import MLP, ResNet
 from pushforward._model.transforms import RationalQuadratic

@@ -7,7 +7,6 @@ import argparse
 from pushforward._io import files
 from pushforward.cli import columns, mixed, values
 from pushforward.cli.command import TABLES, Command, add_tables, shown
-from pushforward.flow import Flow
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
@@ -21,7 +20,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     if files.is_table(args.model):
         return mixed.check(args)
-    flow = Flow.load(args.model)
+    flow = columns.flow_of_rows(args.model)
     rows = columns.read(flow, args.table, args.weights, missing=columns.missing_of(args))
     with columns.told_with(args.table):
         report = flow.check(rows.x, rows.context, rows.weights, seed=args.seed)

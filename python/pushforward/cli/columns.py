@@ -24,6 +24,14 @@ Source: TypeAlias = str | list[str]
 """The file of a table or a pattern, or several of these."""
 
 
+def flow_of_rows(model: str) -> Flow:
+    """Read a flow that scores and draws the rows of tables."""
+    flow = Flow.load(model)
+    if flow.shape is not None:
+        raise ValueError(f"{model}: rows of this flow are images of the shape {flow.shape}, not of a table; use Python")
+    return flow
+
+
 def features(flow: Flow) -> Part:
     """Return what a flow models."""
     return flow.columns, flow.dim

@@ -67,7 +67,8 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="support of a column: positive, interval:LOW:HIGH or circle:LOW:HIGH, where LOW and HIGH are numbers or "
-        "multiples of pi such as 2pi; repeat for each such column (default: any real number)",
+        "multiples of pi such as 2pi, or pixel:LEVELS:ALPHA for whole numbers; repeat for each such column "
+        "(default: any real number)",
     )
 
     flow = command.add_argument_group("flow")

@@ -9,7 +9,6 @@ from pushforward._model.state import state_of
 from pushforward._questions.impute import METHODS
 from pushforward.cli import columns, mixed, values
 from pushforward.cli.command import TABLE, Command, check_output, given
-from pushforward.flow import Flow
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
@@ -44,7 +43,7 @@ def _run(args: argparse.Namespace) -> int:
     check_output(args.output, args.model, args.table)
     if files.is_table(args.model):
         return mixed.impute(args)
-    flow = Flow.load(args.model)
+    flow = columns.flow_of_rows(args.model)
     rows = columns.read(flow, args.table, missing="keep")
     with columns.told_with(args.table):
         filled = flow.impute(rows.x, rows.context, method=args.method, seed=args.seed, **given(args, "draws", "steps"))

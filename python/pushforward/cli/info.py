@@ -23,10 +23,13 @@ def _run(args: argparse.Namespace) -> int:
     count = flow.parameters.size
     named = zip(state_of(flow).names, flow.support, strict=True)
     bounded = [f"{name} {support}" for name, support in named if support.is_bounded]
+    if flow.shape is not None and bounded and len(set(flow.support)) == 1:
+        bounded = [repr(flow.support[0])]
     print(shown(args.model))
     for label, value in (
         ("format", f"{content['format']}, written by pushforward {content['version']}"),
         ("features", columns.named(*columns.features(flow))),
+        *([("shape", flow.shape)] if flow.shape else []),
         ("support", ", ".join(bounded) or "any real number"),
         ("context", columns.named(*columns.conditions(flow)) if flow.context else "none"),
         *([("network", flow.context_network)] if flow.context_network else []),

@@ -64,7 +64,7 @@ def _run(args: argparse.Namespace) -> int:
     if files.is_table(args.model):
         output.write_figure(args.output, mixed.plot(args), kind)
         return 0
-    flow = Flow.load(args.model)
+    flow = columns.flow_of_rows(args.model)
     if args.kind == "history":
         with columns.told_with(args.model):
             figure = plot.history(flow)

@@ -40,7 +40,7 @@ def _run(args: argparse.Namespace) -> int:
     check_output(args.output, args.model, args.context_table)
     if files.is_table(args.model):
         return mixed.sample(args)
-    flow = Flow.load(args.model)
+    flow = columns.flow_of_rows(args.model)
     n, context = args.n, _condition(args, flow)
     if context is not None and context.ndim == 2:
         n = len(context) * (1 if n is None else n)

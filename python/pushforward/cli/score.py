@@ -8,7 +8,6 @@ from pushforward._io import files, tables
 from pushforward._io.parts import found_files
 from pushforward.cli import columns, mixed
 from pushforward.cli.command import TABLES, Command, add_tables, check_output
-from pushforward.flow import Flow
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
@@ -22,7 +21,7 @@ def _run(args: argparse.Namespace) -> int:
     check_output(args.output, args.model, *found_files(args.table))
     if files.is_table(args.model):
         return mixed.score(args)
-    flow = Flow.load(args.model)
+    flow = columns.flow_of_rows(args.model)
     rows = columns.read(flow, args.table, missing="keep")
     log_prob = flow.log_prob(rows.x, rows.context)
     tables.write(args.output, ["log_prob"], [log_prob])

@@ -117,7 +117,7 @@ def _end(text: str) -> float:
     factor = re.fullmatch(r"([+-]?)(\d*\.?\d*)pi", text)
     if factor is None:
         try:
-            return float(text)
+            return int(text) if text.isdecimal() else float(text)
         except ValueError:
             raise ValueError(f"{text!r} is not a number, nor one of pi such as 2pi") from None
     sign, digits = factor.groups()

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pushforward import _checks
-from pushforward._model.layers import ActNorm, Layer, Permutation
+from pushforward._model.layer import Layer
+from pushforward._model.layers import ActNorm, Permutation
 from pushforward._model.state import state_of
 from pushforward._typing import Array, Doubles
 from pushforward.flow import Flow

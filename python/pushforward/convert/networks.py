@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pushforward._model.layers import Autoregressive, Coupling
+from pushforward._model.coupling import Coupling
+from pushforward._model.layers import Autoregressive
 from pushforward._model.networks import MLP, ResNet
 from pushforward._model.transforms import RationalQuadratic
 from pushforward._typing import Array, Doubles

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pushforward._model.layers import LU, Coupling, Householder
+from pushforward._model.coupling import Coupling
+from pushforward._model.layers import LU, Householder
 from pushforward._model.networks import MLP, ResNet
 from pushforward._model.transforms import RationalQuadratic
 from pushforward._typing import Array, Doubles

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pushforward._model.layers import LU, Coupling, Householder
+from pushforward._model.coupling import Coupling
+from pushforward._model.layers import LU, Householder
 from pushforward._model.networks import MLP
 from pushforward._model.transforms import RationalQuadratic
 from pushforward._typing import Doubles

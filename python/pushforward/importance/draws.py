@@ -21,7 +21,7 @@ class Draws:
     Parameters
     ----------
     x : (n, dim) array
-        The draws.
+        The draws; of a flow with a shape, (n, channels, height, width).
     log_density : (n,) array
         Their unnormalised log density, in nats.
     log_proposal : (n,) array
@@ -124,8 +124,9 @@ class Draws:
         wanted = _checks.floats(q, "q").astype(np.float64)
         if wanted.ndim > 1 or not ((wanted >= 0) & (wanted <= 1)).all():
             raise ValueError(f"q must be numbers in [0, 1], one or an (m,) array, not {q!r}")
-        found = [_weights.quantiles(column, self.log_weights, np.atleast_1d(wanted)) for column in self.x.T]
-        values, errors = (np.stack(part, axis=1) for part in zip(*found, strict=True))
+        columns = self.x.reshape(len(self), -1).T
+        found = [_weights.quantiles(column, self.log_weights, np.atleast_1d(wanted)) for column in columns]
+        values, errors = (np.stack(part, axis=1).reshape((-1, *self.x.shape[1:])) for part in zip(*found, strict=True))
         return (values[0], errors[0]) if wanted.ndim == 0 else (values, errors)
 
     def resample(self, n: int | None = None, *, seed: Seed = None) -> Doubles:
@@ -168,7 +169,7 @@ class Draws:
         """
         import pandas
 
-        table = pandas.DataFrame(self.x, columns=list(self.columns))
+        table = pandas.DataFrame(self.x.reshape(len(self), -1), columns=list(self.columns))
         return table.assign(log_density=self.log_density, log_proposal=self.log_proposal, log_weight=self.log_weights)
 
     def to_arviz(self, n: int | None = None, *, seed: Seed = None) -> Any:

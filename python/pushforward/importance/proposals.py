@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pushforward import _checks
+from pushforward._model.supports import refuse_cells
 from pushforward._typing import Array, Doubles
 
 
@@ -47,6 +48,10 @@ class Proposal:
         self.dim = int(own if own is not None else dim)  # type: ignore[arg-type]
         if dim is not None and self.dim != dim:
             raise ValueError(f"{name} has {self.dim} features; {dim} are expected")
+        if not self._is_scipy:
+            refuse_cells(getattr(density, "support", ()), name)
+        own_shape = None if self._is_scipy else getattr(density, "shape", None)
+        self.shape: tuple[int, ...] | None = own_shape if isinstance(own_shape, tuple) else None
         self._options: dict[str, Any] = {}
         width = 0 if self._is_scipy else int(getattr(density, "context", 0))
         if width or context is not None:
@@ -69,15 +74,16 @@ class Proposal:
     def log_prob(self, x: Array) -> Doubles:
         """Return the log density of rows, (n,) float64."""
         if not self._is_scipy:
-            return self._values(self._density.log_prob(x, **self._options), len(x))
+            rows = x if self.shape is None else x.reshape((len(x), *self.shape))
+            return self._values(self._density.log_prob(rows, **self._options), len(x))
         found = self._density.logpdf(x[:, 0] if self.dim == 1 else x)
         return self._values(np.reshape(found, -1), len(x))
 
     def _rows(self, x: object, n: int) -> Doubles:
-        array = np.asarray(x, np.float64)
-        if array.shape != (n, self.dim):
-            raise ValueError(f"{self._name} returned draws of shape {array.shape}; ({n}, {self.dim}) is expected")
-        return array
+        array, expected = np.asarray(x, np.float64), (n, *(self.shape or (self.dim,)))
+        if array.shape != expected:
+            raise ValueError(f"{self._name} returned draws of shape {array.shape}; {expected} is expected")
+        return array.reshape(n, self.dim)
 
     def _values(self, log_prob: object, n: int) -> Doubles:
         values = np.asarray(log_prob, np.float64)
@@ -106,7 +112,7 @@ class Mixture:
 
     def __init__(self, narrow: Proposal, wide: Proposal, share: float) -> None:
         self.narrow, self.wide, self.share = narrow, wide, share
-        self.dim = narrow.dim
+        self.dim, self.shape = narrow.dim, narrow.shape
 
     def draw_parts(self, n: int, rng: np.random.Generator) -> tuple[Doubles, Doubles, Doubles]:
         """Return draws and both log densities: (n, dim), (n,) by `narrow`, (n,) by `wide`."""

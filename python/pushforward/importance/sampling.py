@@ -87,7 +87,7 @@ def sample(
     n = _checks.integer("n", n, 2)
     share = _checks.number("wider_share", wider_share, 0, 1, closed="neither")
     proposal = own if wider is None else Mixture(own, Proposal(wider, "wider", dim=own.dim), share)
-    target = Target(log_density, proposal.dim, pool=pool)
+    target = Target(log_density, proposal.dim, shape=proposal.shape, pool=pool)
     x, log_proposal = proposal.draw(n, np.random.default_rng(seed))
     values, _ = target(x)
     log_weights = values - log_proposal
@@ -99,4 +99,5 @@ def sample(
             "weights=, or give it heavier tails, as by base=StudentT(5.0)"
         )
     columns = getattr(flow, "columns", None) or tuple(f"x{i}" for i in range(proposal.dim))
+    x = x if proposal.shape is None else x.reshape((n, *proposal.shape))
     return Draws(x, values, log_proposal, smoothed if smooth else log_weights, k, tuple(columns), smooth)

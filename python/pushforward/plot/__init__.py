@@ -17,6 +17,7 @@ from pushforward.plot._corner import corner
 from pushforward.plot._coverage import coverage
 from pushforward.plot._density import density
 from pushforward.plot._history import history
+from pushforward.plot._images import images
 from pushforward.plot._table import table_corner
 
-__all__ = ["calibration", "corner", "coverage", "density", "history", "table_corner"]
+__all__ = ["calibration", "corner", "coverage", "density", "history", "images", "table_corner"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from pushforward.ensemble import Ensemble
 from pushforward.flow import Flow
 
 Model: TypeAlias = Flow | Ensemble
+ModelT = TypeVar("ModelT", Flow, Ensemble)
 Ranges: TypeAlias = Mapping[str, tuple[float, float]] | Sequence[tuple[float, float] | None]
 
 _MARGIN = 0.05
@@ -44,6 +45,13 @@ def check_flow(flow: object) -> Flow:
     """Return `flow`, if it is one."""
     if not isinstance(flow, Flow):
         raise TypeError(f"flow must be a Flow, not {type(flow).__name__}")
+    return _of_features(flow)
+
+
+def _of_features(flow: ModelT) -> ModelT:
+    """Return a flow or an ensemble whose rows are flat."""
+    if flow.shape is not None:
+        raise ValueError(f"this plot shows features, and rows of the shape {flow.shape} are images: use plot.images")
     return flow
 
 
@@ -68,7 +76,7 @@ def check_model(model: object) -> Model:
     """Return a flow or an ensemble."""
     if not isinstance(model, (Flow, Ensemble)):
         raise TypeError(f"flow must be a Flow or an Ensemble, not {type(model).__name__}")
-    return model
+    return _of_features(model)
 
 
 def feature_names(flow: Model, names: Sequence[str] | None, data: object = None) -> tuple[str, ...]:
