@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pushforward._model.special import normal_cdf
 from pushforward._tables.summary import Summary
 from pushforward._tables.warp import Warp
 
@@ -43,6 +44,17 @@ def test_scores_of_the_rows_are_nearly_normal(name: str) -> None:
     scores = warp_of(name).scores({**LINES, **INTERVALS}[name])
     assert abs(scores.mean()) < 0.1
     assert 0.8 < scores.std() < 1.2
+
+
+def test_a_wide_gap_has_the_mass_of_one_row() -> None:
+    rng = np.random.default_rng(1)
+    points = np.concatenate([rng.normal(0, 1, 300), rng.normal(1e6, 5, 200), [3e6, 3e6 + 1]])
+    for ends in (None, (-1e7, 1e7)):
+        warp = Warp.of(points, None, ends)
+        assert warp is not None
+        for low, high in ((1e3, 1e6 - 1e3), (1e6 + 1e3, 3e6 - 1e3)):
+            below, above = normal_cdf(warp.scores(np.array([low, high])))
+            assert 0 < above - below < 1.1 / len(points)
 
 
 def test_there_is_no_mass_beyond_the_ends_of_an_interval() -> None:

@@ -11,6 +11,7 @@
 #include <fstream>
 
 #include "pushforward/pushforward.hpp"
+#include "pushforward/table_flow.hpp"
 
 namespace {
 

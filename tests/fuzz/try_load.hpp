@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "pushforward/pushforward.hpp"
+#include "pushforward/table_flow.hpp"
 
 template <class Scalar>
 bool try_load_as(std::string_view bytes) {

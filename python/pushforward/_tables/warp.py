@@ -26,6 +26,9 @@ _ROWS_OF_A_BIN = 4
 _MOST_COMPARED = 20_000
 # Bins are no narrower than this part of the rows' range.
 _LEAST_WIDTH = 1e-9
+# A gap between two neighbouring rows that takes more of a bin than this has a bin of its own: the mass of the others is
+# not spread over it.
+_MOST_OF_A_BIN = 0.75
 # A score is no larger: the normal's distribution function is 1 there, to the last digit.
 _MOST_SCORE = 8.0
 
@@ -109,6 +112,7 @@ class Warp(Part):
         # Each point stands in the middle of its share of the rows.
         shares = (np.cumsum(weights) - 0.5 * weights) / weights.sum()
         at = np.linspace(shares[0], shares[-1], bins + 1)
+        at = np.union1d(at, _ends_of_gaps(points, shares, np.interp(at, shares, points)))
         edges = np.interp(at, shares, points)
         if ends is not None:
             if step:
@@ -164,3 +168,10 @@ class Warp(Part):
         bin_ = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
         slopes = np.diff(self._y) / np.diff(self._x)
         return bin_, slopes[bin_]
+
+
+def _ends_of_gaps(points: Doubles, shares: Doubles, edges: Doubles) -> Doubles:
+    """Return the shares at both ends of each gap between points that takes up most of a bin."""
+    bin_ = np.clip(np.searchsorted(edges, points[:-1], side="right") - 1, 0, len(edges) - 2)
+    gaps = np.flatnonzero(np.diff(points) > _MOST_OF_A_BIN * np.diff(edges)[bin_])
+    return np.concatenate([shares[gaps], shares[gaps + 1]])
