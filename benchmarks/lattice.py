@@ -1,10 +1,11 @@
 """Acceptance of a lattice field theory's independent proposals by training time.
 
-    python benchmarks/lattice.py [SIDE ...] [--minutes 10] [--seeds 0] [--batch 512]
+    python benchmarks/lattice.py [SIDE ...] [--minutes 10] [--seeds 0] [--batch 128] [--affine]
 
 The theory is the scalar one of Albergo, Kanwar, Shanahan 2019, table I, as in `examples/lattice.py`. A fit has a time
 limit. After it, 50,000 draws give the acceptance of an independence Metropolis chain, and the effective share of the
-draws as importance samples. Settings are the same for all lattices and seeds.
+draws as importance samples. Settings are the same for all lattices and seeds. The layers are couplings by a
+checkerboard with circular convolutions: splines, or with `--affine` those of the preset `lattice`.
 """
 
 from __future__ import annotations
@@ -16,19 +17,25 @@ import numpy as np
 from environment import describe
 from problems import Answer
 from problems import lattice as log_density
-from pushforward import Adam, Flow, lattice
+from pushforward import Adam, ConvNet, Coupling, Flow, RationalQuadratic, lattice
+from pushforward._model.layer import Layer
 from targets import DRAWS, acceptance, log_mean
 
 COUPLING = {6: 6.975, 8: 6.008, 10: 5.550, 14: 5.113}  # by the side of the lattice
 
 
-def run(side: int, minutes: float, batch: int, rate: float, seed: int, options: dict[str, int]) -> None:
+def splines(depth: int, hidden: int) -> list[Layer]:
+    network = ConvNet(hidden, layers=1, padding="circular")
+    return [Coupling(RationalQuadratic(), network, mask="checkerboard", unconditional=True)] * depth
+
+
+def run(side: int, minutes: float, batch: int, rate: float, seed: int, affine: bool) -> None:
     def density(field: np.ndarray) -> Answer:
         values, gradient = log_density(field.reshape(len(field), -1), COUPLING[side])
         return values, gradient.reshape(field.shape)
 
     shape = (1, side, side)
-    flow = Flow(shape=shape, layers=lattice(shape, **options), seed=seed)
+    flow = Flow(shape=shape, layers=lattice(shape) if affine else splines(depth=4, hidden=16), seed=seed)
     wall, cpu = time.perf_counter(), time.process_time()
     flow.fit_density(density, max_time=60 * minutes, batch_size=batch, optimizer=Adam(rate), seed=seed, progress=False)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -50,16 +57,14 @@ def main() -> None:
     parser.add_argument("sides", nargs="*", type=int, metavar="SIDE", help=f"of {', '.join(map(str, COUPLING))}")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=3e-3, help="Adam's learning rate (default: 0.003)")
-    for name in ("depth", "hidden"):
-        parser.add_argument(f"--{name}", type=int, help="of the preset lattice, instead of its own")
+    parser.add_argument("--affine", action="store_true", help="the preset lattice in place of splines")
     arguments = parser.parse_args()
-    options = {name: getattr(arguments, name) for name in ("depth", "hidden") if getattr(arguments, name) is not None}
     print(describe())
     for side in arguments.sides or COUPLING:
         for seed in arguments.seeds:
-            run(side, arguments.minutes, arguments.batch, arguments.rate, seed, options)
+            run(side, arguments.minutes, arguments.batch, arguments.rate, seed, arguments.affine)
 
 
 if __name__ == "__main__":

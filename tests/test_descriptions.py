@@ -126,7 +126,8 @@ NOT_MADE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Coupling(transform="affine"), TypeError, "transform must be Additive()"),
     (lambda: Coupling(transform=Affine), TypeError, "transform must be Additive()"),
     (lambda: Coupling(MLP()), TypeError, "transform must be Additive()"),
-    (lambda: Coupling(conditioner=(64, 64)), TypeError, "conditioner must be MLP() or ResNet(), not (64, 64)"),
+    (lambda: Coupling(conditioner=(64, 64)), TypeError, "conditioner must be MLP(), ResNet(), ConvNet() or ConvResNet(), not "
+     "(64, 64)"),
     (lambda: Coupling(mask="halve"), ValueError,
      "mask is 'halve'; the choices are 'half', 'alternate', 'random'; did you mean 'half'?"),
     (lambda: Coupling(mask=[0, 1]), TypeError, "mask must be 'half', 'alternate', 'random' or a one-dimensional bool"),

@@ -141,14 +141,14 @@ def test_a_context_broadcasts() -> None:
 
 def test_ensembles(tmp_path: Path) -> None:
     ensemble = Ensemble.of(shape=SHAPE, members=2, layers=LAYERS, dtype="float64", seed=0)
-    x = fields(60)
+    x = fields(200)
     ensemble.fit(x, epochs=2, seed=0)
-    density, gradient = ensemble.log_prob_and_grad(x.reshape(3, 20, *SHAPE))
-    assert density.shape == (3, 20)
-    assert gradient.shape == (3, 20, *SHAPE)
+    density, gradient = ensemble.log_prob_and_grad(x.reshape(4, 50, *SHAPE))
+    assert density.shape == (4, 50)
+    assert gradient.shape == (4, 50, *SHAPE)
     parts = np.stack([flow.log_prob(x) for flow in ensemble.flows])
     np.testing.assert_allclose(density.ravel(), np.logaddexp.reduce(parts, axis=0) - np.log(2), atol=1e-9)
-    by_x = ensemble.log_prob_vjp(x, np.ones(60))[0]
+    by_x = ensemble.log_prob_vjp(x, np.ones(200))[0]
     np.testing.assert_allclose(by_x, gradient.reshape(x.shape), atol=1e-9)
     samples, log_prob = ensemble.sample_and_log_prob(5, seed=0)
     assert samples.shape == (5, *SHAPE)

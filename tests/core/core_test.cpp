@@ -451,6 +451,21 @@ void recomputed() {
       "recomputed", "the results differ from those of the network");
 }
 
+// However deep a flow is, its networks keep no more than kMostKept, and what each coupling needs besides is little.
+void bounded_memory() {
+  constexpr Index kCouplings = 60;
+  const std::vector<Index> shape = {1, 16, 16};
+  Json layers = Json::array();
+  for (Index i = 0; i < kCouplings; ++i)
+    layers.push_back(image_coupling(kAffine, conv_net(64, 3, "zero", "relu"), shape, &even_pixels));
+  const Flow<float> flow(
+      Json{{"dim", 256}, {"context", 0}, {"base", {{"kind", "Normal"}}}, {"shape", shape}, {"layers", layers}});
+  const Index each = 256 * kTileRows * static_cast<Index>(sizeof(float));  // an image
+  const Index kept = flow.stack().all_caches() * kTileRows * static_cast<Index>(sizeof(float));
+  expect(kept > kMostKept / 2 && kept < kMostKept + kCouplings * 3 * each, "memory",
+         "the networks keep more, or nothing");
+}
+
 // Several threads of the caller on one flow: they share the parameters and nothing else.
 template <class Scalar>
 void called_at_once(const Trial<Scalar>& trial) {
@@ -1223,6 +1238,7 @@ int main(int count, char** words) {
     }
   recomputed<float>();
   recomputed<double>();
+  bounded_memory();
   bounds<float>();
   bounds<double>();
   heavy_tails<float>();

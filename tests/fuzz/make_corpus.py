@@ -324,8 +324,8 @@ def hostile_images(data):
         "shape-missing": (model(lambda content: content.pop("shape")), "needs a flow with a shape"),
         "split-odd": (model(lambda content: content["layers"].append({"kind": "Split"})), "an even number of channels"),
         "squeeze-more": (of_kind("Squeeze", lambda layer: layer.update(factor=3)), "unknown 'factor'"),
-        "mask-short": (of_kind("Coupling", lambda layer: layer["kept"].pop()), "one entry per feature"),
-        "mask-mixed": (
+        "kept-short": (of_kind("Coupling", lambda layer: layer["kept"].pop()), "one entry per feature"),
+        "kept-mixed": (
             of_kind("Coupling", lambda layer: layer["kept"].__setitem__(0, not layer["kept"][0])),
             "whole pixels",
         ),
@@ -336,8 +336,8 @@ def hostile_images(data):
         "kernel-zero": (network(kernel=[3, 0, 3]), "'kernel'"),
         "kernel-text": (network(kernel="3"), "'kernel'"),
         "layers-huge": (network(layers=2**31), "'layers'"),
-        "hidden-huge": (network(hidden=2**31), "'hidden'"),
-        "hidden-more": (network(hidden=2**16), "more parameters"),
+        "channels-huge": (network(hidden=2**31), "'hidden'"),
+        "channels-more": (network(hidden=2**16), "more parameters"),
         "padding-unknown": (network(padding="same"), "unknown padding 'same'"),
         "symmetric-relu": (network(symmetric=True), "the activation tanh"),
         "symmetric-number": (network(symmetric=1), "'symmetric' is not a boolean"),

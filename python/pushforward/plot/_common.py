@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,6 @@ from pushforward.ensemble import Ensemble
 from pushforward.flow import Flow
 
 Model: TypeAlias = Flow | Ensemble
-ModelT = TypeVar("ModelT", Flow, Ensemble)
 Ranges: TypeAlias = Mapping[str, tuple[float, float]] | Sequence[tuple[float, float] | None]
 
 _MARGIN = 0.05
@@ -45,14 +44,14 @@ def check_flow(flow: object) -> Flow:
     """Return `flow`, if it is one."""
     if not isinstance(flow, Flow):
         raise TypeError(f"flow must be a Flow, not {type(flow).__name__}")
-    return _of_features(flow)
+    _refuse_images(flow)
+    return flow
 
 
-def _of_features(flow: ModelT) -> ModelT:
-    """Return a flow or an ensemble whose rows are flat."""
+def _refuse_images(flow: Model) -> None:
+    """Raise if rows are images, and not flat."""
     if flow.shape is not None:
         raise ValueError(f"this plot shows features, and rows of the shape {flow.shape} are images: use plot.images")
-    return flow
 
 
 def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
@@ -76,7 +75,8 @@ def check_model(model: object) -> Model:
     """Return a flow or an ensemble."""
     if not isinstance(model, (Flow, Ensemble)):
         raise TypeError(f"flow must be a Flow or an Ensemble, not {type(model).__name__}")
-    return _of_features(model)
+    _refuse_images(model)
+    return model
 
 
 def feature_names(flow: Model, names: Sequence[str] | None, data: object = None) -> tuple[str, ...]:
