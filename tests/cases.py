@@ -38,11 +38,18 @@ from pushforward import (
 )
 from pushforward._model.bases import Base
 from pushforward._model.layer import Layer
-from pushforward._model.new import new
 from pushforward._model.place import Shape
 
 NET = MLP(hidden=(7, 5), activation="tanh")
 SPLINE = RationalQuadratic(bins=5)
+
+
+class _Flat(Flow):
+    """A flow of images that returns its rows flat, as the laws have them."""
+
+    @property
+    def _row(self) -> tuple[int, ...]:
+        return (self.dim,)
 
 
 @dataclass(frozen=True)
@@ -61,21 +68,18 @@ class Case:
     def flow(self, dtype: str, seed: int = 0) -> Flow:
         """A flow of this case whose parameters and data side are drawn at random, away from every special value."""
         rng = np.random.default_rng([seed, self.dim, self.context])
-        flow = Flow(
-            self.dim,
-            layers=[] if self.shape else self.layers(self.dim),
+        flow = (_Flat if self.shape else Flow)(
+            None if self.shape else self.dim,
+            shape=self.shape,
+            layers=self.layers(self.dim),
             base=self.base,
             context=self.context,
             context_network=self.context_network,
             dtype=dtype,
             seed=seed,
         )
-        if self.shape:
-            flow._state = new(
-                self.dim, self.context, None, dtype, self.base, flow.support, self.layers(self.dim), rng, self.shape
-            )
         for name, values in flow.named_parameters().items():
-            spread = 0.8 / np.sqrt(values.shape[-1]) if name.endswith("weight") and values.size else 0.3
+            spread = 0.8 / np.sqrt(values[0].size) if name.endswith("weight") and values.size else 0.3
             # Compositions of seven layers multiply what each one does.
             values[...] = rng.normal(scale=spread * (0.5 if self.name.startswith("random") else 1), size=values.shape)
         rows = rng.normal(size=(200, self.dim)) * rng.uniform(0.5, 3, self.dim) + rng.normal(size=self.dim)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import CASES, Case
-from fuzz.make_corpus import VALID, VALID_ENSEMBLES, hostile, hostile_ensembles, hostile_mixtures
+from fuzz.make_corpus import VALID, VALID_ENSEMBLES, hostile, hostile_ensembles, hostile_images, hostile_mixtures
 from pages import DOCS, blocks
 from programs import cmake, compiler, find, run
 from pushforward import Circle, Ensemble, Flow, Interval, Positive, Real
@@ -118,11 +118,17 @@ def test_valid_files(embed, tmp_path, scalar):
     assert run(embed, scalar, "load", *(tmp_path / name for name in VALID)).split() == ["loaded"] * len(VALID)
 
 
+def damaged_files(folder):
+    found = {}
+    for name, damage in (("mixed", hostile), ("mixture", hostile_mixtures), ("images", hostile_images)):
+        VALID[name].save(folder / name)
+        found |= damage((folder / name).read_bytes())
+    return found
+
+
 @pytest.mark.parametrize("scalar", ["float", "double"])
 def test_damaged_files(embed, tmp_path, scalar):
-    for name in ("mixed", "mixture"):
-        VALID[name].save(tmp_path / name)
-    damaged = hostile((tmp_path / "mixed").read_bytes()) | hostile_mixtures((tmp_path / "mixture").read_bytes())
+    damaged = damaged_files(tmp_path)
     for name, (content, _) in damaged.items():
         (tmp_path / name).write_bytes(content)
     lines = run(embed, scalar, "load", *(tmp_path / name for name in damaged)).splitlines()
@@ -132,9 +138,7 @@ def test_damaged_files(embed, tmp_path, scalar):
 
 
 def test_python_refuses_the_same_files(tmp_path):
-    for name in ("mixed", "mixture"):
-        VALID[name].save(tmp_path / name)
-    damaged = hostile((tmp_path / "mixed").read_bytes()) | hostile_mixtures((tmp_path / "mixture").read_bytes())
+    damaged = damaged_files(tmp_path)
     for name, (content, _) in damaged.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(FileFormatError, match=name):

@@ -68,7 +68,7 @@ def adam_step(
 sum_entries: int
 
 def share_slots(
-    rows: int, parameter_bytes: int, parts: int
+    rows: int, tile_rows: int, parameter_bytes: int, parts: int
 ) -> list[tuple[tuple[int, int], tuple[int, int], list[tuple[int, int]]]]: ...
 @overload
 def add_nodes(
@@ -106,6 +106,8 @@ def expectation_maximization(
 
 class _Flow:
     def __init__(self, description: str, *, most_parameters: int | None = None) -> None: ...
+    @property
+    def tile_rows(self) -> int: ...
     @property
     def parameters(self) -> _Floats: ...
     @property

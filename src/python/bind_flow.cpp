@@ -27,6 +27,8 @@ class FlowBindings {
              "Build the flow of a JSON description, with parameters of zero. ValueError, before they are allocated, "
              "if there are more than `most_parameters`.")
         .def_property_readonly("parameters", &parameters, "All parameters, (p,): a writable view.")
+        .def_property_readonly(
+            "tile_rows", [](const F& flow) { return flow.tile_rows(); }, "Rows of a tile.")
         .def_property_readonly("parameter_blocks", &parameter_blocks,
                                "Name, shape and bound of the initial values of each block of the parameters.")
         .def_property_readonly("domains", &domains, "'line', 'box' or 'circle' for each feature of the data side.")
@@ -258,12 +260,13 @@ class FlowBindings {
     const Table own = table(x, flow.dim(), -1, index);
     const Table conditions = context_table(flow, context, own.rows, index);
     if (weights && weights->size() != x.shape(0)) throw std::invalid_argument("weights");
-    const Index tiles = tile_count(rows), bytes = flow.parameter_count() * static_cast<Index>(sizeof(Scalar));
+    const Index tile_rows = flow.tile_rows(), tiles = tile_count(rows, tile_rows),
+                bytes = flow.parameter_count() * static_cast<Index>(sizeof(Scalar));
     const auto [first, last] = slots;
     if (rows < 1 || first < 0 || first > last || last > SlotPlan::slots(tiles, bytes))
       throw std::invalid_argument("slots");
     const SlotPlan plan(tiles, bytes, 1, first, last);
-    if (std::min(rows, plan.first_tile(last) * kTileRows) - std::min(rows, plan.first_tile(first) * kTileRows) !=
+    if (std::min(rows, plan.first_tile(last) * tile_rows) - std::min(rows, plan.first_tile(first) * tile_rows) !=
         own.rows)
       throw std::invalid_argument("rows of the slots");
     Index nodes = 0;

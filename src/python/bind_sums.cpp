@@ -15,9 +15,10 @@ namespace {
 using Integers = py::array_t<std::int64_t, py::array::c_style>;
 
 // For each of `parts` processes: its slots, its rows, and its nodes of the tree.
-py::list share_slots(Index rows, Index parameter_bytes, Index parts) {
-  if (rows < 0 || parameter_bytes < 0 || parts < 1) throw std::invalid_argument("rows, parameter_bytes, parts");
-  const Index tiles = tile_count(rows), slots = SlotPlan::slots(tiles, parameter_bytes);
+py::list share_slots(Index rows, Index tile_rows, Index parameter_bytes, Index parts) {
+  if (rows < 0 || tile_rows < 1 || parameter_bytes < 0 || parts < 1)
+    throw std::invalid_argument("rows, tile_rows, parameter_bytes, parts");
+  const Index tiles = tile_count(rows, tile_rows), slots = SlotPlan::slots(tiles, parameter_bytes);
   py::list shares;
   for (Index part = 0; part < parts; ++part) {
     const Index first = part * slots / parts, last = (part + 1) * slots / parts;
@@ -29,8 +30,8 @@ py::list share_slots(Index rows, Index parameter_bytes, Index parts) {
       slot = plan.end(node);
     }
     shares.append(py::make_tuple(py::make_tuple(first, last),
-                                 py::make_tuple(std::min(rows, plan.first_tile(first) * kTileRows),
-                                                std::min(rows, plan.first_tile(last) * kTileRows)),
+                                 py::make_tuple(std::min(rows, plan.first_tile(first) * tile_rows),
+                                                std::min(rows, plan.first_tile(last) * tile_rows)),
                                  nodes));
   }
   return shares;
@@ -87,7 +88,7 @@ void add_to_sums(const py::array_t<double, py::array::c_style>& values, Integers
 
 void bind_sums(py::module_& module) {
   using py::arg;
-  module.def("share_slots", &share_slots, arg("rows"), arg("parameter_bytes"), arg("parts"),
+  module.def("share_slots", &share_slots, arg("rows"), arg("tile_rows"), arg("parameter_bytes"), arg("parts"),
              "Share out the slots of a minibatch's gradient among so many processes. Return for each its slots and its "
              "rows, as first and last + 1, and its nodes of the tree, as first slot and level.");
   const char* text =

@@ -393,6 +393,79 @@ void loss_gradient(Trial<double>& trial) {
   expect(std::abs(analytical - numerical) < 1e-6 * size, trial.where, "the loss's gradient is not its derivative");
 }
 
+// Tile columns of random numbers.
+template <class Scalar>
+class RandomColumns {
+ public:
+  RandomColumns(Random& random, Index count)
+      : values_(random.uniforms<Scalar>(count * kTileRows + kAlignment, -1, 1)),
+        size_(static_cast<std::size_t>(count * kTileRows)) {
+    void* start = values_.data();
+    std::size_t space = values_.size() * sizeof(Scalar);
+    start_ = static_cast<Scalar*>(std::align(64, size_ * sizeof(Scalar), start, space));
+  }
+  RandomColumns(const RandomColumns&) = delete;
+
+  Columns<Scalar> columns() { return Columns<Scalar>(start_); }
+  void copy(const RandomColumns& other) { std::copy_n(other.start_, size_, start_); }
+
+ private:
+  static constexpr Index kAlignment = 16;  // numbers
+  Values<Scalar> values_;
+  std::size_t size_;
+  Scalar* start_;
+};
+
+// A network that keeps its input alone gives what the network gives, to the last bit.
+template <class Scalar>
+void recomputed() {
+  const Json description = conv_net(5, 3, "circular", "silu");
+  const auto transform = transforms<Scalar>().of(kAffine)(kAffine);
+  const ImagePorts ports{Sites{3, 4, {0, 2, 5, 7, 8, 10}}, Sites{3, 4, {1, 3, 4, 6, 9, 11}}, 1, 2, 2};
+  const auto make = [&] { return image_networks<Scalar>().of(description)(description, ports, *transform); };
+  const Index inputs = 8, outputs = 12, rows = 30, padded = 32;
+  const auto plain = make();
+  const Recomputed<Scalar> again(make(), inputs, outputs);
+  expect(again.cache_columns() == inputs && plain->cache_columns() > inputs, "recomputed", "more than inputs is kept");
+
+  Random random(9);
+  const auto parameters = random.uniforms<Scalar>(size_of(plain->parameters()), -1, 1);
+  RandomColumns<Scalar> input(random, plain->cache_columns()), doutput(random, outputs);
+  Values<Scalar> output[2], dinput[2], dparameters[2];
+  for (int i = 0; i < 2; ++i) {
+    const Conditioner<Scalar>& network = i == 0 ? *plain : static_cast<const Conditioner<Scalar>&>(again);
+    RandomColumns<Scalar> cache(random, plain->cache_columns()), result(random, outputs),
+        scratch(random, std::max(network.evaluate_scratch_columns(), network.vjp_scratch_columns()));
+    cache.copy(input);
+    network.evaluate(parameters.data(), {}, padded, cache.columns(), scratch.columns(), result.columns());
+    for (Index column = 0; column < outputs; ++column)
+      output[i].insert(output[i].end(), result.columns()[column], result.columns()[column] + padded);
+    dparameters[i].resize(parameters.size());
+    network.vjp(parameters.data(), {}, rows, padded, cache.columns(), doutput.columns(), dparameters[i].data(),
+                scratch.columns());
+    for (Index column = 0; column < inputs; ++column)
+      dinput[i].insert(dinput[i].end(), cache.columns()[column], cache.columns()[column] + padded);
+  }
+  expect(
+      same_bits(output[0], output[1]) && same_bits(dinput[0], dinput[1]) && same_bits(dparameters[0], dparameters[1]),
+      "recomputed", "the results differ from those of the network");
+}
+
+// However deep a flow is, its networks keep no more than kMostKept, and what each coupling needs besides is little.
+void bounded_memory() {
+  constexpr Index kCouplings = 60;
+  const std::vector<Index> shape = {1, 16, 16};
+  Json layers = Json::array();
+  for (Index i = 0; i < kCouplings; ++i)
+    layers.push_back(image_coupling(kAffine, conv_net(64, 3, "zero", "relu"), shape, &even_pixels));
+  const Flow<float> flow(
+      Json{{"dim", 256}, {"context", 0}, {"base", {{"kind", "Normal"}}}, {"shape", shape}, {"layers", layers}});
+  const Index each = 256 * kTileRows * static_cast<Index>(sizeof(float));  // an image
+  const Index kept = flow.stack().all_caches() * kTileRows * static_cast<Index>(sizeof(float));
+  expect(kept > kMostKept / 2 && kept < kMostKept + kCouplings * 3 * each, "memory",
+         "the networks keep more, or nothing");
+}
+
 // Several threads of the caller on one flow: they share the parameters and nothing else.
 template <class Scalar>
 void called_at_once(const Trial<Scalar>& trial) {
@@ -769,7 +842,7 @@ void cells() {
     alignas(64) double state[kTileRows];
     double log_det[kTileRows];
     bool bad[kTileRows] = {}, outside[kTileRows] = {};
-    side.read(table(x, 1), 0, static_cast<Index>(x.size()), &kColumn, Columns<double>(state), log_det, bad, outside);
+    side.read(table(x, 1), 0, static_cast<Index>(x.size()), &kColumn, Columns<double>(state), log_det, bad, outside, 0);
     return Values<double>(state, state + x.size());
   };
   const double next = std::nextafter(1.0, 2.0) - 1;
@@ -801,16 +874,16 @@ void box() {
   Values<double> x(kRows), seeds(kRows, 1.0), dlog_det(kRows, 2.0);
   double log_det[kTileRows];
   bool bad[kTileRows] = {}, outside[kTileRows] = {};
-  side.write(Columns<double>(state), 0, kRows, &kColumn, bad, {x.data(), true});
+  side.write(Columns<double>(state), 0, kRows, &kColumn, bad, {x.data(), true}, false);
   expect(same_bits(x, want), "box", "points are carried elsewhere");
-  side.read(table(x, 1), 0, kRows, &kColumn, Columns<double>(back), log_det, bad, outside);
+  side.read(table(x, 1), 0, kRows, &kColumn, Columns<double>(back), log_det, bad, outside, 0);
   for (Index row = 0; row < 4; ++row) expect(back[row] == state[row], "box", "a point does not come back");
   expect(back[4] == 1 && log_det[0] == -std::log(2.0), "box", "another log_det");
   side.read_grad(table(seeds, 1), dlog_det.data(), true, 0, kRows, &kColumn, Columns<double>(state),
                  Columns<double>(back), bad);
   for (Index row = 0; row < kRows; ++row) expect(back[row] == (row < 4 ? 2 : 0), "box", "another adjoint of forward");
   side.write_grad(Columns<double>(seeds.data()), dlog_det.data(), table(want, 1), 0, kRows, &kColumn, bad,
-                  {x.data(), true});
+                  {x.data(), true}, 0);
   for (const double dx : x) expect(dx == 0.5, "box", "another adjoint of inverse");
 }
 
@@ -1163,6 +1236,9 @@ int main(int count, char** words) {
       run<float>(tried, dim, context);
       run<double>(tried, dim, context);
     }
+  recomputed<float>();
+  recomputed<double>();
+  bounded_memory();
   bounds<float>();
   bounds<double>();
   heavy_tails<float>();

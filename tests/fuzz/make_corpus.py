@@ -15,6 +15,7 @@ from pushforward import (
     Autoregressive,
     Circle,
     ContextNetwork,
+    ConvResNet,
     Coupling,
     Ensemble,
     Epoch,
@@ -30,6 +31,8 @@ from pushforward import (
     Real,
     ResNet,
     StudentT,
+    glow,
+    lattice,
 )
 
 
@@ -56,6 +59,11 @@ VALID = {
     "context-network": Flow(2, layers=[coupling(Affine())], context=3, context_network=ContextNetwork(2, MLP((2,)))),
     "mixture": Flow(3, layers=[], base=Mixture(2), support=[Real(), Circle(0, 1), Real()], dtype="float64", seed=0),
     "mixture-diagonal": Flow(2, layers=[], base=Mixture(3, "diagonal", background=True), context=1, seed=0),
+    "images": Flow(shape=(1, 4, 4), layers=glow((1, 4, 4), levels=2, depth=1, hidden=2), seed=0),
+    "lattice": Flow(shape=(1, 2, 4), layers=lattice((1, 2, 4), depth=2, hidden=2), dtype="float64", seed=0),
+    "conv-resnet": Flow(
+        shape=(2, 1, 3), layers=[Coupling(Additive(), ConvResNet(2, 1), "channels")], context=1, dtype="float64", seed=0
+    ),
     "history": Flow(1, layers=[], seed=0),
     "mixed": Flow(2, layers=[coupling(Affine(), (3,)), Permutation("reverse"), coupling(Additive())], seed=0),
 }
@@ -225,6 +233,54 @@ def hostile_mixtures(data):
     }
 
 
+def hostile_images(data):
+    """Damage to the file of `glow`, two levels of one step each, by name: the bytes and a part of the message."""
+
+    def model(edit):
+        return edited(data, lambda _, content: edit(content["model"]))
+
+    def shape(*extents):
+        return model(lambda content: content.update(shape=list(extents)))
+
+    def of_kind(kind, edit):
+        def first(content):
+            edit(next(layer for layer in content["layers"][::-1] if layer["kind"] == kind))
+
+        return model(first)
+
+    def network(**changes):
+        return of_kind("Coupling", lambda layer: layer["conditioner"].update(changes))
+
+    return {
+        "shape-product": (shape(1, 4, 5), "do not multiply to 'dim'"),
+        "shape-two": (shape(4, 4), "not [channels, height, width]"),
+        "shape-zero": (shape(0, 4, 4), "'shape'"),
+        "shape-huge": (shape(2**63 - 1, 2**62, 2), "'shape'"),
+        "shape-number": (model(lambda content: content.update(shape=16)), "'shape'"),
+        "shape-odd": (shape(16, 1, 1), "an even height and an even width"),
+        "shape-missing": (model(lambda content: content.pop("shape")), "needs a flow with a shape"),
+        "split-odd": (model(lambda content: content["layers"].append({"kind": "Split"})), "an even number of channels"),
+        "squeeze-more": (of_kind("Squeeze", lambda layer: layer.update(factor=3)), "unknown 'factor'"),
+        "kept-short": (of_kind("Coupling", lambda layer: layer["kept"].pop()), "one entry per feature"),
+        "kept-mixed": (
+            of_kind("Coupling", lambda layer: layer["kept"].__setitem__(0, not layer["kept"][0])),
+            "whole pixels",
+        ),
+        "matrix-order": (of_kind("Conv1x1", lambda layer: layer.update(indices=[0, 0, 1, 1])), "permutation"),
+        "kernel-even": (network(kernel=[3, 2, 3]), "must be odd"),
+        "kernel-few": (network(kernel=[3, 3]), "a kernel for each layer"),
+        "kernel-huge": (network(kernel=10001), "'kernel'"),
+        "kernel-zero": (network(kernel=[3, 0, 3]), "'kernel'"),
+        "kernel-text": (network(kernel="3"), "'kernel'"),
+        "layers-huge": (network(layers=2**31), "'layers'"),
+        "channels-huge": (network(hidden=2**31), "'hidden'"),
+        "channels-more": (network(hidden=2**16), "more parameters"),
+        "padding-unknown": (network(padding="same"), "unknown padding 'same'"),
+        "symmetric-relu": (network(symmetric=True), "the activation tanh"),
+        "symmetric-number": (network(symmetric=1), "'symmetric' is not a boolean"),
+    }
+
+
 def hostile_ensembles(data):
     """Damage to an ensemble's file of three members, by name: the bytes and a part of the message."""
     header, tensors = split(data)
@@ -282,6 +338,8 @@ def main(folder):
         (folder / f"hostile-{name}.safetensors").write_bytes(data)
     for name, (data, _) in hostile_mixtures((folder / "valid-mixture.safetensors").read_bytes()).items():
         (folder / f"hostile-mixture-{name}.safetensors").write_bytes(data)
+    for name, (data, _) in hostile_images((folder / "valid-images.safetensors").read_bytes()).items():
+        (folder / f"hostile-images-{name}.safetensors").write_bytes(data)
     for name, (data, _) in hostile_ensembles((folder / "valid-ensemble.safetensors").read_bytes()).items():
         (folder / f"hostile-ensemble-{name}.safetensors").write_bytes(data)
 

@@ -17,18 +17,19 @@ class Adjoint {
         input_(input),
         seeds_(seeds),
         gradients_(gradients) {
-    if (gradients.share) first_row_ = first_row(*gradients.share, stack.parameter_count());
+    if (gradients.share) first_row_ = first_row(*gradients.share, stack);
   }
 
   // Where the rows of a share begin in their minibatch.
-  static Index first_row(const SlotShare& share, Index parameters) {
-    const Index tiles = tile_count(share.rows), slots = SlotPlan::slots(tiles, parameters * Index(sizeof(Scalar)));
-    return SlotPlan::first_tile(share.first, slots, tiles) * kTileRows;
+  static Index first_row(const SlotShare& share, const Stack<Scalar>& stack) {
+    const Index tiles = tile_count(share.rows, stack.tile_rows());
+    const Index slots = SlotPlan::slots(tiles, stack.parameter_count() * Index(sizeof(Scalar)));
+    return SlotPlan::first_tile(share.first, slots, tiles) * stack.tile_rows();
   }
 
   // One tile there and back. Returns its part of the scalar when the seeds are a density's.
   double tile(Index index, GradientSum<Scalar> sum, Workspace<Scalar>& work) const {
-    const Index first = index * kTileRows;
+    const Index first = index * stack_.tile_rows();
     Tile<Scalar> tile = pass_.load(direction_, input_, first, work, seeds_.dropout);
     if (seeds_.weights) clear_rows_without_weight(first, tile, work);
     Softening softening;
@@ -236,7 +237,7 @@ template <class Scalar>
 double vjp(const Stack<Scalar>& stack, Direction direction, const Table& input, const Table* context,
            const Seeds& seeds, const Gradients<Scalar>& gradients, int threads) {
   const Adjoint<Scalar> adjoint(stack, direction, input, context, seeds, gradients);
-  const Index tiles = tile_count(input.rows);
+  const Index tiles = tile_count(input.rows, stack.tile_rows());
   const WorkspaceShape shape = workspace_shape(stack, true);
   const std::size_t bytes = Workspace<Scalar>::bytes(shape);
   if (!gradients.parameters) {
@@ -255,8 +256,8 @@ double vjp(const Stack<Scalar>& stack, Direction direction, const Table& input, 
   if (!gradients.share)
     return sum_over_tiles(tiles, bytes, count, gradients.parameters, gradients.norm, threads, of_tile);
   const SlotShare& share = *gradients.share;
-  const SlotPlan plan(tile_count(share.rows), count * Index(sizeof(Scalar)), threads_for(tiles, threads), share.first,
-                      share.last);
+  const SlotPlan plan(tile_count(share.rows, stack.tile_rows()), count * Index(sizeof(Scalar)),
+                      threads_for(tiles, threads), share.first, share.last);
   sum_over_slots(plan, bytes, count, gradients.parameters, share.values, nullptr, threads, of_tile);
   return 0;
 }

@@ -5,7 +5,8 @@
 
 namespace pushforward {
 
-constexpr Index tile_count(Index rows) { return (rows + kTileRows - 1) / kTileRows; }
+// Tiles of tile_rows rows each, the last perhaps of fewer.
+constexpr Index tile_count(Index rows, Index tile_rows = kTileRows) { return (rows + tile_rows - 1) / tile_rows; }
 // Threads that have work.
 inline int threads_for(Index tiles, int threads) { return static_cast<int>(std::clamp<Index>(tiles, 1, threads)); }
 

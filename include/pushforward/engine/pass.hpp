@@ -23,7 +23,7 @@ class Pass {
   // bad (a value is not finite) or outside the support. The context is read; embed() has to follow.
   template <class Start>
   Tile<Scalar> begin(Index first, Index all_rows, Workspace<Scalar>& work, Start&& start) const {
-    const Index rows = std::min(kTileRows, all_rows - first);
+    const Index rows = std::min(stack_.tile_rows(), all_rows - first);
     std::fill_n(work.bad, kTileRows, false);
     std::fill_n(work.outside, kTileRows, false);
     start(rows, work);
@@ -117,12 +117,12 @@ class Pass {
   template <class BeginTile>
   void run(Direction direction, Index rows, bool whole, const Results& results, int threads,
            BeginTile&& begin_tile) const {
-    const Index tiles = tile_count(rows);
+    const Index tiles = tile_count(rows, stack_.tile_rows());
     const WorkspaceShape shape = workspace_shape(stack_, false);
     const CallMemory<Scalar> memory(Workspace<Scalar>::bytes(shape), 0, threads_for(tiles, threads), 0);
     parallel_for(tiles, threads, [&](Index index, int thread) {
       Workspace<Scalar> work(shape, memory.workspace(thread));
-      const Index first = index * kTileRows;
+      const Index first = index * stack_.tile_rows();
       const bool scores = results.log_det || results.log_prob;
       const Tile<Scalar> tile = begin_tile(first, work);
       carry(direction, tile, results.log_prob != nullptr, work);

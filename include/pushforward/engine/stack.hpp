@@ -40,6 +40,7 @@ class Stack {
       append(parts_.layers[k]->parameters(), parts_.names[k]);
       all_caches_ += parts_.layers[k]->cache_columns();
       largest_cache_ = std::max(largest_cache_, parts_.layers[k]->cache_columns());
+      tile_rows_ = std::min(tile_rows_, parts_.layers[k]->tile_rows());
       map_scratch_ = std::max(map_scratch_, parts_.layers[k]->map_scratch_columns());
       scratch_ = std::max({scratch_, map_scratch_, parts_.layers[k]->scratch_columns()});
     }
@@ -89,6 +90,8 @@ class Stack {
   const Scalar* base_parameters() const { return parameters_of(layer_count()); }
   const Scalar* context_network_parameters() const { return parameters_of(layer_count() + 1); }
 
+  // Rows of a tile.
+  Index tile_rows() const { return tile_rows_; }
   // Tile columns: of all layers' caches together, of the largest, and of the largest scratch memory; of maps alone.
   Index all_caches() const { return all_caches_; }
   Index largest_cache() const { return largest_cache_; }
@@ -126,6 +129,7 @@ class Stack {
   std::vector<Index> latent_columns_, context_columns_;
   std::vector<Index> offsets_;  // of each layer's parameters, of the base's and of the context network's
   std::vector<ParameterBlock> blocks_;
+  Index tile_rows_ = kTileRows;
   Index all_caches_ = 0, largest_cache_ = 0, scratch_ = 0, map_scratch_ = 0;
   Eigen::Array<Scalar, Eigen::Dynamic, 1> parameters_;
   AffineMap identity_, context_to_standard_, context_grad_;

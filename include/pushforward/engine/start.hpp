@@ -20,7 +20,7 @@ template <class Scalar>
 Moments moments(const Stack<Scalar>& stack, std::size_t layer, const Table& x, const Table* context,
                 const double* weights, int threads, double farthest = kFarthestStart) {
   const Pass<Scalar> pass(stack, context);
-  const Index tiles = tile_count(x.rows);
+  const Index tiles = tile_count(x.rows, stack.tile_rows());
   const auto width = static_cast<std::size_t>(stack.dim());
   std::vector<double> weight(static_cast<std::size_t>(tiles)), means(weight.size() * width),
       squares(weight.size() * width);
@@ -28,7 +28,7 @@ Moments moments(const Stack<Scalar>& stack, std::size_t layer, const Table& x, c
   const CallMemory<Scalar> memory(Workspace<Scalar>::bytes(shape), 0, threads_for(tiles, threads), 0);
   parallel_for(tiles, threads, [&](Index index, int thread) {
     Workspace<Scalar> work(shape, memory.workspace(thread));
-    const Index first = index * kTileRows;
+    const Index first = index * stack.tile_rows();
     const Tile<Scalar> tile = pass.load(Direction::inverse, x, first, work);
     double share[kTileRows];  // the rows' weights; 0 for rows left out
     for (Index row = 0; row < tile.rows; ++row) share[row] = weights ? weights[first + row] : 1.0;

@@ -7,6 +7,7 @@
 
 #include "pushforward/layer/image_networks.hpp"
 #include "pushforward/layer/place.hpp"
+#include "pushforward/network/recomputed.hpp"
 
 namespace pushforward {
 
@@ -70,15 +71,18 @@ Conditioning<Scalar> image_conditioning(const Json& description, const Place& pl
   const ImageShape shape = place.image("a convolutional network");
   expect_equal_pixels(place);
   const PixelSet kept = pixels_where(mask, true, shape), moved = pixels_where(mask, false, shape);
-  const auto make = [&description, kept, moved, shape, context = place.context](Index inputs, Index outputs,
-                                                                                const Transform<Scalar>& transform) {
+  const auto make = [&description, kept, moved, shape, context = place.context, may_keep = place.may_keep](
+                        Index inputs, Index outputs, const Transform<Scalar>& transform) {
     const auto sites = [&](const PixelSet& set) { return Sites{shape.height, shape.width, set.pixels}; };
     // Without a kept feature no weight of the first layer is read.
     const Index input_channels = kept.empty() ? shape.channels : inputs / static_cast<Index>(kept.pixels.size());
-    return image_networks<Scalar>().of(description)(
+    auto network = image_networks<Scalar>().of(description)(
         description,
         {sites(kept), sites(moved), input_channels, outputs / static_cast<Index>(moved.pixels.size()), context},
         transform);
+    if (network->cache_columns() <= may_keep) return network;
+    return std::unique_ptr<Conditioner<Scalar>>(
+        std::make_unique<Recomputed<Scalar>>(std::move(network), inputs + context, outputs));
   };
   return {kept.columns(place), moved.columns(place), make};
 }

@@ -34,18 +34,18 @@ class Conv1x1 final : public Layer<Scalar> {
     double log_det = 0;
     for (Index i = 0; i < channels_; ++i) log_det += static_cast<double>(parameters[i * channels_ + i]);
     log_det *= static_cast<double>(pixel_count());
-    Scalar* matrix = cache[matrix_].data();
+    Scalar *matrix = cache[matrix_].data(), *work = tile.scratch[work_].data();
     if (direction == Direction::inverse) {
       product_of_triangles(parameters, matrix);
       gather(tile.padded, tile.state, x);
-      apply<false>(matrix, tile.padded, x,
+      apply<false>(matrix, work, tile.padded, x,
                    [&](Index column, Index row, V sum) { sum.store(tile.state[column] + row); });
     } else {
       log_det = -log_det;
       const auto z = tile.scratch[gathered_];
-      inverse_of_triangles(parameters, matrix, tile.scratch[work_].data());
+      inverse_of_triangles(parameters, matrix, work);
       gather(tile.padded, tile.state, z);
-      apply<false>(matrix, tile.padded, z,
+      apply<false>(matrix, work, tile.padded, z,
                    [&](Index column, Index row, V sum) { sum.store(tile.state[column] + row); });
       gather(tile.padded, tile.state, x);
     }
@@ -60,7 +60,7 @@ class Conv1x1 final : public Layer<Scalar> {
     const auto x = cache[x_], given = scratch[gathered_];
     const Scalar* matrix = cache[matrix_].data();
     gather(tile.padded, grad.state, given);
-    apply<true>(matrix, tile.padded, given,
+    apply<true>(matrix, nullptr, tile.padded, given,
                 [&](Index column, Index row, V sum) { sum.store(grad.state[column] + row); });
     if (!grad.parameters) return;
     const bool is_inverse = direction == Direction::inverse;
@@ -86,16 +86,18 @@ class Conv1x1 final : public Layer<Scalar> {
       std::copy_n(state[columns_[i]], padded, to[static_cast<Index>(i)]);
   }
 
-  // The matrix, or its transpose, times the channels of each pixel: store(column of the state, row, sums).
+  // The matrix, or its transpose, times the channels of each pixel: store(column of the state, row, sums). work:
+  // scratch for a matrix.
   template <bool kTransposed, class Store>
-  void apply(const Scalar* matrix, Index padded, Columns<const Scalar> from, Store store) const {
+  void apply(const Scalar* matrix, Scalar* work, Index padded, Columns<const Scalar> from, Store store) const {
     const auto keep = [&](Index pixel, Index channel, Index row, V sum) {
       store(columns_[static_cast<std::size_t>(pixel * channels_ + channel)], row, sum);
     };
     if constexpr (kTransposed)
       convolve_vjp_input<Scalar>(shape_, matrix, padded, from, keep);
     else
-      convolve<Scalar>(shape_, matrix, padded, from, [](Index) { return Scalar(0); }, keep);
+      convolve<Scalar>(
+          shape_, outputs_together(shape_, matrix, work), padded, from, [](Index) { return Scalar(0); }, keep);
   }
 
   // Entries of the triangles.

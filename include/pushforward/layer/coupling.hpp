@@ -41,6 +41,7 @@ class Coupling final : public Layer<Scalar> {
 
   Index cache_columns() const override { return cache_.count(); }
   Index scratch_columns() const override { return scratch_.count(); }
+  Index tile_rows() const override { return network_->tile_rows(); }
   Index map_scratch_columns() const override { return network_->evaluate_scratch_columns(); }
 
   void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile,

@@ -18,6 +18,9 @@ class Layer {
   // Of columns that a map needs but does not keep: the tile's scratch.
   virtual Index map_scratch_columns() const { return 0; }
 
+  // The most rows of a tile that the layer works well on: a multiple of kLanes.
+  virtual Index tile_rows() const { return kTileRows; }
+
   // Moves the state in place and adds log|det| of the map just taken to log_det.
   virtual void map(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile,
                    Columns<Scalar> cache) const = 0;

@@ -1,6 +1,7 @@
 // Where a layer stands in a flow: what it is constructed for.
 #pragma once
 
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -17,6 +18,10 @@ struct Place {
   std::vector<Domain> domains;                     // by column of the state
   Index context;                                   // columns of the tile's context
   std::optional<ImageShape> shape = std::nullopt;  // of the features, if they are pixels
+
+  // Columns that layers from here on may keep for their adjoints. A layer that needs more computes them again, if it
+  // can.
+  Index may_keep = std::numeric_limits<Index>::max();
 
   // The shape that a layer needs. what: the layer, for the message.
   const ImageShape& image(const std::string& what) const {

@@ -23,6 +23,10 @@ std::optional<Network<Scalar>> context_network_of(const Json& description, Index
   return networks<Scalar>().of(network)(network, {context, {context}, {embedding}}, nullptr);
 }
 
+// Bytes that layers may keep of a tile, for the adjoints of a thread. Reading them back from main memory takes less
+// time than computing a convolution again, so that all is kept that can be.
+inline constexpr Index kMostKept = Index(1) << 28;
+
 // The shape of a description's features, if it has one.
 inline std::optional<ImageShape> shape_of(const Json& description, Index dim) {
   if (!description.contains("shape")) return std::nullopt;
@@ -76,11 +80,13 @@ Stack<Scalar> make_stack(const Json& description, Index most_parameters) {
     if (size_of(blocks) > left) throw std::invalid_argument("the description has more parameters than there are");
     left -= size_of(blocks);
   };
+  place.may_keep = kMostKept / (kTileRows * static_cast<Index>(sizeof(Scalar)));
   std::size_t position = 0;
   for (const Json& layer : layer_list) {
     const auto& entry = layers<Scalar>().of(layer);
     if (auto made = entry.make(layer, place)) {
       count(made->parameters());
+      place.may_keep -= std::min(place.may_keep, made->cache_columns());
       parts.layers.push_back(std::move(made));
       parts.names.push_back("layers." + std::to_string(position));
     }

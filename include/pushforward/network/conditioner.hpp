@@ -11,6 +11,8 @@ class Conditioner {
   virtual ~Conditioner() = default;
 
   virtual std::vector<ParameterBlock> parameters() const = 0;
+  // The most rows of a tile, as of a layer.
+  virtual Index tile_rows() const { return kTileRows; }
   // The cache holds the input in its first columns, then what an evaluation keeps for its adjoint. Scratch is what both
   // need besides.
   virtual Index cache_columns() const = 0;

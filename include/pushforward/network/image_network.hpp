@@ -64,16 +64,18 @@ class ImageNetwork final : public Conditioner<Scalar> {
     return blocks;
   }
 
+  Index tile_rows() const override { return kConvolutionRows; }
   Index cache_columns() const override { return layout_.count(); }
-  Index evaluate_scratch_columns() const override { return 0; }
+  Index evaluate_scratch_columns() const override { return weight_columns_; }
   Index vjp_scratch_columns() const override { return std::max(transposed_, whole_lanes(context_.count)); }
 
   void evaluate(const Scalar* parameters, const DropoutKey& dropout, Index padded, Columns<Scalar> cache,
-                Columns<Scalar>, Columns<Scalar> output) const override {
+                Columns<Scalar> scratch, Columns<Scalar> output) const override {
+    const V leak = leak_of(options_.activation);
     for (std::size_t i = 0; i < stages_.size(); ++i) {
       const Stage& stage = stages_[i];
       const Convolution& shape = stage.shape;
-      if (stage.active) {
+      if (stage.active && !is_rectified(stage)) {
         const auto slopes = stage.slopes ? cache[*stage.slopes] : Columns<Scalar>();
         activate<Scalar>(options_.activation, padded, shape.input_columns(), cache[stage.source], cache[stage.values],
                          slopes);
@@ -86,12 +88,13 @@ class ImageNetwork final : public Conditioner<Scalar> {
           reads_context(stage) ? context_starts(parameters, padded, cache) : Columns<Scalar>();
       const Scalar* bias = starts ? nullptr : parameters + stage.bias_offset;
       convolve<Scalar>(
-          shape, parameters + stage.offset, padded, cache[stage.values],
+          shape, outputs_together(shape, parameters + stage.offset, scratch.data()), padded, cache[stage.values],
           [=](Index output_channel) { return bias ? bias[output_channel] : Scalar(0); },
-          [=, outputs = shape.outputs()](Index site, Index channel, Index row, V sum) {
+          [=, outputs = shape.outputs(), rectifies = stage.rectifies](Index site, Index channel, Index row, V sum) {
             const Index column = site * outputs + channel;
             if (starts) sum += V::load(starts[channel] + row);
             if (residual) sum += V::load(residual[column] + row);
+            if (rectifies) sum = max(sum, sum * leak);
             sum.store(target[column] + row);
           });
     }
@@ -131,6 +134,7 @@ class ImageNetwork final : public Conditioner<Scalar> {
     std::optional<Region> residual;    // added to the result
     std::optional<Region> skipped_to;  // the later result that source is the residual of
     bool drops = false;                // whether dropout follows the activation
+    bool rectifies = false;            // whether the result is stored as the next stage's activation of it
   };
 
   ImageNetwork(const ImagePorts& ports, const ImageNetworkOptions& options)
@@ -166,12 +170,21 @@ class ImageNetwork final : public Conditioner<Scalar> {
     if (active && keeps_source) stage.values = layout_.take(shape.input_columns());
     if (active && (keeps_slope(options_.activation) || options_.dropout > 0))
       stage.slopes = layout_.take(shape.input_columns());
+    if (is_rectified(stage)) stages_.back().rectifies = true;
+    weight_columns_ = std::max(weight_columns_, (outputs * shape.fan_in() + kTileRows - 1) / kTileRows);
     if (is_first && context_.count > 0) starts_ = layout_.take(outputs);
     transposed_ = std::max(transposed_, WeightGradient<Scalar>(shape).scratch_columns());
     sites_ = std::move(to);
     channels_ = outputs;
     stages_.push_back(std::move(stage));
     return stages_.back();
+  }
+
+  // Whether the stage before stores this one's activation, which costs nothing there. Not where the result itself is
+  // needed, or dropout comes between.
+  bool is_rectified(const Stage& stage) const {
+    return stage.active && is_rectifier(options_.activation) && !stage.slopes &&
+           stage.values.first == stage.source.first;
   }
 
   bool reads_context(const Stage& stage) const { return context_.count > 0 && &stage == &stages_.front(); }
@@ -213,19 +226,23 @@ class ImageNetwork final : public Conditioner<Scalar> {
   // added to.
   void vjp_input(const Stage& stage, const Scalar* parameters, Index padded, Columns<Scalar> cache,
                  Columns<const Scalar> dtarget) const {
-    Columns<Scalar> slopes;
+    Columns<Scalar> slopes, values;
     if (stage.slopes) {
       slopes = cache[*stage.slopes];
+    } else if (is_rectified(stage)) {
+      values = cache[stage.values];
     } else if (stage.active) {
       slopes = cache[stage.values];  // which are not needed any more
       slopes_of<Scalar>(options_.activation, padded, stage.shape.input_columns(), slopes, slopes);
     }
     const auto dsum = stage.skipped_to ? cache[*stage.skipped_to] : Columns<Scalar>();
     const auto dsource = cache[stage.source];
+    const V leak = leak_of(options_.activation);
     convolve_vjp_input<Scalar>(stage.shape, parameters + stage.offset, padded, dtarget,
                                [=, inputs = stage.shape.inputs()](Index site, Index channel, Index row, V sum) {
                                  const Index column = site * inputs + channel;
                                  if (slopes) sum = sum * V::load(slopes[column] + row);
+                                 if (values) sum = V::select(V::load(values[column] + row) > V(0), sum, sum * leak);
                                  if (dsum) sum += V::load(dsum[column] + row);
                                  sum.store(dsource[column] + row);
                                });
@@ -239,7 +256,8 @@ class ImageNetwork final : public Conditioner<Scalar> {
   Region input_, context_;
   Region starts_;  // what the context adds to each channel of the first stage
   Index parameter_count_ = 0;
-  Index transposed_ = 0;  // columns of scratch for the gradients of weights
+  Index weight_columns_ = 0;  // of scratch, for weights
+  Index transposed_ = 0;      // columns of scratch for the gradients of weights
 };
 
 }  // namespace pushforward

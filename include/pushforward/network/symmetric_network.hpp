@@ -58,16 +58,18 @@ class SymmetricNetwork final : public Conditioner<Scalar> {
     return blocks;
   }
 
+  Index tile_rows() const override { return kConvolutionRows; }
   Index cache_columns() const override { return layout_.count(); }
-  Index evaluate_scratch_columns() const override { return 0; }
+  Index evaluate_scratch_columns() const override { return weight_columns_; }
   Index vjp_scratch_columns() const override { return transposed_ + widest_head_; }
 
-  void evaluate(const Scalar* parameters, const DropoutKey&, Index padded, Columns<Scalar> cache, Columns<Scalar>,
-                Columns<Scalar> output) const override {
+  void evaluate(const Scalar* parameters, const DropoutKey&, Index padded, Columns<Scalar> cache,
+                Columns<Scalar> scratch, Columns<Scalar> output) const override {
     const auto no_start = [](Index) { return Scalar(0); };
     for (const Hidden& layer : hidden_) {
       const auto target = cache[layer.target];
-      convolve<Scalar>(layer.shape, parameters + layer.offset, padded, cache[layer.source], no_start,
+      convolve<Scalar>(layer.shape, outputs_together(layer.shape, parameters + layer.offset, scratch.data()), padded,
+                       cache[layer.source], no_start,
                        [=, outputs = layer.shape.outputs()](Index site, Index channel, Index row, V sum) {
                          sum.store(target[site * outputs + channel] + row);
                        });
@@ -79,8 +81,8 @@ class SymmetricNetwork final : public Conditioner<Scalar> {
     for (const Head& head : heads_) {
       const Scalar* bias = head.is_odd ? nullptr : parameters + head.bias_offset();
       convolve<Scalar>(
-          head.shape, parameters + head.offset, padded, cache[head.source],
-          [=](Index channel) { return bias ? bias[channel] : Scalar(0); },
+          head.shape, outputs_together(head.shape, parameters + head.offset, scratch.data()), padded,
+          cache[head.source], [=](Index channel) { return bias ? bias[channel] : Scalar(0); },
           [=, &head](Index site, Index channel, Index row, V sum) {
             sum.store(output[site * outputs_ + head.channels[static_cast<std::size_t>(channel)]] + row);
           });
@@ -154,6 +156,7 @@ class SymmetricNetwork final : public Conditioner<Scalar> {
 
   void take_memory(const Convolution& shape) {
     parameter_count_ += shape.outputs() * shape.fan_in();
+    weight_columns_ = std::max(weight_columns_, (shape.outputs() * shape.fan_in() + kTileRows - 1) / kTileRows);
     transposed_ = std::max(transposed_, WeightGradient<Scalar>(shape).scratch_columns());
     widest_head_ = std::max(widest_head_, shape.output_columns());
   }
@@ -175,7 +178,7 @@ class SymmetricNetwork final : public Conditioner<Scalar> {
   ColumnLayout layout_;      // of the cache
   Region squares_;
   Index parameter_count_ = 0;
-  Index transposed_ = 0, widest_head_ = 0;  // columns of scratch
+  Index weight_columns_ = 0, transposed_ = 0, widest_head_ = 0;  // columns of scratch
 };
 
 }  // namespace pushforward

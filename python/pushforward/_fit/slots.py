@@ -73,7 +73,8 @@ class SlotSums:
     def _plan(self, rows: int) -> _Plan:
         plan = self._plans.get(rows)
         if plan is None:
-            shares = core.share_slots(rows, self._count * self._dtype.itemsize, self._group.size)
+            tile_rows, nbytes = self._state.core.tile_rows, self._count * self._dtype.itemsize
+            shares = core.share_slots(rows, tile_rows, nbytes, self._group.size)
             plan = self._plans[rows] = _Plan(
                 shares[self._group.rank][0],
                 np.array([*(first for _, (first, _), _ in shares), rows]),
