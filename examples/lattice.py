@@ -102,8 +102,8 @@ def main() -> None:
     arguments = parser.parse_args()
     side, coupling = arguments.side, COUPLING[arguments.side]
 
-    network = ConvNet(hidden=16, layers=1, padding="circular")
-    layers = [Coupling(RationalQuadratic(), network, mask="checkerboard", unconditional=True)] * 4
+    network = ConvNet(hidden=12, layers=1, padding="circular")
+    layers = [Coupling(RationalQuadratic(), network, mask="checkerboard", unconditional=True)] * 8
     flow = Flow(shape=(1, side, side), layers=layers, seed=0)
     flow.fit_density(lambda field: log_density(field, coupling), max_time=60 * arguments.minutes, seed=0)
     chain, accepted = metropolis(flow, coupling, arguments.proposals, seed=0)
