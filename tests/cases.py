@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pushforward import (
@@ -45,11 +46,12 @@ SPLINE = RationalQuadratic(bins=5)
 
 
 class _Flat(Flow):
-    """A flow of images that returns its rows flat, as the laws have them."""
+    """A flow of images that takes and returns its rows flat, as the laws have them: only the layers know the shape."""
 
-    @property
-    def _row(self) -> tuple[int, ...]:
-        return (self.dim,)
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_state":
+            value.shape = None
+        super().__setattr__(name, value)
 
 
 @dataclass(frozen=True)
