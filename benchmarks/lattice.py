@@ -35,7 +35,7 @@ def run(side: int, minutes: float, batch: int, rate: float, seed: int, affine: b
         return values, gradient.reshape(field.shape)
 
     shape = (1, side, side)
-    flow = Flow(shape=shape, layers=lattice(shape) if affine else splines(depth=4, hidden=16), seed=seed)
+    flow = Flow(shape=shape, layers=lattice(shape) if affine else splines(depth=8, hidden=12), seed=seed)
     wall, cpu = time.perf_counter(), time.process_time()
     flow.fit_density(density, max_time=60 * minutes, batch_size=batch, optimizer=Adam(rate), seed=seed, progress=False)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from pushforward import LU, Adam, Flow, Pixel, plot
 
 
@@ -57,8 +58,9 @@ def main() -> None:
     pictures = []
     for sheet in sheets:
         sheet.set_dpi(130)
-        sheet.canvas.draw()
-        pictures.append(np.asarray(sheet.canvas.buffer_rgba())[..., :3])
+        canvas = FigureCanvasAgg(sheet)
+        canvas.draw()
+        pictures.append(np.asarray(canvas.buffer_rgba())[..., :3])
     width = max(picture.shape[1] for picture in pictures)
     rows = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
     plt.imsave(arguments.output, np.concatenate(rows))

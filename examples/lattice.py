@@ -98,18 +98,19 @@ def main() -> None:
     parser.add_argument("--side", type=int, choices=COUPLING, default=6)
     parser.add_argument("--minutes", type=float, default=2.0, help="of training (default: 2)")
     parser.add_argument("--proposals", type=int, default=50_000, help="of the chain (default: 50,000)")
+    parser.add_argument("--trajectories", type=int, default=1500, help="of hybrid Monte Carlo (default: 1500)")
     parser.add_argument("--output", type=Path, default=Path("lattice.png"))
     arguments = parser.parse_args()
     side, coupling = arguments.side, COUPLING[arguments.side]
 
-    network = ConvNet(hidden=16, layers=1, padding="circular")
-    layers = [Coupling(RationalQuadratic(), network, mask="checkerboard", unconditional=True)] * 4
+    network = ConvNet(hidden=12, layers=1, padding="circular")
+    layers = [Coupling(RationalQuadratic(), network, mask="checkerboard", unconditional=True)] * 8
     flow = Flow(shape=(1, side, side), layers=layers, seed=0)
     flow.fit_density(lambda field: log_density(field, coupling), max_time=60 * arguments.minutes, seed=0)
     chain, accepted = metropolis(flow, coupling, arguments.proposals, seed=0)
     print(f"flow: {arguments.minutes:g} minutes of training, {accepted:.1%} of the proposals accepted")
     began = time.perf_counter()
-    walkers = hybrid_monte_carlo(side, coupling, chains=200, trajectories=1500, seed=0)
+    walkers = hybrid_monte_carlo(side, coupling, 200, arguments.trajectories, seed=0)
     print(f"hybrid Monte Carlo: {walkers.shape[0] * walkers.shape[1]:,} fields in {time.perf_counter() - began:.0f} s")
 
     groups = two_point(chain[:, 0]).reshape(50, -1, side // 2 + 1).mean(axis=1)

@@ -126,14 +126,23 @@ NOT_MADE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Coupling(transform="affine"), TypeError, "transform must be Additive()"),
     (lambda: Coupling(transform=Affine), TypeError, "transform must be Additive()"),
     (lambda: Coupling(MLP()), TypeError, "transform must be Additive()"),
-    (lambda: Coupling(conditioner=(64, 64)), TypeError, "conditioner must be MLP(), ResNet(), ConvNet() or ConvResNet(), not "
-     "(64, 64)"),
+    (lambda: Coupling(conditioner=(64, 64)), TypeError,
+     "conditioner must be MLP(), ResNet(), ConvNet() or ConvResNet(), not (64, 64)"),
     (lambda: Coupling(mask="halve"), ValueError,
-     "mask is 'halve'; the choices are 'half', 'alternate', 'random'; did you mean 'half'?"),
-    (lambda: Coupling(mask=[0, 1]), TypeError, "mask must be 'half', 'alternate', 'random' or a one-dimensional bool"),
-    (lambda: Coupling(mask=[[True, False]]), TypeError, "mask must be 'half', 'alternate', 'random' or a one-dim"),
-    (lambda: Coupling(mask=[[True], [True, False]]), TypeError, "mask must be 'half', 'alternate', 'random' or a one"),
-    (lambda: Coupling(mask=None), TypeError, "mask must be 'half', 'alternate', 'random' or a one-dimensional bool"),
+     "mask is 'halve'; the choices are 'half', 'alternate', 'random', 'checkerboard', "
+     "'channels'; did you mean 'half'?"),
+    (lambda: Coupling(mask=[0, 1]), TypeError,
+     "mask must be 'half', 'alternate', 'random', 'checkerboard', "
+     "'channels' or a one-dimensional bool"),
+    (lambda: Coupling(mask=[[True, False]]), TypeError,
+     "mask must be 'half', 'alternate', 'random', 'checkerboard', "
+     "'channels' or a one-dim"),
+    (lambda: Coupling(mask=[[True], [True, False]]), TypeError,
+     "mask must be 'half', 'alternate', 'random', 'checkerboard', "
+     "'channels' or a one"),
+    (lambda: Coupling(mask=None), TypeError,
+     "mask must be 'half', 'alternate', 'random', 'checkerboard', "
+     "'channels' or a one-dimensional bool"),
     (lambda: Permutation("reversed"), ValueError,
      "order is 'reversed'; the choices are 'reverse', 'random'; did you mean 'reverse'?"),
     (lambda: Permutation(3), TypeError, "order must be 'reverse', 'random' or a sequence of indices, not 3"),

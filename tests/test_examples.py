@@ -71,3 +71,23 @@ def test_household_power(tmp_path: Path) -> None:
     assert len(shares) == 3
     assert shares["total misses the heater"][0] > 60 > shares["total misses the heater"][1]
     assert shares["total reads 20 % low"][0] > 15 > shares["total reads 20 % low"][1]
+
+
+def test_images(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    picture = tmp_path / "images.png"
+    program = ROOT / "examples" / "images.py"
+    printed = run(sys.executable, "-W", "error", program, "--minutes", 0.1, "--output", picture, MPLBACKEND="agg")
+    flow, gaussian = (float(number) for number in re.findall(r"([.\d]+) (?:bits|by)", printed))
+    assert flow < 4.08  # bits of a uniform density over 17 levels
+    assert 2 < gaussian < 4.08
+    assert pyplot.imread(picture).shape[1] > 1000
+
+
+def test_lattice(tmp_path: Path) -> None:
+    arguments = ("--minutes", 0.1, "--proposals", 5000, "--trajectories", 150)
+    printed = output("lattice.py", tmp_path / "lattice.png", *arguments)
+    walkers = [float(number) for number in re.findall(r"flow, ([-.\d]+) \+- [.\d]+ by walkers", printed)]
+    # A run of 200,000 fields, whose errors are 1e-4.
+    for got, long in zip(walkers, (0.1614, 0.0584, 0.0273, 0.0203), strict=True):
+        assert abs(got - long) < 0.004
