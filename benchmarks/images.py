@@ -1,4 +1,4 @@
-"""Bits per dimension of held-out images: Glow beside the tabular flow and a Gaussian.
+"""Bits per dimension of held-out images: Glow with splines beside the tabular flow and a Gaussian.
 
     python benchmarks/images.py digits [--seeds 0 1 2 3 4] [--minutes 2]
     python benchmarks/images.py mnist FILE [--seeds 0] [--minutes 30]
@@ -16,10 +16,11 @@ import argparse
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from environment import describe
-from pushforward import LU, Adam, Flow, Pixel, glow
+from pushforward import LU, Adam, Coupling, Flow, Pixel, RationalQuadratic, glow
 
 Split = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -57,10 +58,14 @@ def tabular(split: Split, levels: int, seed: int, minutes: float) -> tuple[Flow,
 
 
 def images(
-    split: Split, levels: int, seed: int, minutes: float, rate: float, batch: int, **options: int
+    split: Split, levels: int, seed: int, minutes: float, rate: float, batch: int, affine: bool, preset: dict[str, int]
 ) -> tuple[Flow, Split]:
     shape = split[0].shape[1:]
-    flow = Flow(shape=shape, layers=glow(shape, **options), support=Pixel(levels), seed=seed)
+    layers = glow(shape, **preset)
+    if not affine:
+        splines = RationalQuadratic()
+        layers = [replace(layer, transform=splines) if isinstance(layer, Coupling) else layer for layer in layers]
+    flow = Flow(shape=shape, layers=layers, support=Pixel(levels), seed=seed)
     flow.fit(
         split[0],
         validation=split[1],
@@ -101,10 +106,11 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=("gaussian", "tabular", "glow"), nargs="+", default=("gaussian", "tabular", "glow")
     )
-    for name in ("levels", "depth", "hidden"):
-        parser.add_argument(f"--{name}", type=int, help="of the preset glow, instead of its own")
+    parser.add_argument("--affine", action="store_true", help="affine couplings, as in Glow, in place of splines")
+    for name, least in (("levels", 2), ("depth", 4), ("hidden", 32)):
+        parser.add_argument(f"--{name}", type=int, default=least, help=f"of the preset glow (default: {least})")
     given = parser.parse_args()
-    options = {name: getattr(given, name) for name in ("levels", "depth", "hidden") if getattr(given, name) is not None}
+    preset = {"levels": given.levels, "depth": given.depth, "hidden": given.hidden}
     print(describe())
     for seed in given.seeds:
         split, levels = digits(seed) if given.data == "digits" else mnist(given.file)
@@ -116,7 +122,8 @@ def main() -> None:
             if name in models:
                 run(name, models[name], split, levels, seed, given.minutes)
             else:
-                run(name, lambda *a: images(*a, given.rate, given.batch, **options), split, levels, seed, given.minutes)
+                options = (given.rate, given.batch, given.affine, preset)
+                run(name, images, split, levels, seed, given.minutes, *options)
 
 
 if __name__ == "__main__":
