@@ -104,8 +104,8 @@ def main() -> None:
     side, coupling = arguments.side, COUPLING[arguments.side]
 
     network = ConvNet(hidden=12, layers=1, padding="circular")
-    coupling = Coupling(RationalQuadratic(), network, mask="checkerboard", unconditional=True)
-    flow = Flow(shape=(1, side, side), layers=[LU(), coupling, coupling] * 4, seed=0)
+    layer = Coupling(RationalQuadratic(), network, mask="checkerboard", unconditional=True)
+    flow = Flow(shape=(1, side, side), layers=[LU(), layer, layer] * 4, seed=0)
     flow.fit_density(lambda field: log_density(field, coupling), max_time=60 * arguments.minutes, seed=0)
     chain, accepted = metropolis(flow, coupling, arguments.proposals, seed=0)
     print(f"flow: {arguments.minutes:g} minutes of training, {accepted:.1%} of the proposals accepted")
