@@ -123,7 +123,7 @@ def main() -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     magnetisation = [fields.mean(axis=(-2, -1)).ravel() for fields in (chain[:, 0], walkers)]
-    bins = np.linspace(-1, 1, 61)
+    bins = np.linspace(-0.7, 0.7, 61)
     left.hist(magnetisation[1], bins, density=True, color=BLUE, alpha=0.4, label="hybrid Monte Carlo")
     left.hist(magnetisation[0], bins, density=True, color=ORANGE, histtype="step", lw=1.5, label="flow and Metropolis")
     left.set(xlabel="mean field", ylabel="density")
