@@ -5,7 +5,8 @@
 The theory is the scalar one of Albergo, Kanwar, Shanahan 2019, table I, as in `examples/lattice.py`. A fit has a time
 limit. After it, 50,000 draws give the acceptance of an independence Metropolis chain, and the effective share of the
 draws as importance samples. Settings are the same for all lattices and seeds. The layers are couplings by a
-checkerboard with circular convolutions: splines, or with `--affine` those of the preset `lattice`.
+checkerboard with circular convolutions: splines with linear maps of all sites between, or with `--affine` those of the
+preset `lattice`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from environment import describe
 from problems import Answer
 from problems import lattice as log_density
-from pushforward import Adam, ConvNet, Coupling, Flow, RationalQuadratic, lattice
+from pushforward import LU, Adam, ConvNet, Coupling, Flow, RationalQuadratic, lattice
 from pushforward._model.layer import Layer
 from targets import DRAWS, acceptance, log_mean
 
@@ -26,7 +27,8 @@ COUPLING = {6: 6.975, 8: 6.008, 10: 5.550, 14: 5.113}  # by the side of the latt
 
 def splines(depth: int, hidden: int) -> list[Layer]:
     network = ConvNet(hidden, layers=1, padding="circular")
-    return [Coupling(RationalQuadratic(), network, mask="checkerboard", unconditional=True)] * depth
+    coupling = Coupling(RationalQuadratic(), network, mask="checkerboard", unconditional=True)
+    return [LU(), coupling, coupling] * depth
 
 
 def run(side: int, minutes: float, batch: int, rate: float, seed: int, affine: bool) -> None:
@@ -35,7 +37,7 @@ def run(side: int, minutes: float, batch: int, rate: float, seed: int, affine: b
         return values, gradient.reshape(field.shape)
 
     shape = (1, side, side)
-    flow = Flow(shape=shape, layers=lattice(shape) if affine else splines(depth=8, hidden=12), seed=seed)
+    flow = Flow(shape=shape, layers=lattice(shape) if affine else splines(depth=4, hidden=12), seed=seed)
     wall, cpu = time.perf_counter(), time.process_time()
     flow.fit_density(density, max_time=60 * minutes, batch_size=batch, optimizer=Adam(rate), seed=seed, progress=False)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

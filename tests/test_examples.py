@@ -85,8 +85,10 @@ def test_images(tmp_path: Path) -> None:
 
 
 def test_lattice(tmp_path: Path) -> None:
-    arguments = ("--minutes", 0.1, "--proposals", 5000, "--trajectories", 150)
-    printed = output("lattice.py", tmp_path / "lattice.png", *arguments)
+    arguments = ("--minutes", 0.1, "--proposals", 5000, "--trajectories", 150, "--output", tmp_path / "lattice.png")
+    program = ROOT / "examples" / "lattice.py"
+    printed = run(sys.executable, "-W", "error", program, *arguments, MPLBACKEND="agg")
+    assert pyplot.imread(tmp_path / "lattice.png").shape[1] > 1000
     walkers = [float(number) for number in re.findall(r"flow, ([-.\d]+) \+- [.\d]+ by walkers", printed)]
     # A run of 200,000 fields, whose errors are 1e-4.
     for got, long in zip(walkers, (0.1614, 0.0584, 0.0273, 0.0203), strict=True):
