@@ -29,7 +29,7 @@ class Run:
 RUNS = {
     "banana": Run(10, "by hand: log Z 1.139, 22 % effective"),
     "double wells": Run(60, "RealNVP 10.97 nats short of log Z, splines 7.2 (10,000 steps of 10,000)"),
-    "funnel": Run(60, "mean abs. error of log Z from 2,000 draws 0.0022 (FAB, Midgley et al. 2023)"),
+    "funnel": Run(200, "mean abs. error of log Z from 2,000 draws 0.0022 (FAB, Midgley et al. 2023)"),
     "many wells": Run(60, "mean abs. error of log Z 0.032 (FAB, Midgley et al. 2023)"),
     "lattice": Run(30, "acceptance 79 % after 10 minutes (continuous flow)"),
 }
