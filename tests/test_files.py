@@ -38,7 +38,7 @@ def example(tmp_path: Path, name: str = "affine-3|3", dtype: str = "float32") ->
 def test_what_is_saved_comes_back(case: Case, dtype: str, tmp_path: Path) -> None:
     flow, x, context = case.flow(dtype), case.latent(65), case.condition(65)
     flow.save(tmp_path / "flow.safetensors")
-    twin = Flow.load(str(tmp_path / "flow.safetensors"))
+    twin = type(flow).load(str(tmp_path / "flow.safetensors"))
     assert repr(twin) == repr(flow)
     assert twin.parameters.tobytes() == flow.parameters.tobytes()
     assert twin.log_prob(x, context).tobytes() == flow.log_prob(x, context).tobytes()

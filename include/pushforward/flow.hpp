@@ -7,8 +7,8 @@
 
 namespace pushforward {
 
-// What values a feature may take: "Real", "Positive", "Interval", "Circle", "Pixel" or a name of the program's own, with the
-// bounds, which are infinite where there is none.
+// What values a feature may take: "Real", "Positive", "Interval", "Circle", "Pixel" or a name of the program's own,
+// with the bounds, which are infinite where there is none.
 struct FeatureSupport {
   std::string kind;
   double low, high;

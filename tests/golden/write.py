@@ -17,6 +17,7 @@ NAMES = {
     *("nice-3", "realnvp-2", "affine-silu-3|3", "random-1-8", "affine-1", "actnorm-2", "permutation-3"),
     *("spline-3|3", "spline-clip-2", "spline-kept-3", "spline-resnet-2", "affine-gelu-2", "affine-elu-2"),
     *("affine-leaky-2", "lu-3", "householder-3", "maf-3|3", "maf-resnet-3", "maf-two-passes-3", "maf-degrees-3"),
+    *("image-glow-16", "image-lattice-8", "image-conv-resnet-12|3", "image-conv-channels-18"),
     *("iaf-spline-2", "student-t-2", "student-t-learned-2", "context-network-spline-3|3", "context-network-maf-2|50"),
 }
 SUPPORTED = {"all-circular-5", "box-boxed-3|2"}
@@ -33,5 +34,8 @@ for case in cases:
         flow.columns = tuple(f"column {i}" for i in range(case.dim))
         flow.save(path)
         z, _ = flow.inverse(x, context)
+        density = flow.log_prob(x, context)
         known = {} if context is None else {"context": context}
-        np.savez(path.with_suffix(".npz"), x=x, z=z, log_prob=flow.log_prob(x, context), **known)
+        if shape := getattr(case, "shape", None):
+            x = x.reshape(-1, *shape)
+        np.savez(path.with_suffix(".npz"), x=x, z=z, log_prob=density, **known)
