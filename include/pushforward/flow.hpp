@@ -4,6 +4,7 @@
 #include "pushforward/core.hpp"
 #include "pushforward/data/span.hpp"
 #include "pushforward/model/file.hpp"
+#include "pushforward/model/shape.hpp"
 
 namespace pushforward {
 

@@ -31,6 +31,9 @@ from pushforward import (
     ColumnCheck,
     ContextNetwork,
     ContextShift,
+    Conv1x1,
+    ConvNet,
+    ConvResNet,
     Coupling,
     Date,
     Ensemble,
@@ -45,6 +48,7 @@ from pushforward import (
     Mixture,
     Normal,
     Permutation,
+    Pixel,
     Positive,
     Posterior,
     RationalQuadratic,
@@ -53,18 +57,23 @@ from pushforward import (
     ResNet,
     Round,
     Schema,
+    Split,
+    Squeeze,
     StudentT,
     TableFlow,
     TableReport,
     TrainingDivergedError,
     Uniform,
     convert,
+    glow,
     importance,
+    lattice,
     maf,
     neural_spline,
     nice,
     plot,
     realnvp,
+    realnvp_image,
     sample_posterior,
     triangular,
 )
@@ -433,6 +442,26 @@ def weighting(flow: Flow) -> None:
     print(alone.log_evidence, found.value, found.error, float(found))
 
 
+def images() -> None:
+    shape = (1, 4, 4)
+    pictures: Doubles = np.floor(rng.uniform(0, 8, size=(40, *shape)))
+    convolutions = ConvNet(hidden=4, layers=1, kernel=3, padding="circular", activation="tanh", symmetric=False)
+    layers = [
+        Coupling(Affine(), convolutions, mask="channels"),
+        Conv1x1(),
+        Squeeze(),
+        Split(),
+        Squeeze(),
+        Coupling(Additive(), ConvResNet(4, blocks=1), mask="checkerboard"),
+    ]
+    for made in (glow(shape, levels=1, depth=1, hidden=4), realnvp_image(shape), lattice(shape, depth=2, hidden=4)):
+        print(Flow(shape=shape, layers=made).shape)
+    flow = Flow(shape=shape, layers=layers, support=Pixel(levels=8, alpha=0.1)).fit(pictures, epochs=1, progress=False)
+    report: Report = flow.check(pictures, seed=0)
+    print(report.has_cells, report.bits_per_dim)
+    plot.images(flow, 4, temperatures=(0.5, 1.0), seed=0).savefig("images.png")
+
+
 def build() -> None:
     level: str = pushforward.simd_level()
     info: dict[str, str] = pushforward.build_info()
@@ -461,4 +490,5 @@ posterior_of_a_likelihood()
 
 
 weighting(flow)
+images()
 build()

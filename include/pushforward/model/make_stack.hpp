@@ -5,6 +5,7 @@
 #include "pushforward/data/supports.hpp"
 #include "pushforward/layer/layers.hpp"
 #include "pushforward/model/description.hpp"
+#include "pushforward/model/shape.hpp"
 
 namespace pushforward {
 
@@ -26,16 +27,6 @@ std::optional<Network<Scalar>> context_network_of(const Json& description, Index
 // Bytes that layers may keep of a tile, for the adjoints of a thread. Reading them back from main memory takes less
 // time than computing a convolution again, so that all is kept that can be.
 inline constexpr Index kMostKept = Index(1) << 28;
-
-// The shape of a description's features, if it has one.
-inline std::optional<ImageShape> shape_of(const Json& description, Index dim) {
-  if (!description.contains("shape")) return std::nullopt;
-  const auto extents = json::integers_member(description, "shape", limits::kExtent.low, limits::kExtent.high);
-  if (extents.size() != 3) throw std::invalid_argument("'shape' is not [channels, height, width]");
-  const ImageShape shape{extents[0], extents[1], extents[2]};
-  if (shape.size() != dim) throw std::invalid_argument("the extents of 'shape' do not multiply to 'dim'");
-  return shape;
-}
 
 // The latent end of the layers: the columns that the innermost layers move, all of them if there is no split.
 template <class Scalar>
