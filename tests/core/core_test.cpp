@@ -11,6 +11,9 @@
 
 #include "expect.hpp"
 #include "pushforward/data/supports.hpp"
+#include "pushforward/layer/image_networks.hpp"
+#include "pushforward/model/make_stack.hpp"
+#include "pushforward/network/recomputed.hpp"
 #include "pushforward/pushforward.hpp"
 #include "pushforward/transform/transforms.hpp"
 
