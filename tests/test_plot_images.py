@@ -51,6 +51,19 @@ def test_levels_are_drawn_anew_from_the_finest_on() -> None:
     assert 0.2 < changed[0] < changed[1]
 
 
+def test_conditions_are_those_of_the_images_drawn() -> None:
+    flow = Flow(shape=SHAPE, layers=LAYERS, context=1, seed=0)
+    rng = np.random.default_rng(0)
+    flow.parameters[...] = rng.normal(0, 0.1, flow.parameters.size)
+    x, conditions = rng.normal(size=(9, *SHAPE)), rng.normal(size=(9, 1))
+    for found, expected in zip(
+        sheets(plot.images(flow, 4, data=x, context=conditions)),
+        sheets(plot.images(flow, 4, data=x[:4], context=conditions[:4])),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_colours_and_real_fields() -> None:
     rgb = Flow(shape=(3, 4, 4), layers=[], support=Pixel(4))
     assert sheets(plot.images(rgb, 4))[0].shape == (9, 9, 3)

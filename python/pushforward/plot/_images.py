@@ -73,7 +73,10 @@ def images(
     n = _checks.integer("n", n, 1)
     key = int(np.random.default_rng(seed).integers(1 << 63))
     if data is not None:
-        return _draw(flow, _carried(flow, np.asarray(data)[:n], context, key))
+        images, conditions = np.asarray(data), None if context is None else np.asarray(context)
+        if conditions is not None and conditions.ndim == 2 and len(conditions) == len(images):
+            conditions = conditions[:n]
+        return _draw(flow, _carried(flow, images[:n], conditions, key))
     if isinstance(temperatures, str) or not isinstance(temperatures, Sequence) or not temperatures:
         raise TypeError(f"temperatures must be a sequence of numbers such as (0.7, 1.0), not {temperatures!r}")
     sheets = [flow.sample(n, context, key, temperature=t) for t in temperatures]
@@ -82,12 +85,12 @@ def images(
 
 
 def _carried(flow: Flow, x: Array, context: npt.ArrayLike | None, key: int) -> dict[str, Array]:
-    """Return images, and what comes back of their latent points, of which ever more levels are drawn anew."""
+    """Return images, what comes back of their latent points, and what if one level or more is replaced by draws."""
     z = flow.inverse(x, context)[0]
-    anew = flow.sample_latent(len(z), key)
+    drawn = flow.sample_latent(len(z), key)
     found = {"data": x, "through latent space": flow.forward(z, context)[0]}
     for level, begin in enumerate(reversed(_levels(flow)[1:]), 1):
-        mixed = np.concatenate([z[:, :begin], anew[:, begin:]], axis=1)
+        mixed = np.concatenate([z[:, :begin], drawn[:, begin:]], axis=1)
         name = "finest level" if level == 1 else f"{level} finest levels"
         found[f"{name} drawn"] = flow.forward(mixed, context)[0]
     return found
