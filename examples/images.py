@@ -4,8 +4,8 @@ Without a file, the images are scikit-learn's digits, 8 x 8 with 17 levels of gr
 `test_images`, (n, height, width) of uint8, such as MNIST's.
 
 The script fits a multi-scale flow, and prints the bits per dimension of held-out images beside those of a Gaussian. The
-figure shows draws at three temperatures, and what the levels of the flow hold. It carries test images to latent space and
-back, once as they are, and once with the levels nearest to the data replaced by draws from the base.
+figure shows draws at three temperatures, and what the levels of the flow hold: test images are carried to latent space
+and back, once as they are, and once with the levels nearest to the data replaced by draws from the base.
 """
 
 from __future__ import annotations
