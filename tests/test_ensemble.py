@@ -24,6 +24,7 @@ from pushforward import (
     Circle,
     Ensemble,
     FileFormatError,
+    Files,
     Flow,
     Normal,
     Positive,
@@ -184,6 +185,19 @@ def test_an_ensemble_of_one_is_its_flow() -> None:
         for mine, its in zip(ensemble.log_prob_and_grad(x), flow.log_prob_and_grad(x), strict=True):
             assert mine.tobytes() == its.tobytes()
     assert Ensemble([flow]).sample(100, seed=5).tobytes() == flow.sample(100, seed=5).tobytes()
+
+
+def test_scores_of_files_and_into_memory_of_the_callers(tmp_path: Path) -> None:
+    ensemble, x = three(), crescent(1000)
+    expected = ensemble.log_prob(x)
+    for i, part in enumerate(np.split(x, [300])):
+        np.save(tmp_path / f"{i}.npy", part)
+    assert ensemble.log_prob(Files(tmp_path / "*.npy")).tobytes() == expected.tobytes()
+    out = np.empty((10, 100))
+    assert ensemble.log_prob(x.reshape(10, 100, 2), out=out) is out
+    assert out.tobytes() == expected.tobytes()
+    with pytest.raises(ValueError, match="shape"):
+        ensemble.log_prob(x, out=out)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

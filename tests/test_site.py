@@ -89,6 +89,6 @@ def test_all_that_is_public_is_in_the_reference(site: Path) -> None:
     ids = {id for page in (site / "reference").rglob("*.html") for id in re.findall(r'id="([\w.]+)"', page.read_text())}
     assert {f"pushforward.{name}" for name in pushforward.__all__} <= ids
     assert {"pushforward.sklearn.FlowDensity", "pushforward.kde.FlowKDE", "pushforward.convert.from_zuko"} <= ids
-    for kind in (pushforward.Flow, pushforward.Ensemble):
-        methods = [name for name in vars(kind) if not name.startswith("_")]
+    for kind in (pushforward.Flow, pushforward.Ensemble, pushforward.TableFlow):
+        methods = [name for name in dir(kind) if not name.startswith("_")]
         assert {f"pushforward.{kind.__name__}.{name}" for name in methods} <= ids

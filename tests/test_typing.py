@@ -76,7 +76,9 @@ def test_a_users_script_makes_every_call() -> None:
     wanted = {*pushforward.__all__, *convert.__all__, *plot.__all__}
     results = (pushforward.History, pushforward.Epoch, pushforward.Report)
     for kind in (pushforward.Flow, pushforward.Ensemble, *results, FlowKDE, FlowDensity, ConditionalFlow):
-        wanted |= {name for name in (*vars(kind), *inspect.get_annotations(kind)) if not name.startswith("_")}
+        names = {*vars(kind), *inspect.get_annotations(kind)}
+        names |= {name for base in kind.__mro__ if base.__module__.startswith("pushforward") for name in vars(base)}
+        wanted |= {name for name in names if not name.startswith("_")}
     theirs = {name for name in wanted if re.fullmatch(r"set_\w+_request", name)}  # scikit-learn's own, for pipelines
     assert wanted - theirs <= used
 

@@ -9,7 +9,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +22,13 @@ from pushforward._fit.held_out import Share, check_fraction, grouped, held_out
 from pushforward._fit.history import to_json
 from pushforward._fit.stacking import learned_weights
 from pushforward._fit.together import Clock, run
+from pushforward._flow.density import Density
 from pushforward._io import files
 from pushforward._io.rows import Rows
+from pushforward._io.savable import Savable
 from pushforward._io.scan import check_values, pieces
-from pushforward._model.place import Shape
-from pushforward._model.state import sample_key, state_of
-from pushforward._model.supports import Support
-from pushforward._shapes import Batch, batch, draws
-from pushforward._typing import Array, Doubles, Floats, Indices, PathLike, Seed
+from pushforward._model.state import State, state_of
+from pushforward._typing import Array, Doubles, Floats, Indices, Seed
 from pushforward.errors import FileFormatError
 from pushforward.flow import Flow
 
@@ -47,14 +46,15 @@ _KEY_STEP = 0x9E3779B97F4A7C15
 Flags = npt.NDArray[np.bool_]
 
 
-class Ensemble:
+class Ensemble(Density[tuple[Floats, ...]], Savable):
     """Several flows as one density, p(x) = sum_m w_m p_m(x), with weights w_m >= 0 that add up to 1.
 
     The mean of several densities is nearly always closer to the truth than the densities are, most of all on small
     tables. It costs as many fits as there are flows, and as many evaluations; samples cost no more than those of one.
 
-    Rows are scored, sampled and differentiated as by a `Flow`. There is no latent side, and so no `forward`, `inverse`
-    or `check`; the members have theirs.
+    Rows are scored, sampled and differentiated as by a `Flow`. Of derivatives, each member gets its share in every row:
+    the probability that the row comes from it. There is no latent side, and so no `forward`, `inverse` or `check`; the
+    members have theirs.
 
     Parameters
     ----------
@@ -151,26 +151,6 @@ class Ensemble:
         # What a fit does not learn it takes from here.
         self._given = _shares(values, len(self._flows))
         self._weights = self._given
-
-    @property
-    def dim(self) -> int:
-        """Number of features."""
-        return self._flows[0].dim
-
-    @property
-    def shape(self) -> Shape | None:
-        """Channels, height and width of a row; None if rows are flat."""
-        return self._flows[0].shape
-
-    @property
-    def context(self) -> int:
-        """Number of conditioning features."""
-        return self._flows[0].context
-
-    @property
-    def support(self) -> tuple[Support, ...]:
-        """What values each feature may take."""
-        return self._flows[0].support
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -403,205 +383,70 @@ class Ensemble:
         if fitted.all():
             self._given = self._weights
 
-    # -- densities and samples -----------------------------------------------------------------------------------
+    # -- densities and samples, on tables ------------------------------------------------------------------------
 
-    def log_prob(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None, *, temperature: float = 1.0) -> Doubles:
-        """Return the log density of each row, in nats.
+    @property
+    def _outline(self) -> State:
+        return state_of(self._flows[0])
 
-        Parameters
-        ----------
-        x : (..., dim) array
-            Rows of data: a table (n, dim), one row (dim,), or rows in any number of leading axes.
-        context : (..., context) array, optional
-            Conditions of each row, or (context,), of all. Leading axes broadcast against those of `x`, as in NumPy.
-        temperature : float
-            What the scale of every member's base is multiplied with (see `Flow.sample_latent`), from 1e-100 to 1e100.
+    def _active(self) -> list[tuple[int, State, float]]:
+        """Return the members that have a weight: their numbers, their states, and the logarithms of their weights."""
+        active = np.flatnonzero(self._weights)
+        return [(int(m), state_of(self._flows[m]), float(np.log(self._weights[m]))) for m in active]
 
-        Returns
-        -------
-        (...) array of float64
-            A number for each row, (n,) for a table. NaN where a row holds NaN or infinity, -inf where a value is
-            outside its support.
+    def _checked_temperature(self, temperature: float) -> float:
+        checked = [state.checked_temperature(temperature) for _, state, _ in self._active()]
+        return checked[0]
 
-        Raises
-        ------
-        TypeError, ValueError
-            If an array has the wrong shape or type, or the temperature is not such a number.
-        """
-        given = self._batch(x, context)
-        return given.shaped(self._log_prob(given.points, given.condition, temperature))
+    def _log_prob(self, x: Array, context: Array | None, temperature: float) -> Doubles:
+        parts = (state.log_prob(x, context, temperature=temperature) + log for _, state, log in self._active())
+        return _log_sum(len(x), parts)
 
-    def _batch(self, x: object, context: object) -> Batch:
-        return batch(x, context, (self.dim, self.context), "x", self._names, self.shape)
-
-    def _in_shape(self, rows: Array) -> Array:
-        """Return a table as the members take it."""
-        return rows if self.shape is None else rows.reshape((len(rows), *self.shape))
-
-    def _log_prob(self, rows: Array, condition: Array | None, temperature: float = 1.0) -> Doubles:
-        parts = (
-            self._flows[m].log_prob(self._in_shape(rows), condition, temperature=temperature) + log_weight
-            for m, log_weight in self._active()
-        )
-        return _log_sum(len(rows), parts)
-
-    def _active(self) -> list[tuple[int, float]]:
-        """Return the members that have a weight, and its logarithm."""
-        return [(int(m), float(np.log(self._weights[m]))) for m in np.flatnonzero(self._weights)]
-
-    def log_prob_and_grad(self, x: npt.ArrayLike, context: npt.ArrayLike | None = None) -> tuple[Doubles, Floats]:
-        """Return the log density of each row and its gradient by the row.
-
-        The gradient is the mean of the members', each weighted by the probability that the row comes from it.
-        Parameters and errors are those of `log_prob`.
-
-        Returns
-        -------
-        (...) array of float64, (..., dim) array
-            log p, and d log p / dx in the dtype of `x`.
-        """
-        given = self._batch(x, context)
-        rows, condition = given.points, given.condition
-        results = [
-            (self._flows[m].log_prob_and_grad(self._in_shape(rows), condition), log) for m, log in self._active()
-        ]
-        total = _log_sum(len(rows), (density + log_weight for (density, _), log_weight in results))
-        mean = np.zeros(rows.shape)
+    def _log_prob_and_grad(self, x: Array, context: Array | None) -> tuple[Doubles, Floats]:
+        results = [(state.log_prob_and_grad(x, context), log) for _, state, log in self._active()]
+        total = _log_sum(len(x), (density + log_weight for (density, _), log_weight in results))
+        mean = np.zeros(x.shape)
         with np.errstate(invalid="ignore"):  # outside the support
             for (density, gradient), log_weight in results:
                 share = np.exp(density + log_weight - total)[:, None]
-                mean += np.where(share == 0, 0.0, share * gradient.reshape(mean.shape))
-        return given.shaped(total), given.like_these(mean.astype(rows.dtype))
+                mean += np.where(share == 0, 0.0, share * gradient)
+        return total, mean.astype(x.dtype)
 
-    @overload
-    def log_prob_vjp(
-        self,
-        x: npt.ArrayLike,
-        grad_log_prob: npt.ArrayLike,
-        context: npt.ArrayLike | None = None,
-        *,
-        parameters: Literal[True] = True,
-    ) -> tuple[Floats, tuple[Floats, ...], Floats | None]: ...
-
-    @overload
-    def log_prob_vjp(
-        self,
-        x: npt.ArrayLike,
-        grad_log_prob: npt.ArrayLike,
-        context: npt.ArrayLike | None = None,
-        *,
-        parameters: Literal[False],
-    ) -> tuple[Floats, None, Floats | None]: ...
-
-    def log_prob_vjp(
-        self,
-        x: npt.ArrayLike,
-        grad_log_prob: npt.ArrayLike,
-        context: npt.ArrayLike | None = None,
-        *,
-        parameters: bool = True,
+    def _log_prob_vjp(
+        self, x: Array, seeds: Doubles, context: Array | None, parameters: bool
     ) -> tuple[Floats, tuple[Floats, ...] | None, Floats | None]:
-        """Return the vector-Jacobian product of `log_prob`: derivatives of a scalar that depends on it.
-
-        Each member gets its share in every row: the probability that the row comes from it.
-
-        Parameters
-        ----------
-        x : (..., dim) array
-            Data points.
-        grad_log_prob : (...) array
-            Derivative of the scalar by log p(x), a number for each row. A row whose number is 0 counts for nothing,
-            whatever it holds.
-        context : (..., context) array, optional
-            Conditions of each row, or (context,), of all. Leading axes broadcast against those of `x`, as in NumPy.
-        parameters : bool
-            Whether the derivatives by the parameters are wanted.
-
-        Returns
-        -------
-        (..., dim) array, tuple of (p,) arrays or None, (..., context) array or None
-            Derivatives by x, by the parameters of each member (None without `parameters`), and by each row's context.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an array has the wrong shape or type.
-        """
-        given = self._batch(x, context)
-        rows, condition = given.points, given.condition
-        seeds = given.vector(grad_log_prob, "grad_log_prob")
-        if not isinstance(parameters, bool):
-            raise TypeError(f"parameters must be True or False, not {parameters!r}")
-        whole = self._in_shape(rows)
-        logs = {m: self._flows[m].log_prob(whole, condition) + log_weight for m, log_weight in self._active()}
-        total = _log_sum(len(rows), logs.values())
-        by_x, by_context = np.zeros(rows.shape), np.zeros((len(rows), self.context))
+        logs = {m: state.log_prob(x, context) + log_weight for m, state, log_weight in self._active()}
+        total = _log_sum(len(x), logs.values())
+        by_x, by_context = np.zeros(x.shape), np.zeros((len(x), self.context))
         by_parameters: list[Floats] = []
         for m, flow in enumerate(self._flows):
-            share = np.zeros(len(rows))
+            share = np.zeros(len(x))
             if m in logs:
                 with np.errstate(invalid="ignore"):  # outside the support
                     share = np.where(seeds == 0, 0.0, seeds * np.exp(logs[m] - total))
             elif not parameters:
                 continue
-            of_x, of_parameters, of_context = flow.log_prob_vjp(whole, share, condition, parameters=parameters)
-            by_x += of_x.reshape(by_x.shape)
+            of_x, of_parameters, of_context = state_of(flow).log_prob_vjp(x, share, context, parameters)
+            by_x += of_x
             if of_context is not None:
                 by_context += of_context
             if of_parameters is not None:
                 by_parameters.append(of_parameters)
-        conditions = None if condition is None else given.shaped(by_context.astype(condition.dtype))
-        return given.like_these(by_x.astype(rows.dtype)), tuple(by_parameters) if parameters else None, conditions
+        conditions = None if context is None else by_context.astype(context.dtype)
+        return by_x.astype(x.dtype), tuple(by_parameters) if parameters else None, conditions
 
-    def sample(
-        self,
-        n: int | tuple[int, ...],
-        context: npt.ArrayLike | None = None,
-        seed: Seed = None,
-        *,
-        temperature: float = 1.0,
-    ) -> Floats:
-        """Draw rows from the density: for each row a member by the weights, and the row from that member.
-
-        Parameters
-        ----------
-        n : int or tuple of int
-            Rows, at least 0, or their leading axes: ``(m, k)`` draws m rows for each of k conditions.
-        context : (..., context) array, optional
-            One condition (context,) for all rows, or conditions whose leading axes broadcast to those of the rows:
-            (n, context) has one for each.
-        seed : int or numpy.random.Generator, optional
-            Fixes the rows drawn; those of a longer call begin with those of a shorter one.
-        temperature : float
-            What the scale of every member's base is multiplied with (see `Flow.sample_latent`), from 1e-100 to 1e100.
-
-        Returns
-        -------
-        (n, dim) array
-            In the dtype of the data fitted; float64 before any fit. With a tuple, (*n, dim).
-
-        Raises
-        ------
-        TypeError, ValueError
-            If `n` is not such an integer, the context has the wrong shape or type, or the temperature is not such a
-            number.
-        """
-        count, given = draws(n, context, (self.dim, self.context), self.context_columns)
-        return given.shaped(self._sample(count, given.condition, seed, temperature), self.shape)
-
-    def _sample(self, n: int, condition: Array | None, seed: Seed, temperature: float) -> Floats:
-        for m, _ in self._active():
-            state_of(self._flows[m]).checked_temperature(temperature)
-        key = sample_key(seed)
+    def _draw(
+        self, key: int, n: int, context: Array | None, temperature: float, *, with_log_prob: bool
+    ) -> tuple[Floats, Doubles]:
         chosen = self._members_of_rows(key, n)
         x: Floats = np.empty((n, self.dim), np.result_type(*(state_of(flow).data_dtype for flow in self._flows)))
-        for m, _ in self._active():
+        for m, state, _ in self._active():
             rows = np.flatnonzero(chosen == m)
-            given = condition[rows] if condition is not None and condition.ndim == 2 else condition
+            given = context[rows] if context is not None and context.ndim == 2 else context
             # A key for each member: with one for all, rows of different members would share their random numbers.
             key_of_member = (key + m * _KEY_STEP) % 2**64
-            x[rows] = state_of(self._flows[m]).sample(key_of_member, len(rows), given, temperature=temperature)[0]
-        return x
+            x[rows] = state.sample(key_of_member, len(rows), given, temperature=temperature)[0]
+        return x, self._log_prob(x, context, temperature) if with_log_prob else np.empty(0)
 
     def _members_of_rows(self, key: int, n: int) -> Indices:
         """Return which member each row of a sample comes from."""
@@ -611,88 +456,20 @@ class Ensemble:
         chosen: Indices = active[np.searchsorted(ends, core.draw_shares(key, n), side="right")]
         return chosen
 
-    def sample_and_log_prob(
-        self,
-        n: int | tuple[int, ...],
-        context: npt.ArrayLike | None = None,
-        seed: Seed = None,
-        *,
-        temperature: float = 1.0,
-    ) -> tuple[Floats, Doubles]:
-        """Draw rows and return their log densities too.
-
-        Parameters, errors and the rows are those of `sample`.
-
-        Returns
-        -------
-        (n, dim) array, (n,) array of float64
-            The rows, and log p of each in nats, at the temperature of the draw.
-        """
-        count, given = draws(n, context, (self.dim, self.context), self.context_columns)
-        x = self._sample(count, given.condition, seed, temperature)
-        return given.shaped(x, self.shape), given.shaped(self._log_prob(x, given.condition, temperature))
-
     # -- files ---------------------------------------------------------------------------------------------------
 
-    def save(self, path: PathLike) -> None:
-        """Write the members and their weights to one file: safetensors, with the descriptions as JSON in the metadata.
-
-        The file appears whole or not at all; one that was there is replaced at the end.
-
-        Parameters
-        ----------
-        path : str or path
-            The file; by custom it ends in ``.safetensors``.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written.
-        ValueError
-            If a parameter is NaN or infinite.
-
-        Examples
-        --------
-        >>> import tempfile, os
-        >>> ensemble = Ensemble.of(2, members=2, seed=0)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = os.path.join(folder, "ensemble.safetensors")
-        ...     ensemble.save(path)
-        ...     twin = Ensemble.load(path)
-        >>> bool((twin.sample(5, seed=0) == ensemble.sample(5, seed=0)).all())
-        True
-        """
+    def _to_file(self) -> tuple[dict[str, Any], dict[str, Array]]:
         members = [files.content_of(state_of(flow), to_json(flow.history)) for flow in self._flows]
-        files.save_ensemble(path, members, self._weights)
+        return files.content_of_ensemble(members, self._weights)
 
     @classmethod
-    def load(cls, path: PathLike) -> Ensemble:
-        """Read an ensemble from a file that `save` wrote; a flow's file gives an ensemble of that flow.
-
-        Parameters
-        ----------
-        path : str or path
-            The file.
-
-        Returns
-        -------
-        Ensemble
-            The same ensemble: same densities, to the last bit, on the same instruction set.
-
-        Raises
-        ------
-        FileFormatError
-            If the file is damaged, foreign, or of a newer format.
-        OSError
-            If it is missing or cannot be read.
-        """
-        members, weights = files.load_ensemble(path)
-        with files.reading(path):
-            flows = [_read(m, *member) for m, member in enumerate(members)]
-            try:
-                ensemble = cls(flows)
-            except ValueError as error:
-                raise FileFormatError(str(error)) from None
+    def _of_file(cls, content: dict[str, Any], tensors: dict[str, Array]) -> Ensemble:
+        members, weights = files.ensemble_of(content, tensors)
+        flows = [_read(m, *member) for m, member in enumerate(members)]
+        try:
+            ensemble = cls(flows)
+        except ValueError as error:
+            raise FileFormatError(str(error)) from None
         # Not assigned like those of a caller: dividing by their sum once more could change the last digit.
         ensemble._given = ensemble._weights = weights
         return ensemble

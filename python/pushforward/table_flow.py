@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from pushforward import _checks
 from pushforward._fit.history import History
+from pushforward._io.savable import Savable
 from pushforward._model import threads
 from pushforward._tables import files, frames
 from pushforward._tables.cells import Cells, chosen, rows_of
 from pushforward._tables.kinds import Kind, checked
 from pushforward._tables.model import TableModel
 from pushforward._tables.schema import Column, Schema
-from pushforward._typing import Doubles, PathLike, Seed
+from pushforward._typing import Array, Doubles, PathLike, Seed
 from pushforward._warn import warn
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pushforward._tables.questions import TableConditional, TableMarginal
 
 
-class TableFlow:
+class TableFlow(Savable):
     """A density over the rows of a table as people have it: categories, whole numbers, dates, booleans and gaps.
 
     A row's density is a mass times a density. A masked autoregressive network gives the mass of its codes: its
@@ -488,49 +489,16 @@ class TableFlow:
 
     # -- files ---------------------------------------------------------------------------------------------------
 
-    def save(self, path: PathLike) -> None:
-        """Write the model to a file, atomically.
-
-        Parameters
-        ----------
-        path : str or path
-            The file; one that exists is replaced.
-
-        Raises
-        ------
-        ValueError
-            Before any fit.
-        OSError
-            If it cannot be written.
-        """
-        files.save(path, self._saved())
-
     def _saved(self) -> files.Saved:
         return files.Saved(self._fitted(), self._library, self.history)
 
+    def _to_file(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        return files.to_file(self._saved())
+
     @classmethod
-    def load(cls, path: PathLike) -> TableFlow:
-        """Read a model from a file that `save` wrote.
-
-        Parameters
-        ----------
-        path : str or path
-            The file.
-
-        Returns
-        -------
-        TableFlow
-            The same model: same densities, to the last bit, on the same instruction set.
-
-        Raises
-        ------
-        FileFormatError
-            If the file is damaged, foreign, or of a newer format.
-        OSError
-            If it is missing or cannot be read.
-        """
+    def _of_file(cls, content: dict[str, Any], tensors: dict[str, Array]) -> TableFlow:
         flow = cls()
-        flow._take(files.load(path))
+        flow._take(files.of_file(content, tensors))
         return flow
 
     def _take(self, saved: files.Saved) -> None:

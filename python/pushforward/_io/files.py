@@ -151,25 +151,16 @@ def content_of(state: State, training: dict[str, Any] | None) -> tuple[dict[str,
     return content, tensors
 
 
-def save(path: PathLike, state: State, training: dict[str, Any] | None) -> None:
-    """Write a flow to a file."""
-    if not np.isfinite(state.parameters).all():
-        raise ValueError("the flow's parameters hold NaN or infinity; such a file could not be loaded")
-    write(path, *content_of(state, training))
-
-
-def load(path: PathLike) -> tuple[State, dict[str, Any] | None]:
-    """Read a flow, and the history of its fit in JSON's types, from a file; of a checkpoint, the best state."""
-    content, tensors = read(path)
-    with reading(path):
-        if _is_ensemble(content):
-            raise FileFormatError("it holds an ensemble, which Ensemble.load reads")
-        if TABLE in content:
-            raise FileFormatError("it holds the model of a table, which TableFlow.load reads")
-        state, kept = restore_checkpoint(content, tensors)
-        if "best" in kept:
-            state.parameters[...] = kept["best"]
-        return state, training_of(content)
+def flow_of(content: dict[str, Any], tensors: dict[str, Array]) -> tuple[State, dict[str, Any] | None]:
+    """Make the flow of a file, and the history of its fit in JSON's types; of a checkpoint, the best state."""
+    if _is_ensemble(content):
+        raise FileFormatError("it holds an ensemble, which Ensemble.load reads")
+    if TABLE in content:
+        raise FileFormatError("it holds the model of a table, which TableFlow.load reads")
+    state, kept = restore_checkpoint(content, tensors)
+    if "best" in kept:
+        state.parameters[...] = kept["best"]
+    return state, training_of(content)
 
 
 def restore_checkpoint(content: dict[str, Any], tensors: dict[str, Array]) -> tuple[State, dict[str, Array]]:
@@ -284,8 +275,8 @@ def _is_ensemble(content: dict[str, Any]) -> bool:
     return "members" in content and "model" not in content
 
 
-def save_ensemble(path: PathLike, members: Sequence[Member], weights: Doubles) -> None:
-    """Write flows with weights to a file: the tensors of member m are named ``members.m.NAME``."""
+def content_of_ensemble(members: Sequence[Member], weights: Doubles) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return flows with weights as a JSON value and tensors: those of member m are named ``members.m.NAME``."""
     tensors: dict[str, Array] = {"weights": weights}
     for m, (_, tensors_of_m) in enumerate(members):
         for name, values in tensors_of_m.items():
@@ -293,31 +284,28 @@ def save_ensemble(path: PathLike, members: Sequence[Member], weights: Doubles) -
                 raise ValueError(f"the parameters of member {m} hold NaN or infinity; such a file could not be loaded")
             tensors[f"members.{m}.{name}"] = values
     descriptions = [content for content, _ in members]
-    write(path, {"format": FORMAT, "version": core.version, "members": descriptions}, tensors)
+    return {"format": FORMAT, "version": core.version, "members": descriptions}, tensors
 
 
-def load_ensemble(path: PathLike) -> tuple[list[Member], Doubles]:
-    """Read flows with weights from a file, or the only one of a flow's file. `restore` checks what a member holds."""
-    content, tensors = read(path)
-    with reading(path):
-        if not _is_ensemble(content):
-            state, training = load(path)
-            return [content_of(state, training)], np.ones(1)
-        check_finite(tensors)
-        descriptions = content["members"]
-        if not isinstance(descriptions, list) or not descriptions:
-            raise FileFormatError("the members are missing")
-        if not all(isinstance(entry, dict) for entry in descriptions):
-            raise FileFormatError("a member is not a JSON object")
-        weights: Doubles = take(tensors, "weights", (len(descriptions),), np.dtype(np.float64))
-        if not ((weights >= 0).all() and abs(weights.sum() - 1) <= _SUM_TOLERANCE):
-            raise FileFormatError("the weights are negative, or do not add up to 1")
-        parts: list[dict[str, Array]] = [{} for _ in descriptions]
-        numbers = {str(m): m for m in range(len(parts))}
-        for name, values in tensors.items():
-            kind, _, rest = name.partition(".")
-            number, _, rest = rest.partition(".")
-            if kind != "members" or number not in numbers:
-                raise FileFormatError(f"unexpected tensor {name!r}")
-            parts[numbers[number]][rest] = values
-        return list(zip(descriptions, parts, strict=True)), weights
+def ensemble_of(content: dict[str, Any], tensors: dict[str, Array]) -> tuple[list[Member], Doubles]:
+    """Return the members of a file and their weights; of a flow's file, the flow. `restore` checks what each holds."""
+    if not _is_ensemble(content):
+        return [content_of(*flow_of(content, tensors))], np.ones(1)
+    check_finite(tensors)
+    descriptions = content["members"]
+    if not isinstance(descriptions, list) or not descriptions:
+        raise FileFormatError("the members are missing")
+    if not all(isinstance(entry, dict) for entry in descriptions):
+        raise FileFormatError("a member is not a JSON object")
+    weights: Doubles = take(tensors, "weights", (len(descriptions),), np.dtype(np.float64))
+    if not ((weights >= 0).all() and abs(weights.sum() - 1) <= _SUM_TOLERANCE):
+        raise FileFormatError("the weights are negative, or do not add up to 1")
+    parts: list[dict[str, Array]] = [{} for _ in descriptions]
+    numbers = {str(m): m for m in range(len(parts))}
+    for name, values in tensors.items():
+        kind, _, rest = name.partition(".")
+        number, _, rest = rest.partition(".")
+        if kind != "members" or number not in numbers:
+            raise FileFormatError(f"unexpected tensor {name!r}")
+        parts[numbers[number]][rest] = values
+    return list(zip(descriptions, parts, strict=True)), weights

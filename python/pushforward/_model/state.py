@@ -175,6 +175,16 @@ class State(Parametric):
         )
         return density
 
+    def log_prob_and_grad(self, x: Array, context: Array | None = None) -> tuple[Doubles, Floats]:
+        """Return the log density of rows, and its gradient by them."""
+        return self.core.log_prob_and_grad(x, context=context, threads=self.num_threads)
+
+    def log_prob_vjp(
+        self, x: Array, seeds: Doubles, context: Array | None, parameters: bool
+    ) -> tuple[Floats, Floats | None, Floats | None]:
+        """Return derivatives by rows, by the parameters if they are wanted, and by conditions, if there are any."""
+        return self.core.log_prob_vjp(x, seeds, context=context, parameters=parameters, threads=self.num_threads)
+
     def forward(self, z: Array, context: Array | None = None) -> tuple[Floats, Doubles]:
         """Map latent points to data points; with the log-determinant."""
         return self.core.forward(z, context=context, threads=self.num_threads)

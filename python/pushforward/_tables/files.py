@@ -49,11 +49,16 @@ class Saved:
 
 def save(path: PathLike, saved: Saved) -> None:
     """Write the model of a table to a file, whole or not at all."""
+    files.write(path, *to_file(saved))
+
+
+def to_file(saved: Saved) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return what a file holds; raise ValueError for parameters that could not be loaded."""
     content, tensors = content_of(saved)
     for name, values in tensors.items():
         if not np.isfinite(values).all():
             raise ValueError(f"the parameters {name!r} hold NaN or infinity; such a file could not be loaded")
-    files.write(path, content, tensors)
+    return content, tensors
 
 
 def content_of(saved: Saved) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -83,9 +88,14 @@ def load(path: PathLike) -> Saved:
     """Read the model of a table from a file, and check all of it before it is used."""
     content, tensors = files.read(path)
     with files.reading(path):
-        if files.TABLE not in content:
-            raise FileFormatError("it holds no model of a table; a flow is loaded with Flow.load")
-        return restore(content, tensors)
+        return of_file(content, tensors)
+
+
+def of_file(content: Mapping[str, Any], tensors: Mapping[str, Array]) -> Saved:
+    """Make the model of a file, after checking all of it."""
+    if files.TABLE not in content:
+        raise FileFormatError("it holds no model of a table; a flow is loaded with Flow.load")
+    return restore(content, tensors)
 
 
 def restore(content: Mapping[str, Any], tensors: Mapping[str, Array]) -> Saved:

@@ -1,0 +1,1 @@
+"""What `Flow` inherits: calls on points and fits."""
