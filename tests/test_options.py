@@ -13,6 +13,7 @@ import pytest
 from pushforward import Adam, Flow, TableFlow, cli
 from pushforward._fit.loop import Loop
 from pushforward._fit.options import Options, optimizer_for, text
+from pushforward._fit.size import size
 
 LEARNING_RATE = 3e-3
 OPTIONS = {option.name: option.default for option in dataclasses.fields(Options)}
@@ -113,9 +114,9 @@ def test_one_setting_of_the_optimiser_leaves_the_other_its_default(
 @pytest.mark.parametrize(
     ("given", "of_masses", "of_flow"),
     [
-        (None, (LEARNING_RATE, 3.0), (LEARNING_RATE, 10.0)),
-        (Adam(), (LEARNING_RATE, 3.0), (LEARNING_RATE, 10.0)),
-        (Adam(10 * LEARNING_RATE), (10 * LEARNING_RATE, 0.3), (10 * LEARNING_RATE, 1.0)),
+        (None, (LEARNING_RATE, 3.0), (LEARNING_RATE, 4.0)),
+        (Adam(), (LEARNING_RATE, 3.0), (LEARNING_RATE, 4.0)),
+        (Adam(10 * LEARNING_RATE), (10 * LEARNING_RATE, 0.3), (10 * LEARNING_RATE, 0.4)),
         (Adam(1e-3, weight_decay=5.0), (1e-3, 5.0), (1e-3, 5.0)),
     ],
     ids=["default", "the same", "rate", "both"],
@@ -129,13 +130,18 @@ def test_the_parts_of_a_table_have_the_optimiser_that_is_given(
     assert found == [pytest.approx(of_masses), pytest.approx(of_flow)]
 
 
-def test_the_default_decay_follows_the_rows() -> None:
-    assert optimizer_for(100).weight_decay == 10.0
-    assert optimizer_for(2_000).weight_decay == 1.0
-    assert optimizer_for(50_000).weight_decay == 0.1
-    assert optimizer_for(50_000, Adam(1e-3, (0.5, 0.6), 1e-3)).weight_decay == 0.1
-    assert optimizer_for(50_000, Adam(0.1)).weight_decay == pytest.approx(0.003)
-    assert repr(optimizer_for(50_000, Adam(0.1, (0.5, 0.6), 1e-3, 0.0))) == repr(Adam(0.1, (0.5, 0.6), 1e-3, 0.0))
+@pytest.mark.parametrize(("rows", "decay"), [(100, 10.0), (2_000, 1.0), (50_000, 0.1)])
+def test_the_default_decay_follows_the_rows(rows: int, decay: float) -> None:
+    assert size(rows).weight_decay == decay
+    shares = [size(rows, context).weight_decay / decay for context in (1, 8, 12, 40)]
+    assert shares == pytest.approx([0.4, 0.4, 0.6, 1.0])
+
+
+def test_a_decay_that_is_left_open_is_the_default_of_the_fit() -> None:
+    assert optimizer_for(0.1).weight_decay == 0.1
+    assert optimizer_for(0.1, Adam(1e-3, (0.5, 0.6), 1e-3)).weight_decay == 0.1
+    assert optimizer_for(0.1, Adam(0.1)).weight_decay == pytest.approx(0.003)
+    assert repr(optimizer_for(0.1, Adam(0.1, (0.5, 0.6), 1e-3, 0.0))) == repr(Adam(0.1, (0.5, 0.6), 1e-3, 0.0))
 
 
 def test_a_step_by_hand_has_no_decay_unless_it_is_given() -> None:

@@ -207,7 +207,8 @@ def _objective(
         optimizer = without_decay(options.optimizer)
         objective = ReverseKL(state, target, Path(state.copy()), steps, batch_size, seed)
     else:
-        optimizer = optimizer_for(population * (epochs or _POPULATIONS), options.optimizer)
+        decay = size(population * (epochs or _POPULATIONS)).weight_decay
+        optimizer = optimizer_for(decay, options.optimizer)
         objective = AdaptiveSampling(state, target, first, population, steps, batch_size, seed)
     options = replace(options, epochs=epochs, batch_size=batch_size, optimizer=optimizer, patience=None)
     return objective, options, last_epoch

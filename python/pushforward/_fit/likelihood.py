@@ -78,7 +78,7 @@ def maximum_likelihood(state: State, rows: Rows, options: Options, columns: tupl
     rng_of_split = rows.group.of_first(rng.bit_generator.state)
     rng = generator(rng_of_split)
     train, held = held_out(state, rows, options.validation, rng, columns)
-    chosen = size(len(train))
+    chosen = size(len(train), state.context)
     options = _filled(options, chosen, len(train))
     began = time.perf_counter()
     if not state.initialized:
@@ -112,7 +112,8 @@ def _filled(options: Options, chosen: Size, rows: int) -> Options:
     epochs = options.epochs
     if epochs is None and options.max_time is None:
         epochs = chosen.epochs_of(-(-rows // batch_size))
-    return replace(options, batch_size=batch_size, epochs=epochs, optimizer=optimizer_for(rows, options.optimizer))
+    optimizer = optimizer_for(chosen.weight_decay, options.optimizer)
+    return replace(options, batch_size=batch_size, epochs=epochs, optimizer=optimizer)
 
 
 def _progress(state: State, rng_of_split: Mapping[str, Any], rng: np.random.Generator, options: Options) -> Progress:

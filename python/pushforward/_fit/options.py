@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,22 +16,20 @@ import numpy as np
 from pushforward import _checks
 from pushforward._fit.bar import in_view
 from pushforward._fit.optimizer import Adam
-from pushforward._fit.size import size
 from pushforward._typing import PathLike, Seed
 
 SCHEDULES = ("cosine", "constant")
 
 
-def optimizer_for(rows: int, given: Adam | None = None, most_decay: float = math.inf) -> Adam:
-    """Return the optimiser for a number of training rows: the one given, or the default.
+def optimizer_for(weight_decay: float, given: Adam | None = None) -> Adam:
+    """Return the optimiser: the one given, or the default, with this weight decay if its own is left open.
 
-    If its weight decay is left open, it follows the rows: the fewer there are, the more the flow is regularised, but no
-    more than by `most_decay`. A step takes off rate times decay, which no larger rate makes larger.
+    A step takes off rate times decay, which no larger rate makes larger.
     """
     adam = Adam() if given is None else given
     if adam.weight_decay is not None:
         return adam
-    weight_decay = min(size(rows).weight_decay, most_decay) * min(1.0, Adam().learning_rate / adam.learning_rate)
+    weight_decay = weight_decay * min(1.0, Adam().learning_rate / adam.learning_rate)
     return Adam(adam.learning_rate, adam.betas, adam.eps, weight_decay)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _MOST_STEPS = 100_000
+_MANY_CONDITIONS = 20
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,18 @@ class Size:
         return min(self.epochs, max(1, _MOST_STEPS // steps))
 
 
-def size(rows: int) -> Size:
-    """Return the defaults for a number of training rows.
+def size(rows: int, context: int = 0) -> Size:
+    """Return the defaults for a number of training rows, and of conditioning features.
 
     They were chosen on the tables of docs/defaults.md.
     """
     # Small tables want small steps, which are many; on large ones, larger steps cost less a row.
     batch_size = 64 if rows < 4000 else 128 if rows < 10_000 else 256 if rows < 100_000 else 512
-    return Size(
-        bins=4 if rows < 1000 else 8,
-        # A decay of 1 costs 1.5 nats on 45,000 rows, none costs 3 on 3,000.
-        weight_decay=10.0 if rows < 1000 else min(1.0, 5000 / rows),
-        batch_size=batch_size,
-        epochs=60 if rows < 4000 else 100,
-    )
+    # A decay of 1 costs 1.5 nats on 45,000 rows, none costs 3 on 3,000.
+    weight_decay = 10.0 if rows < 1000 else min(1.0, 5000 / rows)
+    epochs = 60 if rows < 4000 else 100
+    if context:
+        # To follow a context takes larger weights. One of many features can be learned by heart, which decay hinders.
+        weight_decay *= min(max(context / _MANY_CONDITIONS, 0.4), 1.0)
+        epochs *= 2
+    return Size(bins=4 if rows < 1000 else 8, weight_decay=weight_decay, batch_size=batch_size, epochs=epochs)

@@ -274,10 +274,10 @@ class TableFit:
     def _loop(self, found: Masses, options: Options) -> Loop[Masses]:
         rows = Rows.of(self._codes(), None, self._split.weights)
         train, held = rows.split_at(self._split.held) if self._split.held.any() else (rows, None)
-        batch_size = options.batch_size
+        chosen, batch_size = size(len(train)), options.batch_size
         if batch_size is None:
-            batch_size = _BATCH_OF_FEW if len(train) < _FEW_ROWS else size(len(train)).batch_size
-        adam = optimizer_for(len(train), options.optimizer, _MOST_DECAY_OF_MASSES)
+            batch_size = _BATCH_OF_FEW if len(train) < _FEW_ROWS else chosen.batch_size
+        adam = optimizer_for(min(chosen.weight_decay, _MOST_DECAY_OF_MASSES), options.optimizer)
         options = replace(options, batch_size=batch_size, optimizer=adam)
         rng = np.random.default_rng(options.seed)
         progress = Progress(
