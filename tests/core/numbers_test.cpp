@@ -1,5 +1,5 @@
-// What kernels are made of, against references: exp and log of a register, what moves its lanes, views of tile columns,
-// random words and what is drawn from them. Prints what fails and returns 1.
+// What kernels are made of, against references: exp, log and normal_values of a register, what moves its lanes, views
+// of tile columns, random words and what is drawn from them. Prints what fails and returns 1.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -69,6 +69,39 @@ void exponential() {
   expect(std::isnormal(of(kHigh)) && std::isnormal(of(kLow)), where, "ends in a number that is not normal");
   expect(of(0) == 1, where, "of 0 is not 1");
   expect(std::isnan(of(std::numeric_limits<Scalar>::quiet_NaN())), where, "of NaN is a number");
+}
+
+// In units of eps, the error that a mass or a density may have: without fused products, the rounding of the square
+// remains, which the exponential magnifies.
+template <class Scalar>
+long double normal_tolerance(Scalar x) {
+  const Scalar up = 1 + kEps<Scalar>;
+  const bool fused = lane<Scalar>([&](Vec<Scalar> v) { return fma(v, v, -(v * v)); }, up) != 0;
+  return fused ? 4 : 4 + static_cast<long double>(x) * x / 4;
+}
+
+template <class Scalar>
+void normal() {
+  const std::string where = std::string("normal_values, ") + kName<Scalar>;
+  const auto mass_of = [](Scalar x) { return lane<Scalar>([](Vec<Scalar> v) { return normal_values(v).mass; }, x); };
+  const auto bell_of = [](Scalar x) { return lane<Scalar>([](Vec<Scalar> v) { return normal_values(v).bell; }, x); };
+  constexpr bool kFloat = std::is_same_v<Scalar, float>;
+  // From the least mass that is a normal number to the first that is 1.
+  constexpr Scalar kLow = kFloat ? Scalar(-12.8) : Scalar(-37.4), kHigh = kFloat ? Scalar(6) : Scalar(9);
+  long double worst_mass = 0, worst_bell = 0;
+  const auto compare = [&](Scalar x) {
+    const long double u = x, tolerance = normal_tolerance(x) * kEps<Scalar>;
+    const long double mass = std::erfc(-u * 0.707106781186547524400844362104849L) / 2, bell = std::exp(-u * u / 2);
+    worst_mass = std::max(worst_mass, std::abs(mass_of(x) - mass) / (mass * tolerance));
+    worst_bell = std::max(worst_bell, std::abs(bell_of(x) - bell) / (bell * tolerance));
+  };
+  for_range(kLow, kHigh, compare);
+  for_range(Scalar(-1), Scalar(1), compare);
+  for (Scalar x = 1; x > std::numeric_limits<Scalar>::min(); x /= 3) compare(x), compare(-x);
+  expect(worst_mass <= 1, where, "a mass is off by more than 4 eps");
+  expect(worst_bell <= 1, where, "a density is off by more than 4 eps");
+  expect(mass_of(std::numeric_limits<Scalar>::infinity()) == 1, where, "the mass below infinity is not 1");
+  expect(std::isnan(mass_of(std::numeric_limits<Scalar>::quiet_NaN())), where, "of NaN is a number");
 }
 
 // The slopes of silu and gelu at any argument: 1 far above 0, 0 far below, and never NaN.
@@ -285,6 +318,7 @@ template <class Scalar>
 void run() {
   exponential<Scalar>();
   logarithm<Scalar>();
+  normal<Scalar>();
   far_slopes<Scalar>();
   trigonometry<Scalar>();
   lanes_alone<Scalar>();

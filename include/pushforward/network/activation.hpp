@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "pushforward/tile/columns.hpp"
+#include "pushforward/tile/normal.hpp"
 
 namespace pushforward {
 
@@ -83,14 +84,21 @@ void with_activation(Activation activation, F&& f) {
           unused);
       break;
     case Activation::gelu:
-      // a = u Phi(u), a' = Phi(u) + u phi(u)
+      // a = u Phi(u), a' = Phi(u) + u phi(u). Below -13.5 (-38 in double) a is 0 to rounding, and above
+      // 13.5 it is u.
       f(
           [](const Block& u, Block& slope) -> Block {
-            constexpr auto half_root = static_cast<Scalar>(0.70710678118654752440);
-            constexpr auto peak = static_cast<Scalar>(0.39894228040143267794);
-            const Block mass = u.unaryExpr([](Scalar v) { return Scalar(0.5) * std::erfc(-v * half_root); });
-            slope = mass + u * peak * (Scalar(-0.5) * u.square()).exp();
-            return u * mass;
+            using V = Vec<Scalar>;
+            constexpr double kLowest = std::is_same_v<Scalar, float> ? -13.5 : -38.0;
+            constexpr double kPeak = 0.39894228040143267794;  // phi(0)
+            Block a;
+            for (Index i = 0; i < kLanes; i += V::kWidth) {
+              const V held = max(V::load(u.data() + i), kLowest), near = min(held, -kLowest);
+              const NormalValues<Scalar> normal = normal_values(near);
+              fma(near * kPeak, normal.bell, normal.mass).store(slope.data() + i);
+              (held * normal.mass).store(a.data() + i);
+            }
+            return a;
           },
           unused);
       break;
