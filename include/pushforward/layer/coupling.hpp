@@ -81,10 +81,7 @@ class Coupling final : public Layer<Scalar> {
   }
 
   void map_kept(Direction direction, const Scalar* parameters, const Tile<Scalar>& tile, Columns<Scalar> cache) const {
-    const auto kept = cache[kept_cache_];
-    const Scalar* values = parameters + parameter_count_;
-    for (Index i = 0; i < kept_.theta_columns(); ++i) std::fill_n(kept[i], tile.padded, values[i]);
-    kept_.map(direction, kept_.all(), tile, kept);
+    kept_.map_alike(direction, parameters + parameter_count_, tile, cache[kept_cache_]);
   }
 
   void vjp_kept(Direction direction, const Tile<Scalar>& tile, Columns<const Scalar> cache,

@@ -1,6 +1,7 @@
 // Some features of the state, moved by a transform.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "pushforward/layer/features.hpp"
@@ -32,10 +33,20 @@ class Elementwise {
 
   void map(Direction direction, Features features, const Tile<Scalar>& tile, Columns<Scalar> cache) const {
     for (Index j = features.first; j < features.last; ++j) {
-      const auto i = static_cast<std::size_t>(j);
-      const FeatureCache<Scalar> here{cache[theta_[i]], tile.keeps_cache ? cache[saved_[i]] : Columns<Scalar>()};
-      transform_->map(direction, domains_[i], tile.padded, here, tile.state[columns_[i]], tile.log_det);
+      const FeatureCache<Scalar> here = feature_cache(j, tile, cache);
+      transform_->prepare(domain(j), tile.padded, here);
+      map_feature(direction, j, tile, here);
     }
+  }
+
+  // The same by parameters that all rows share, theta_columns() numbers.
+  void map_alike(Direction direction, const Scalar* theta, const Tile<Scalar>& tile, Columns<Scalar> cache) const {
+    constexpr Index kWidth = Vec<Scalar>::kWidth;
+    const Index used = tile.keeps_cache ? cache_columns() : theta_columns();
+    for (Index i = 0; i < used; ++i) std::fill_n(cache[i], kWidth, i < theta_columns() ? theta[i] : Scalar(0));
+    for (Index j = 0; j < size(); ++j) transform_->prepare(domain(j), kWidth, feature_cache(j, tile, cache));
+    for_each_lanes(tile.padded, used, [&](Index i, Index row) { lanes(cache[i] + row).setConstant(cache[i][0]); });
+    for (Index j = 0; j < size(); ++j) map_feature(direction, j, tile, feature_cache(j, tile, cache));
   }
 
   // dtheta: (kTileRows, theta_columns()); the columns of the features are written.
@@ -49,6 +60,18 @@ class Elementwise {
   }
 
  private:
+  Domain domain(Index feature) const { return domains_[static_cast<std::size_t>(feature)]; }
+
+  FeatureCache<Scalar> feature_cache(Index feature, const Tile<Scalar>& tile, Columns<Scalar> cache) const {
+    const auto i = static_cast<std::size_t>(feature);
+    return {cache[theta_[i]], tile.keeps_cache ? cache[saved_[i]] : Columns<Scalar>()};
+  }
+
+  void map_feature(Direction direction, Index feature, const Tile<Scalar>& tile, FeatureCache<Scalar> cache) const {
+    Scalar* state = tile.state[columns_[static_cast<std::size_t>(feature)]];
+    transform_->map(direction, domain(feature), tile.padded, cache, state, tile.log_det);
+  }
+
   const Transform<Scalar>* transform_;
   std::vector<Index> columns_;
   std::vector<Domain> domains_;

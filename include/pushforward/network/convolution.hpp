@@ -263,6 +263,7 @@ void add_site_sums(Index padded, Index sites, Index channels, Columns<const Scal
   using V = Vec<Scalar>;
   for (Index first = 0; first < channels; first += V::kWidth) {
     V square[V::kWidth];
+#pragma GCC unroll 16
     for (int i = 0; i < V::kWidth; ++i) {
       V sum = 0;
       if (first + i < channels)
@@ -272,6 +273,7 @@ void add_site_sums(Index padded, Index sites, Index channels, Columns<const Scal
     }
     V::transpose(square);
     V sum = square[0];
+#pragma GCC unroll 16
     for (int i = 1; i < V::kWidth; ++i) sum += square[i];
     sum.add_to(to + first, channels - first);
   }

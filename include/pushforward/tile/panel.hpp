@@ -128,8 +128,10 @@ inline void transpose(Index padded, Index columns, Columns<const Scalar> from, S
   for (Index column = 0; column < columns; column += V::kWidth)
     for (Index row = 0; row < padded; row += V::kWidth) {
       V square[V::kWidth];
+#pragma GCC unroll 16
       for (int i = 0; i < V::kWidth; ++i) square[i] = column + i < columns ? V::load(from[column + i] + row) : V(0);
       V::transpose(square);
+#pragma GCC unroll 16
       for (int i = 0; i < V::kWidth; ++i) square[i].store(to + (row + i) * to_stride + column);
     }
 }
@@ -140,6 +142,7 @@ inline void add_column_sums(Index padded, Index columns, Columns<const Scalar> f
   using V = Vec<Scalar>;
   for (Index column = 0; column < columns; column += V::kWidth) {
     V square[V::kWidth];
+#pragma GCC unroll 16
     for (int i = 0; i < V::kWidth; ++i) {
       V sum = 0;
       if (column + i < columns)
@@ -148,6 +151,7 @@ inline void add_column_sums(Index padded, Index columns, Columns<const Scalar> f
     }
     V::transpose(square);
     V sum = square[0];
+#pragma GCC unroll 16
     for (int i = 1; i < V::kWidth; ++i) sum += square[i];
     sum.add_to(to + column, columns - column);
   }

@@ -162,8 +162,10 @@ struct Vec {
   static EIGEN_ALWAYS_INLINE void transpose(Vec (&square)[kWidth]) {
     if constexpr (kWidth > 1) {
       packets::PacketBlock<Packet, kWidth> block;
+#pragma GCC unroll 16
       for (int i = 0; i < kWidth; ++i) block.packet[i] = square[i].packet;
       packets::ptranspose(block);
+#pragma GCC unroll 16
       for (int i = 0; i < kWidth; ++i) square[i] = block.packet[i];
     }
   }

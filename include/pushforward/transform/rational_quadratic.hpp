@@ -38,6 +38,7 @@ struct SplineOptions {
 };
 
 // The kernel for one register of rows of one feature. kBins: the number of bins if it is compiled in, else 0.
+// All of it is inlined into the loop over registers: what rows share then stays in registers.
 template <class Scalar, Domain kDomain, int kBins>
 class SplineKernel {
  public:
@@ -59,10 +60,22 @@ class SplineKernel {
   Index parameter_count() const { return 2 * bins() + delta_count() + (kDomain == Domain::circle ? 1 : 0); }
   Index saved_columns() const { return position_saved() + (clips_ ? 2 * bins() : Index(0)); }
 
+  // Replaces the parameters of widths and heights by the shares. With the scheme clip they are softly bounded first,
+  // and the slopes of that are saved.
+  EIGEN_ALWAYS_INLINE void prepare(FeatureCache<Scalar> cache) const {
+    if (clips_)
+      for (Index k = 0; k < 2 * bins(); ++k) {
+        const V u = V::load(cache.theta[k]), shrink = V(1) / fma(abs(u), 2 * inverse_clip_, V(1));
+        (u * shrink).store(cache.theta[k]);
+        if (cache.saved) (shrink * shrink).store(bound_slope(cache.saved, k));
+      }
+    softmax(cache.theta, sum_of_shares(min_w_));
+    softmax(cache.theta.from(height_column(0)), sum_of_shares(min_h_));
+  }
+
   // x -> z
-  V inverse(FeatureCache<Scalar> cache, V x, V& log_det) const {
+  EIGEN_ALWAYS_INLINE V inverse(FeatureCache<Scalar> cache, V x, V& log_det) const {
     const V rho = rotation(cache.theta);
-    compute_shares(cache);
     const Bin bin = find(cache.theta, x, Side::x);
     Position at = position_in(bin, static_cast<bool>(cache.saved));
     at.xi = clamped((x - bin.x_k) * at.per_w);
@@ -82,9 +95,8 @@ class SplineKernel {
   }
 
   // z -> x
-  V forward(FeatureCache<Scalar> cache, V z, V& log_det) const {
+  EIGEN_ALWAYS_INLINE V forward(FeatureCache<Scalar> cache, V z, V& log_det) const {
     const V rho = rotation(cache.theta);
-    compute_shares(cache);
     const V unrotated = kDomain == Domain::circle ? wrap(z - rho) : z;
     const Bin bin = find(cache.theta, unrotated, Side::z);
     Position at = position_in(bin, static_cast<bool>(cache.saved));
@@ -103,7 +115,7 @@ class SplineKernel {
     }
   }
 
-  V inverse_vjp(FeatureCache<const Scalar> cache, V dz, V dlog_det, Columns<Scalar> dtheta) const {
+  EIGEN_ALWAYS_INLINE V inverse_vjp(FeatureCache<const Scalar> cache, V dz, V dlog_det, Columns<Scalar> dtheta) const {
     const Position at = saved(cache);
     const V dx = vjp(cache, at, Curve(at), dz, dlog_det, dtheta);
     return kDomain == Domain::line ? V::select(at.k < V(0), dz, dx) : dx;
@@ -111,7 +123,7 @@ class SplineKernel {
 
   // With z = f(x) and L = log f'(x), the map is x = f^-1(z) with log_det = -L. Its adjoint is that of f at x with the
   // seeds -u and -dlog_det, where u = (dx - dlog_det L_x) / f', and dz = u.
-  V forward_vjp(FeatureCache<const Scalar> cache, V dx, V dlog_det, Columns<Scalar> dtheta) const {
+  EIGEN_ALWAYS_INLINE V forward_vjp(FeatureCache<const Scalar> cache, V dx, V dlog_det, Columns<Scalar> dtheta) const {
     const Position at = saved(cache);
     const Curve curve(at);
     const V u = (dx - dlog_det * curve.log_slope_by_xi(at) * at.per_w) / curve.slope();
@@ -141,7 +153,8 @@ class SplineKernel {
   struct Curve {
     V s, one_minus_xi, eta, n, beta, m, per_beta;  // s_k = h / w, eta = xi (1 - xi)
 
-    explicit Curve(const Position& at) : s(at.h * at.per_w), one_minus_xi(V(1) - at.xi), eta(at.xi * one_minus_xi) {
+    EIGEN_ALWAYS_INLINE explicit Curve(const Position& at)
+        : s(at.h * at.per_w), one_minus_xi(V(1) - at.xi), eta(at.xi * one_minus_xi) {
       const V both = at.delta_k + at.delta_k1;
       // Equation 4: n = s xi^2 + delta_k xi (1 - xi), beta = s + (delta_{k+1} + delta_k - 2 s) xi (1 - xi)
       n = fma(s * at.xi, at.xi, at.delta_k * eta);
@@ -151,13 +164,13 @@ class SplineKernel {
       per_beta = V(1) / beta;
     }
 
-    V slope() const {
+    EIGEN_ALWAYS_INLINE V slope() const {
       // In this order, because the ratio's square underflows between steep knots, where m is large.
       const V ratio = s * per_beta;
       return ratio * m * ratio;
     }
     // d log slope / d xi
-    V log_slope_by_xi(const Position& at) const {
+    EIGEN_ALWAYS_INLINE V log_slope_by_xi(const Position& at) const {
       const V eta_by_xi = V(1) - (at.xi + at.xi);
       return V(2) * ((at.delta_k1 * at.xi + s * eta_by_xi - at.delta_k * one_minus_xi) / m -
                      (at.delta_k + at.delta_k1 - (s + s)) * eta_by_xi * per_beta);
@@ -165,6 +178,17 @@ class SplineKernel {
   };
 
   Index bins() const { return kBins > 0 ? kBins : bins_; }
+
+  // Calls f(k) for the bins from `first` on. Loops over few bins have no branches, whatever the compiler would choose.
+  template <class F>
+  EIGEN_ALWAYS_INLINE void for_each_bin(Index first, F&& f) const {
+    if constexpr (kBins > 0 && kBins <= 8) {
+#pragma GCC unroll 8
+      for (Index k = first; k < kBins; ++k) f(k);
+    } else {
+      for (Index k = first; k < bins(); ++k) f(k);
+    }
+  }
 
   // The columns of theta: bins() widths, bins() heights, delta_count() slopes, and for a circle the rotation.
   Index height_column(Index k) const { return bins() + k; }
@@ -184,7 +208,7 @@ class SplineKernel {
   Scalar sum_of_shares(Scalar least) const { return 2 * bound_ - static_cast<Scalar>(bins()) * least; }
 
   // The parameter of the slope at a knot. At the ends of the line the slope is 1, that of the tails.
-  V delta_parameter(Columns<const Scalar> theta, Index knot) const {
+  EIGEN_ALWAYS_INLINE V delta_parameter(Columns<const Scalar> theta, Index knot) const {
     if (kDomain == Domain::line && (knot == 0 || knot == bins())) return 0;
     if (kDomain == Domain::circle && knot == bins()) knot = 0;
     return V::load(theta[delta_column(knot)]);
@@ -218,50 +242,37 @@ class SplineKernel {
     return saved[position_saved() + k];
   }
 
-  void save(const Position& at, FeatureCache<Scalar> cache) const {
+  EIGEN_ALWAYS_INLINE void save(const Position& at, FeatureCache<Scalar> cache) const {
     if (!cache.saved) return;
     const V values[] = {
         at.k, at.xi, at.per_w, at.h, at.delta_k, at.delta_k1, at.delta_k_by_theta, at.delta_k1_by_theta};
     for (Index i = 0; i < kPositionColumns; ++i) values[i].store(position_column(cache, i));
   }
 
-  Position saved(FeatureCache<const Scalar> cache) const {
+  EIGEN_ALWAYS_INLINE Position saved(FeatureCache<const Scalar> cache) const {
     const auto load = [&](Index i) { return V::load(position_column(cache, i)); };
     return {load(0), load(1), load(2), load(3), load(4), load(5), load(6), load(7)};
   }
 
-  // Replaces the parameters of widths and heights by the shares. With the scheme clip they are softly bounded first,
-  // and the slopes of that are saved.
-  void compute_shares(FeatureCache<Scalar> cache) const {
-    if (clips_)
-      for (Index k = 0; k < 2 * bins(); ++k) {
-        const V u = V::load(cache.theta[k]), shrink = V(1) / fma(abs(u), 2 * inverse_clip_, V(1));
-        (u * shrink).store(cache.theta[k]);
-        if (cache.saved) (shrink * shrink).store(bound_slope(cache.saved, k));
-      }
-    softmax(cache.theta, sum_of_shares(min_w_));
-    softmax(cache.theta.from(height_column(0)), sum_of_shares(min_h_));
-  }
-
-  void softmax(Columns<Scalar> u, Scalar sum_of_results) const {
+  EIGEN_ALWAYS_INLINE void softmax(Columns<Scalar> u, Scalar sum_of_results) const {
     V largest = V::load(u[0]);
-    for (Index k = 1; k < bins(); ++k) largest = max(largest, V::load(u[k]));
+    for_each_bin(1, [&](Index k) __attribute__((always_inline)) { largest = max(largest, V::load(u[k])); });
     V sum = 0;
-    for (Index k = 0; k < bins(); ++k) {
+    for_each_bin(0, [&](Index k) __attribute__((always_inline)) {
       const V value = exp(V::load(u[k]) - largest);
       value.store(u[k]);
       sum += value;
-    }
+    });
     const V scale = V(sum_of_results) / sum;
-    for (Index k = 0; k < bins(); ++k) (V::load(u[k]) * scale).store(u[k]);
+    for_each_bin(0, [&](Index k) __attribute__((always_inline)) { (V::load(u[k]) * scale).store(u[k]); });
   }
 
-  Bin find(Columns<const Scalar> theta, V point, Side side) const {
+  EIGEN_ALWAYS_INLINE Bin find(Columns<const Scalar> theta, V point, Side side) const {
     const auto width = [&](Index k) { return V::load(theta[k]) + min_w_; };
     const auto height = [&](Index k) { return V::load(theta[height_column(k)]) + min_h_; };
     Bin bin{0, -bound_, -bound_, width(0), height(0), delta_parameter(theta, 0), delta_parameter(theta, 1)};
     V x_k = bin.x_k + bin.w, z_k = bin.z_k + bin.h;
-    for (Index k = 1; k < bins(); ++k) {
+    for_each_bin(1, [&](Index k) __attribute__((always_inline)) {
       const Mask beyond = point >= (side == Side::x ? x_k : z_k);
       const V w = width(k), h = height(k);
       bin.k = V::select(beyond, static_cast<Scalar>(k), bin.k);
@@ -273,12 +284,12 @@ class SplineKernel {
       bin.theta_k1 = V::select(beyond, delta_parameter(theta, k + 1), bin.theta_k1);
       x_k += w;
       z_k += h;
-    }
+    });
     return bin;
   }
 
   // All but xi. The derivatives of the slopes are computed only if they are kept.
-  Position position_in(const Bin& bin, bool keeps) const {
+  EIGEN_ALWAYS_INLINE Position position_in(const Bin& bin, bool keeps) const {
     Position at;
     at.k = bin.k;
     at.per_w = V(1) / bin.w;
@@ -289,7 +300,7 @@ class SplineKernel {
   }
 
   // The slope at a knot, and its derivative by the parameter.
-  V delta(V theta, V* by_theta) const {
+  EIGEN_ALWAYS_INLINE V delta(V theta, V* by_theta) const {
     if (clips_) {
       const V shrink = V(1) / fma(abs(theta), inverse_clip_, V(1));
       const V delta = exp(theta * shrink);
@@ -305,7 +316,7 @@ class SplineKernel {
   // xi at z = z_k + y h: the root of (s - b) xi^2 + b xi - s y = 0 in [0, 1] (equations 6 to 8, divided by h), arranged
   // so that nothing cancels. With e = delta_k (1 - y) - delta_{k+1} y, b = e + 2 s y and the discriminant is a sum of
   // squares.
-  static V root(const Position& at, V y) {
+  static EIGEN_ALWAYS_INLINE V root(const Position& at, V y) {
     const V s = at.h * at.per_w, one_minus_y = V(1) - y;
     const V e = at.delta_k * one_minus_y - at.delta_k1 * y;
     const V b = fma(s + s, y, e);
@@ -317,8 +328,8 @@ class SplineKernel {
 
   // The adjoint of x -> z, with the seeds dz and dL of L = log dz/dx: writes dtheta, for the parameters of a row are
   // its own, and returns dx.
-  V vjp(FeatureCache<const Scalar> cache, const Position& at, const Curve& curve, V dz, V dL,
-        Columns<Scalar> dtheta) const {
+  EIGEN_ALWAYS_INLINE V vjp(FeatureCache<const Scalar> cache, const Position& at, const Curve& curve, V dz, V dL,
+                            Columns<Scalar> dtheta) const {
     const V xi = at.xi, one_minus_xi = curve.one_minus_xi, eta = curve.eta, s = curve.s;
     const V twice_dL = dL + dL, n_per_beta = curve.n * curve.per_beta;
     // equation 4: z = z_k + h n / beta
@@ -346,14 +357,14 @@ class SplineKernel {
     // du_k = share_k (d_k - sum_i p_i d_i), where d_i is the derivative by width i: dw for the point's bin, -dx for
     // each bin below, as it moves the lower knot, and 0 above. Heights likewise, with dh and dz.
     V widths_below = 0, heights_below = 0, width_here = 0, height_here = 0;
-    for (Index k = 0; k < bins(); ++k) {
+    for_each_bin(0, [&](Index k) __attribute__((always_inline)) {
       const Mask below = at.k > V(k), here = at.k == V(k);
       const V width = V::load(cache.theta[k]), height = V::load(cache.theta[height_column(k)]);
       widths_below = V::select(below, widths_below + width, widths_below);
       heights_below = V::select(below, heights_below + height, heights_below);
       width_here = V::select(here, width, width_here);
       height_here = V::select(here, height, height_here);
-    }
+    });
     const V mean_w = fma(dw, width_here, -(dx * widths_below)) * V(1 / sum_of_shares(min_w_));
     const V mean_h = fma(dh, height_here, dz * heights_below) * V(1 / sum_of_shares(min_h_));
     const V dw_below = -(dx + mean_w), dw_here = dw - mean_w;
@@ -363,7 +374,7 @@ class SplineKernel {
     const V dw_above = V::select(inside, -mean_w, V(0)), dh_above = V::select(inside, -mean_h, V(0));
     const V dtheta_k = ddelta_k * at.delta_k_by_theta, dtheta_k1 = ddelta_k1 * at.delta_k1_by_theta;
     V as_upper_knot = 0;  // what knot k receives as the upper end of bin k - 1
-    for (Index k = 0; k < bins(); ++k) {
+    for_each_bin(0, [&](Index k) __attribute__((always_inline)) {
       const Mask below = at.k > V(k), here = at.k == V(k);
       V du_w = V::select(below, dw_below, V::select(here, dw_here, dw_above));
       V du_h = V::select(below, dh_below, V::select(here, dh_here, dh_above));
@@ -377,7 +388,7 @@ class SplineKernel {
       du_h.store(dtheta[height_column(k)]);
       if (k >= kFirstKnot) V::select(here, dtheta_k, as_upper_knot).store(dtheta[delta_column(k)]);
       as_upper_knot = V::select(here, dtheta_k1, V(0));
-    }
+    });
     if constexpr (kDomain == Domain::box) as_upper_knot.store(dtheta[delta_column(bins())]);
     if constexpr (kDomain == Domain::circle) {
       (V::load(dtheta[delta_column(0)]) + as_upper_knot).store(dtheta[delta_column(0)]);
@@ -405,6 +416,12 @@ class RationalQuadratic final : public Transform<Scalar> {
 
   Index saved_columns(Domain domain) const override {
     return with(domain, [](const auto& kernel) { return kernel.saved_columns(); });
+  }
+
+  void prepare(Domain domain, Index padded, FeatureCache<Scalar> cache) const override {
+    with(domain, [&](const auto& kernel) {
+      for (Index row = 0; row < padded; row += Vec<Scalar>::kWidth) kernel.prepare(cache.from_row(row));
+    });
   }
 
   void map(Direction direction, Domain domain, Index padded, FeatureCache<Scalar> cache, Scalar* state,

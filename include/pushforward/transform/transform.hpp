@@ -39,7 +39,10 @@ class Transform {
     throw std::invalid_argument("only Additive() and Affine() commute with the sign of the features");
   }
 
-  // Moves one column of the state in place and adds the logarithm of the slope to log_det.
+  // The part of a map that depends on the parameters alone: it replaces them in place. A map follows.
+  virtual void prepare(Domain, Index, FeatureCache<Scalar>) const {}
+
+  // Moves one column of the state in place, by prepared parameters, and adds the logarithm of the slope to log_det.
   virtual void map(Direction direction, Domain domain, Index padded, FeatureCache<Scalar> cache, Scalar* state,
                    double* log_det) const = 0;
 
