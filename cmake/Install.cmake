@@ -9,8 +9,14 @@ install(DIRECTORY src/core DESTINATION pushforward/src)
 if(PUSHFORWARD_EIGEN_DIR)
   install(FILES "${PUSHFORWARD_EIGEN_DIR}/Eigen/Core" "${PUSHFORWARD_EIGEN_DIR}/Eigen/Version"
           DESTINATION ${third_party}/eigen/Eigen)
+  # For programs on these architectures, Eigen's files for others are a sixth of its headers.
+  set(foreign "")
+  if(architecture MATCHES "x86_64|AMD64|arm64|aarch64|ARM64")
+    set(foreign REGEX "/arch/(AltiVec|HIP|HVX|LSX|MSA|SYCL|ZVector)$" EXCLUDE)
+  endif()
   install(DIRECTORY "${PUSHFORWARD_EIGEN_DIR}/Eigen/src/Core" "${PUSHFORWARD_EIGEN_DIR}/Eigen/src/plugins"
-          DESTINATION ${third_party}/eigen/Eigen/src)
+          DESTINATION ${third_party}/eigen/Eigen/src
+          ${foreign})
   file(GLOB licenses "${PUSHFORWARD_EIGEN_DIR}/COPYING.*")
   install(FILES ${licenses} DESTINATION ${third_party}/eigen)
 endif()
