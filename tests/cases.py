@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pushforward import (
@@ -63,6 +63,7 @@ class Case:
     base: Base = Normal()  # noqa: RUF009 -- frozen
     context_network: ContextNetwork | None = None
     shape: Shape | None = None
+    conditioner_precision: Literal["bfloat16"] | None = None
 
     def __str__(self) -> str:
         return f"{self.name}-{self.dim}" + (f"|{self.context}" if self.context else "")
@@ -77,6 +78,7 @@ class Case:
             base=self.base,
             context=self.context,
             context_network=self.context_network,
+            conditioner_precision=self.conditioner_precision,
             dtype=dtype,
             seed=seed,
         )
@@ -222,6 +224,31 @@ CASES += [
     )
 ]
 
+# Widths on either side of 32, the depth of a tile instruction.
+_BFLOAT16: dict[str, Callable[[int], Sequence[Layer]]] = {
+    "affine": lambda dim: [Coupling(Affine(), NET)],
+    "spline-relu": lambda dim: [Coupling(SPLINE, MLP((37, 32), "relu"), mask="alternate", unconditional=True)] * 2,
+    "spline-resnet": lambda dim: [Coupling(SPLINE, ResNet(35, 2, "silu", dropout=0.5)), Permutation()],
+    "maf": lambda dim: [Autoregressive(Affine(), MLP((41, 9), "leaky_relu"))] * 2,
+    "iaf": lambda dim: [Autoregressive(SPLINE, ResNet(33, 1, "tanh"), one_pass="forward"), LU()],
+}
+CASES += [
+    Case(f"bfloat16-{name}", layers, dim, context, conditioner_precision="bfloat16")
+    for name, layers in _BFLOAT16.items()
+    for dim in DIMS
+    for context in (0, 3)
+]
+CASES += [
+    Case(
+        "bfloat16-context-network",
+        lambda dim: [Coupling(SPLINE, NET)] * 2,
+        2,
+        3,
+        context_network=ContextNetwork(4, MLP((9, 6), "tanh")),
+        conditioner_precision="bfloat16",
+    )
+]
+
 
 def _conv(padding: str) -> ConvNet:
     return ConvNet(6, 2, (3, 1, 3), padding, "tanh")
@@ -268,3 +295,7 @@ CASES += [
     for name, (shape, layers) in _IMAGES.items()
     for context in ((0, 3) if name in ("checkerboard", "conv", "conv-channels", "conv-resnet") else (0,))
 ]
+
+# Those whose adjoints are their derivatives, and linear in their seeds. A network in bfloat16 is a step function, and
+# its adjoint rounds: tests/test_bfloat16.py compares it with a reference.
+SMOOTH = [case for case in CASES if case.conditioner_precision is None]

@@ -56,6 +56,8 @@ NOT_MADE: list[tuple[Callable[[], Any], type[Exception], str]] = [
      "context_network must be ContextNetwork() or None, not MLP("),
     (lambda: Flow(2, context=3, context_network=ContextNetwork), TypeError,
      "context_network must be ContextNetwork() or None, not <class"),
+    (lambda: Flow(2, conditioner_precision="float16"), ValueError,
+     "conditioner_precision is 'float16'; the choices are 'bfloat16'"),
     (lambda: Flow(2, dtype="float16"), ValueError, "dtype is 'float16'; the choices are 'float32', 'float64'"),
     (lambda: Flow(2, dtype="flot32"), ValueError,
      "dtype is 'flot32'; the choices are 'float32', 'float64'; did you mean 'float32'?"),

@@ -396,7 +396,7 @@ def test_any_mutation_is_valid_or_refused(tmp_path: Path, data: st.DataObject) -
     check_valid_or_refused(tmp_path / "mutated.safetensors", bytes(changed))
 
 
-MODEL_NAMES = ["dim", "context", "context_network", "dtype", "base", "support", "layers"]
+MODEL_NAMES = ["dim", "context", "context_network", "conditioner_precision", "dtype", "base", "support", "layers"]
 
 
 @given(st.dictionaries(st.sampled_from(MODEL_NAMES), st.recursive(

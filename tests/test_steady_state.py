@@ -71,6 +71,9 @@ ALLOCATING = {
     "context network": lambda: Flow(
         3, layers=realnvp(3, depth=2, hidden=(8,)), context=20, context_network=ContextNetwork(4, ResNet(24))
     ),
+    "bfloat16": lambda: Flow(
+        3, layers=[Coupling(Affine(), ResNet(9)), Autoregressive(Affine(), MLP((9,)))], conditioner_precision="bfloat16"
+    ),
     # More parameters than one piece of the optimiser's.
     "wide": lambda: Flow(2, layers=[Coupling(Affine(), MLP((128, 128), activation="silu"))] * 2),
 }

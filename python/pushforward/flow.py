@@ -71,6 +71,13 @@ class Flow(Fitting, Generator, Savable):
     context_network : ContextNetwork, optional
         A network that reads the context once for all layers, which then read its outputs. By default every layer reads
         the context itself.
+    conditioner_precision : {"bfloat16"}, optional
+        Precision of the products in the networks of `Coupling` and `Autoregressive`. By default that of the flow. With
+        "bfloat16", both factors of a product are rounded to 8 significant bits, and sums are float32 in a fixed order,
+        so that results are the same at every level of instructions. Densities and samples are exact for the function
+        with the rounded networks, which are step functions. Gradients pass through the rounding as if it were not
+        there, and their products are rounded too. Networks with convolutions do not have it, and `context_network`
+        keeps the precision of the flow.
     columns, context_columns : sequence of str, optional
         Names of the features and of the conditioning features. By default those of the DataFrame fitted.
     dtype : {"float32", "float64"}
@@ -83,8 +90,8 @@ class Flow(Fitting, Generator, Savable):
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of its range, the layers do not fit `dim`, or there is a context network without a
-        context.
+        If an argument is out of its range, the layers do not fit `dim`, there is a context network without a
+        context, or a network with convolutions is to compute in bfloat16.
 
     Examples
     --------
@@ -112,6 +119,7 @@ class Flow(Fitting, Generator, Savable):
         support: Support | Sequence[Support] | Mapping[Any, Support] | None = None,
         context: int = 0,
         context_network: ContextNetwork | None = None,
+        conditioner_precision: Literal["bfloat16"] | None = None,
         columns: Sequence[str] | None = None,
         context_columns: Sequence[str] | None = None,
         dtype: npt.DTypeLike = "float32",
@@ -131,7 +139,10 @@ class Flow(Fitting, Generator, Savable):
         if layers is not None and not isinstance(layers, Sequence):
             raise TypeError(f"layers must be a sequence of layers, not {layers!r}")
         precision = description.precision(dtype)
-        self._state = new(dim, context, context_network, precision, base, support, layers, rng, row)
+        if conditioner_precision is not None:
+            description.check_conditioner_precision(conditioner_precision)
+        products = conditioner_precision
+        self._state = new(dim, context, context_network, precision, base, support, layers, rng, row, products)
         self.columns, self.context_columns = columns, context_columns
         self.num_threads = num_threads
         self.history = None
@@ -142,6 +153,17 @@ class Flow(Fitting, Generator, Savable):
     def context_network(self) -> ContextNetwork | None:
         """The network that reads the context for all layers; None if they read it themselves."""
         return self._state.context_network
+
+    @property
+    def conditioner_precision(self) -> Literal["bfloat16"] | None:
+        """Precision of the products in the layers' networks; None if it is that of the flow.
+
+        Examples
+        --------
+        >>> Flow(2, conditioner_precision="bfloat16").conditioner_precision
+        'bfloat16'
+        """
+        return self._state.conditioner_precision
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -195,6 +217,8 @@ class Flow(Fitting, Generator, Savable):
         context = f"    context={self.context},\n" if self.context else ""
         if self.context_network is not None:
             context += f"    context_network={self.context_network!r},\n"
+        if self.conditioner_precision is not None:
+            context += f"    conditioner_precision={self.conditioner_precision!r},\n"
         features = self.dim if self.shape is None else f"shape={self.shape}"
         return (
             f"Flow(\n    {features},\n    layers=[\n{layers}    ],\n    base={self.base!r},\n{support}{context}"

@@ -11,6 +11,7 @@
 #include "expect.hpp"
 #include "pushforward/base/noise.hpp"
 #include "pushforward/network/activation.hpp"
+#include "pushforward/tile/bfloat16.hpp"
 #include "pushforward/tile/columns.hpp"
 
 namespace {
@@ -314,6 +315,102 @@ void uniform_ends() {
   expect(u[1] <= 1, where, "is above 1");
 }
 
+// Both neighbours of a float32 number among those of bfloat16, and the nearer of the two.
+float nearest_bfloat16(float x) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  float neighbours[2];
+  for (const std::uint32_t i : {0u, 1u}) {
+    const std::uint32_t near = ((bits >> 16) + i) << 16;
+    std::memcpy(&neighbours[i], &near, sizeof near);
+  }
+  const double below = std::abs(static_cast<double>(x) - neighbours[0]),
+               above = std::abs(static_cast<double>(x) - neighbours[1]);
+  if (below == above) return (bits >> 16) % 2 == 0 ? neighbours[0] : neighbours[1];
+  return below < above ? neighbours[0] : neighbours[1];
+}
+
+void rounding() {
+  const std::string where = "bfloat16";
+  bool all = true;
+  const auto compare = [&](float x) { all &= bfloat16::rounded(x) == nearest_bfloat16(x); };
+  for (float x = 0x1p-63f; x < 0x1p63f; x *= 1.0009f) compare(x), compare(-x);
+  for (const float tie : {1 + 0x1p-8f, 1 + 3 * 0x1p-8f, 3 + 0x1p-7f, 0x1.fep9f + 1})
+    compare(tie), compare(std::nextafter(tie, 0.0f)), compare(std::nextafter(tie, 1e9f)), compare(-tie);
+  expect(all, where, "a number is not the nearest");
+  for (const float x : {0.0f, -0.0f, 1e-40f, -1e-40f, 0x1.fffffep-64f})
+    expect(bfloat16::rounded(x) == 0, where, "a small number is not 0");
+  for (const float x : {0x1p63f, 0x1.00fp63f, 0x1p100f, std::numeric_limits<float>::infinity()})
+    expect(bfloat16::rounded(x) == 0x1p63f && bfloat16::rounded(-x) == -0x1p63f, where,
+           "a large number is not bounded");
+  std::uint32_t bits = 0x7f800001u;  // the NaN whose upper half is that of infinity
+  for (int sign = 0; sign < 2; ++sign, bits = 0xffffffffu) {
+    float nan;
+    std::memcpy(&nan, &bits, sizeof bits);
+    expect(std::isnan(bfloat16::rounded(nan)), where, "NaN is a number");
+  }
+}
+
+// A tile's row by TDPBF16PS, from the pseudocode of Intel's manual: dst[n] += sum over k of a[k] b[k][n], where pairs
+// of numbers stand side by side. pairs: of the depth, at most 16.
+void tile_instruction(Index pairs, const float* a, const float (*b)[2], float& dst) {
+  float even = 0, odd = 0;
+  for (Index k = 0; k < pairs; ++k) {
+    even = std::fma(a[2 * k], b[k][0], even);
+    odd = std::fma(a[2 * k + 1], b[k][1], odd);
+  }
+  dst += even + odd;
+}
+
+// All columns of a left factor of kTileRows rows, of all widths and depths, bit by bit.
+void tile_products() {
+  constexpr Index kMost = 70;
+  std::vector<float> left(kTileRows * kMost + 16), right(kMost * kMost);
+  auto* x = left.data() + (16 - reinterpret_cast<std::uintptr_t>(left.data()) / sizeof(float) % 16) % 16;
+  std::uint32_t word = 1;
+  const auto draw = [&] {
+    word = word * 1664525u + 1013904223u;
+    const auto uniform = static_cast<float>(word >> 8) * 0x1p-23f - 1;
+    return bfloat16::rounded(std::ldexp(uniform, static_cast<int>(word % 41) - 20));
+  };
+  for (Index i = 0; i < kTileRows * kMost; ++i) x[i] = draw();
+  for (float& value : right) value = draw();
+  x[3] = std::numeric_limits<float>::quiet_NaN();  // stays in its row
+  for (const Index height : {16, 48, 64})
+    for (const Index depth : {0, 1, 2, 31, 32, 33, 64, 70})
+      for (const Index columns : {1, 2, 3, 7, 8, 13, 70})
+        for (const bool along : {false, true}) {
+          const Index column_stride = along ? kMost : 1, depth_stride = along ? 1 : kMost;
+          std::vector<float> got(static_cast<std::size_t>(columns * kTileRows));
+          panel::product<float>(
+              height, bfloat16::Depth{depth}, columns, static_cast<const float*>(x), kTileRows,
+              {right.data(), column_stride, depth_stride},
+              [](Index column) { return 0.1f * static_cast<float>(column); },
+              [&](Index row, Index column, Vec<float> sum) {
+                alignas(64) float values[Vec<float>::kWidth];
+                sum.store(values);
+                std::copy_n(values, Vec<float>::kWidth, got.data() + column * kTileRows + row);
+              });
+          bool all = true;
+          for (Index column = 0; column < columns; ++column)
+            for (Index row = 0; row < height; ++row) {
+              float want = 0.1f * static_cast<float>(column);
+              for (Index first = 0; first < depth; first += 32) {
+                const Index pairs = (std::min<Index>(depth - first, 32) + 1) / 2;
+                float a[32] = {}, b[16][2] = {};
+                for (Index k = first; k < std::min(first + 32, depth); ++k) {
+                  a[k - first] = right[static_cast<std::size_t>(column * column_stride + k * depth_stride)];
+                  b[(k - first) / 2][(k - first) % 2] = x[k * kTileRows + row];
+                }
+                tile_instruction(pairs, a, b, want);
+              }
+              const float found = got[static_cast<std::size_t>(column * kTileRows + row)];
+              all &= std::isnan(want) ? std::isnan(found) && row == 3 : std::memcmp(&found, &want, sizeof want) == 0;
+            }
+          expect(all, "bfloat16", "a product differs from that of the tile instruction");
+        }
+}
+
 template <class Scalar>
 void run() {
   exponential<Scalar>();
@@ -334,6 +431,8 @@ int main() {
   run<float>();
   run<double>();
   columns();
+  rounding();
+  tile_products();
   random_words();
   return report();
 }

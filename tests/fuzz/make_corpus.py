@@ -71,6 +71,7 @@ VALID = {
         [[0.1, 1], [0.2, 2], [0.4, 0], [1, 5]]
     ),
     "context-network": Flow(2, layers=[coupling(Affine())], context=3, context_network=ContextNetwork(2, MLP((2,)))),
+    "bfloat16": Flow(3, layers=[coupling(Affine(), (3,)), Autoregressive()], conditioner_precision="bfloat16", seed=0),
     "mixture": Flow(3, layers=[], base=Mixture(2), support=[Real(), Circle(0, 1), Real()], dtype="float64", seed=0),
     "mixture-diagonal": Flow(2, layers=[], base=Mixture(3, "diagonal", background=True), context=1, seed=0),
     "images": Flow(shape=(1, 4, 4), layers=glow((1, 4, 4), levels=2, depth=1, hidden=2), seed=0),
@@ -235,6 +236,8 @@ def hostile(data):
         "context-network-alone": (model(context_network=summary), "needs a context"),
         "context-network-other": (model(context_network={**summary, "kind": "MLP"}), "not a ContextNetwork"),
         "context-network-null": (model(context_network=None), "'kind' is missing"),
+        "precision-other": (model(conditioner_precision="float16"), "'conditioner_precision' is not \"bfloat16\""),
+        "precision-null": (model(conditioner_precision=None), "'conditioner_precision'"),
         "model-unknown-name": (model(supports=[]), "unknown 'supports'"),
         "support-text": (model(support="Positive"), "'support' is not an array"),
         "support-short": (model(support=[{"kind": "Real"}]), "one entry per feature"),

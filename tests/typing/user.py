@@ -285,6 +285,7 @@ def copies(flow: Flow) -> None:
         loaded.dim,
         loaded.context,
         loaded.context_network,
+        loaded.conditioner_precision,
         loaded.dtype,
         loaded.base,
         loaded.support,

@@ -105,7 +105,7 @@ class Adjoint {
     for (std::size_t i = 0; i < stack_.layer_count(); ++i) {
       const std::size_t k = stack_.layer_on_way(direction_, i);
       tile.dropout = dropout.part(k);
-      stack_.layer(k).map(direction_, stack_.parameters_of(k), tile, cache);
+      stack_.layer(k).map(direction_, pass_.parameters_of(k), tile, cache);
       cache = cache.from(stack_.layer(k).cache_columns());
     }
     return cache;
@@ -124,7 +124,7 @@ class Adjoint {
       const std::size_t k = stack_.layer_on_way(direction_, i);
       cache = cache.from(-stack_.layer(k).cache_columns());
       grad.parameters = sum.part(stack_.offset(k), stack_.end(k));
-      stack_.layer(k).vjp(direction_, stack_.parameters_of(k), tile, cache, grad, work.scratch);
+      stack_.layer(k).vjp(direction_, pass_.parameters_of(k), tile, cache, grad, work.scratch);
       if (softening.any) soften(tile, softening, work);
     }
     if (needs_context) context_network_vjp(tile, sum, work);

@@ -6,6 +6,7 @@
 
 #include "pushforward/engine/engine.hpp"
 #include "pushforward/engine/memory.hpp"
+#include "pushforward/engine/rounded_weights.hpp"
 #include "pushforward/engine/workspace.hpp"
 #include "pushforward/tile/subnormals.hpp"
 
@@ -17,7 +18,10 @@ class Pass {
  public:
   // context: null for a flow without one. temperature: of the base.
   Pass(const Stack<Scalar>& stack, const Table* context, double temperature = 1)
-      : stack_(stack), context_(context), temperature_(temperature) {}
+      : stack_(stack), weights_(stack), context_(context), temperature_(temperature) {}
+
+  // A layer's parameters as its calls read them.
+  const Scalar* parameters_of(std::size_t k) const { return weights_.parameters() + stack_.offset(k); }
 
   // Fills the tile that begins at row `first`: start(rows, work) writes its state and log_det, and marks rows that are
   // bad (a value is not finite) or outside the support. The context is read; embed() has to follow.
@@ -148,12 +152,13 @@ class Pass {
     if (direction == Direction::forward && wants_density) base_log_prob(tile, work);
     for (std::size_t i = 0; i < stack_.layer_count(); ++i) {
       const std::size_t k = stack_.layer_on_way(direction, i);
-      stack_.layer(k).map(direction, stack_.parameters_of(k), tile, work.cache);
+      stack_.layer(k).map(direction, parameters_of(k), tile, work.cache);
     }
     if (direction == Direction::inverse && wants_density) base_log_prob(tile, work);
   }
 
   const Stack<Scalar>& stack_;
+  RoundedWeights<Scalar> weights_;
   const Table* context_;
   double temperature_;
 };

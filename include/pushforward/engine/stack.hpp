@@ -51,6 +51,7 @@ class Stack {
       append(network->parameters(false), "context_network");
       scratch_ = std::max(scratch_, network->scratch_columns());
     }
+    for (const auto& block : blocks_) has_bfloat16_ |= block.bfloat16;
     parameters_.setZero(size_of(blocks_));
     const auto width = static_cast<std::size_t>(context());
     set_context_standardization(std::vector<double>(width, 0.0), std::vector<double>(width, 1.0));
@@ -89,6 +90,9 @@ class Stack {
   const Scalar* parameters_of(std::size_t k) const { return parameters() + offset(k); }
   const Scalar* base_parameters() const { return parameters_of(layer_count()); }
   const Scalar* context_network_parameters() const { return parameters_of(layer_count() + 1); }
+
+  // Whether a call reads some of the parameters rounded to bfloat16.
+  bool has_bfloat16() const { return has_bfloat16_; }
 
   // Rows of a tile.
   Index tile_rows() const { return tile_rows_; }
@@ -129,6 +133,7 @@ class Stack {
   std::vector<Index> latent_columns_, context_columns_;
   std::vector<Index> offsets_;  // of each layer's parameters, of the base's and of the context network's
   std::vector<ParameterBlock> blocks_;
+  bool has_bfloat16_ = false;
   Index tile_rows_ = kTileRows;
   Index all_caches_ = 0, largest_cache_ = 0, scratch_ = 0, map_scratch_ = 0;
   Eigen::Array<Scalar, Eigen::Dynamic, 1> parameters_;

@@ -39,7 +39,7 @@ Moments moments(const Stack<Scalar>& stack, std::size_t layer, const Table& x, c
       const SubnormalMode mode(Subnormals::zero);
       pass.embed(tile, {}, work);
       for (std::size_t k = stack.layer_count(); --k > layer;)
-        stack.layer(k).map(Direction::inverse, stack.parameters_of(k), tile, work.cache);
+        stack.layer(k).map(Direction::inverse, pass.parameters_of(k), tile, work.cache);
     }
     const auto at = static_cast<std::size_t>(index);
     for (Index row = 0; row < tile.rows; ++row) weight[at] += share[row];

@@ -160,8 +160,10 @@ std::unique_ptr<Layer<Scalar>> make_autoregressive(const Json& description, cons
   const Json& conditioner = json::member(description, "conditioner");
   return std::make_unique<Autoregressive<Scalar>>(
       passes, place.domains, place.context, one_pass == "inverse" ? Direction::inverse : Direction::forward,
-      transform_of<Scalar>(description),
-      [&](const NetworkPorts& ports) { return networks<Scalar>().of(conditioner)(conditioner, ports, &units); });
+      transform_of<Scalar>(description), [&](NetworkPorts ports) {
+        ports.bfloat16 = place.bfloat16;
+        return networks<Scalar>().of(conditioner)(conditioner, ports, &units);
+      });
 }
 
 }  // namespace pushforward

@@ -68,6 +68,7 @@ inline void expect_equal_pixels(const Place& place) {
 
 template <class Scalar>
 Conditioning<Scalar> image_conditioning(const Json& description, const Place& place, const std::vector<bool>& mask) {
+  if (place.bfloat16) throw std::invalid_argument("a convolutional network does not compute in bfloat16");
   const ImageShape shape = place.image("a convolutional network");
   expect_equal_pixels(place);
   const PixelSet kept = pixels_where(mask, true, shape), moved = pixels_where(mask, false, shape);
@@ -91,8 +92,9 @@ template <class Scalar>
 Conditioning<Scalar> dense_conditioning(const Json& description, const Place& place, const std::vector<bool>& mask) {
   Conditioning<Scalar> result;
   for (std::size_t i = 0; i < mask.size(); ++i) (mask[i] ? result.kept : result.moved).push_back(place.columns[i]);
-  result.make = [&description, context = place.context](Index inputs, Index outputs, const Transform<Scalar>&) {
-    const NetworkPorts ports{inputs + context, {inputs + context}, {outputs}};
+  result.make = [&description, context = place.context, bfloat16 = place.bfloat16](Index inputs, Index outputs,
+                                                                                   const Transform<Scalar>&) {
+    const NetworkPorts ports{inputs + context, {inputs + context}, {outputs}, bfloat16};
     return std::make_unique<DenseConditioner<Scalar>>(networks<Scalar>().of(description)(description, ports, nullptr));
   };
   return result;

@@ -23,6 +23,9 @@ struct Place {
   // can.
   Index may_keep = std::numeric_limits<Index>::max();
 
+  // Whether conditioners compute their products in bfloat16.
+  bool bfloat16 = false;
+
   // The shape that a layer needs. what: the layer, for the message.
   const ImageShape& image(const std::string& what) const {
     if (!shape) throw std::invalid_argument(what + " needs a flow with a shape");

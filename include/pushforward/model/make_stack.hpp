@@ -44,7 +44,8 @@ Place latent_place(const Json& layer_list, Index dim, Index context, std::option
 
 template <class Scalar>
 Stack<Scalar> make_stack(const Json& description, Index most_parameters) {
-  json::expect_names(description, {"dim", "shape", "context", "context_network", "dtype", "base", "support", "layers"});
+  json::expect_names(description, {"dim", "shape", "context", "context_network", "conditioner_precision", "dtype",
+                                   "base", "support", "layers"});
   StackParts<Scalar> parts;
   parts.dim = json::integer_member(description, "dim", 1);
   parts.context = json::integer_member(description, "context", 0);
@@ -71,6 +72,11 @@ Stack<Scalar> make_stack(const Json& description, Index most_parameters) {
     if (size_of(blocks) > left) throw std::invalid_argument("the description has more parameters than there are");
     left -= size_of(blocks);
   };
+  if (description.contains("conditioner_precision")) {
+    if (json::string_member(description, "conditioner_precision") != "bfloat16")
+      throw std::invalid_argument("'conditioner_precision' is not \"bfloat16\"");
+    place.bfloat16 = true;
+  }
   place.may_keep = kMostKept / (kTileRows * static_cast<Index>(sizeof(Scalar)));
   std::size_t position = 0;
   for (const Json& layer : layer_list) {

@@ -11,16 +11,18 @@
 
 #include "pushforward/network/activation.hpp"
 #include "pushforward/network/dense.hpp"
+#include "pushforward/network/dense_bfloat16.hpp"
 #include "pushforward/network/dropout.hpp"
 #include "pushforward/tile/parameters.hpp"
 
 namespace pushforward {
 
-// The sizes of a network's input and output, by group.
+// The sizes of a network's input and output, by group, and the precision of its products.
 struct NetworkPorts {
   Index inputs;
   std::vector<Index> inputs_end;   // how many inputs the hidden units of each group see
   std::vector<Index> outputs_end;  // the ends of the groups of outputs
+  bool bfloat16 = false;           // whether products are computed in bfloat16
 };
 
 template <class Scalar>
@@ -29,7 +31,7 @@ class Network {
   // hidden: for each hidden layer, the ends of the groups of its units. A network without inputs has its last layer
   // only, of which the bias counts: hidden layers would compute a constant from a constant.
   static Network mlp(const NetworkPorts& ports, const std::vector<std::vector<Index>>& hidden, Activation activation) {
-    Network network(ports.inputs, activation, 0.0);
+    Network network(ports, activation, 0.0);
     std::vector<Index> ends = ports.inputs_end;
     Region source = network.input_;
     Index width = ports.inputs, number = 0;
@@ -48,7 +50,7 @@ class Network {
   // h + dense(dropout(activation(dense(activation(h))))), and a dense layer.
   static Network resnet(const NetworkPorts& ports, const std::vector<Index>& hidden, Index blocks,
                         Activation activation, double dropout) {
-    Network network(ports.inputs, activation, dropout);
+    Network network(ports, activation, dropout);
     if (ports.inputs_end.back() == 0) {
       network.add_last("last", {ports.inputs_end, ports.outputs_end, ports.inputs}, network.input_, false);
       return network;
@@ -74,7 +76,7 @@ class Network {
     for (const auto& stage : stages_) {
       const bool is_zero = starts_at_zero && &stage == &stages_.back();
       const double bound = is_zero ? 0.0 : 1.0 / std::sqrt(static_cast<double>(stage.shape.inputs));
-      blocks.push_back({stage.name + ".weight", {stage.shape.outputs(), stage.shape.inputs}, bound});
+      blocks.push_back({stage.name + ".weight", {stage.shape.outputs(), stage.shape.inputs}, bound, bfloat16_});
       blocks.push_back({stage.name + ".bias", {stage.shape.outputs()}, bound});
     }
     return blocks;
@@ -87,7 +89,8 @@ class Network {
   Index cache_columns() const { return layout_.count(); }
   Index scratch_columns() const { return whole_lanes(widest_); }
 
-  // Computes the outputs of some groups. All groups before them must have been computed.
+  // Computes the outputs of some groups. All groups before them must have been computed. In bfloat16, the weights among
+  // the parameters of this and of the adjoints are rounded (see bfloat16::weights).
   void evaluate(Groups groups, const Scalar* parameters, const DropoutKey& dropout, Index padded, Columns<Scalar> cache,
                 Columns<Scalar> output) const {
     for (std::size_t i = 0; i < stages_.size(); ++i) {
@@ -108,17 +111,23 @@ class Network {
       const auto compute = [&](auto store) {
         dense<Scalar>(stage.shape, groups, parameters + stage.offset, padded, cache[stage.values], store);
       };
-      // The first two cases are the layers of a rectified perceptron: they decide nothing at each register.
-      if (!residual && in_place)
+      const auto store_any = [=](Index unit, Index row, V sum) {
+        if (residual) sum += V::load(residual[unit] + row);
+        if (!in_place) sum.store(target[unit] + row);
+        if (rectified) max(sum, sum * leak).store(rectified[unit] + row);
+      };
+      // The second case and the third are the layers of a rectified perceptron: they decide nothing at each register.
+      if (stage.rounded) {
+        const auto x = bfloat16::floats(cache[*stage.rounded]);
+        round(stage.shape.inputs_end, groups, padded, cache[stage.values], x);
+        bfloat16::dense<Scalar>(stage.shape, groups, parameters + stage.offset, padded, x, store_any);
+      } else if (!residual && in_place) {
         compute([=](Index unit, Index row, V sum) { max(sum, sum * leak).store(target[unit] + row); });
-      else if (!residual && !rectified)
+      } else if (!residual && !rectified) {
         compute([=](Index unit, Index row, V sum) { sum.store(target[unit] + row); });
-      else
-        compute([=](Index unit, Index row, V sum) {
-          if (residual) sum += V::load(residual[unit] + row);
-          if (!in_place) sum.store(target[unit] + row);
-          if (rectified) max(sum, sum * leak).store(rectified[unit] + row);
-        });
+      } else {
+        compute(store_any);
+      }
     }
   }
 
@@ -128,6 +137,7 @@ class Network {
   void vjp(const Scalar* parameters, Index rows, Index padded, Columns<Scalar> cache, Columns<const Scalar> doutput,
            Scalar* dparameters, Scalar* transposed, bool wants_input = true) const {
     for (std::size_t i = stages_.size(); i-- > 0;) {
+      round_target(stages_[i], all_groups(), padded, doutput, cache);
       if (dparameters) stage_vjp_parameters(stages_[i], rows, padded, cache, cache, doutput, dparameters, transposed);
       if (i > 0 || wants_input) stage_vjp_input(stages_[i], all_groups(), parameters, padded, cache, doutput, cache);
     }
@@ -138,8 +148,10 @@ class Network {
   // cache.
   void vjp_group(Index group, const Scalar* parameters, Index padded, Columns<const Scalar> cache,
                  Columns<const Scalar> doutput, Columns<Scalar> gradient) const {
-    for (std::size_t i = stages_.size(); i-- > 0;)
+    for (std::size_t i = stages_.size(); i-- > 0;) {
+      round_target(stages_[i], {group, group + 1}, padded, doutput, gradient);
       stage_vjp_input(stages_[i], {group, group + 1}, parameters, padded, cache, doutput, gradient);
+    }
   }
 
   // After vjp_group of all groups: adds the derivatives by the parameters to dparameters.
@@ -166,10 +178,13 @@ class Network {
     std::optional<Region> rectified;   // the activation of the result, if the dense layer computes it
     std::optional<Region> skipped_to;  // the later result that source is the residual of
     bool drops = false;                // whether dropout follows the activation
+    // In bfloat16, as float32: the values, and the derivatives by the result. The latter take the place of the next
+    // stage's values.
+    std::optional<Region> rounded = std::nullopt, rounded_target = std::nullopt;
   };
 
-  Network(Index inputs, Activation activation, double dropout)
-      : activation_(activation), dropout_(dropout), input_(layout_.take(inputs)) {}
+  Network(const NetworkPorts& ports, Activation activation, double dropout)
+      : activation_(activation), dropout_(dropout), bfloat16_(ports.bfloat16), input_(layout_.take(ports.inputs)) {}
 
   // Appends a stage and returns its target. keeps_source: the source is read again later, so that its activation must
   // not overwrite it.
@@ -184,6 +199,7 @@ class Network {
 
   void add_last(std::string name, DenseShape shape, Region source, bool active) {
     stages_.push_back(begin(std::move(name), std::move(shape), source, active, false));
+    if (bfloat16_) stages_.back().rounded_target = layout_.take(stages_.back().shape.outputs());
   }
 
   Stage begin(std::string name, DenseShape shape, Region source, bool active, bool keeps_source) {
@@ -196,11 +212,30 @@ class Network {
     if (active && keeps_source) stage.values = layout_.take(stage.shape.inputs);
     if (active && (keeps_slope(activation_) || dropout_ > 0)) stage.slopes = layout_.take(stage.shape.inputs);
     if (active && rectified(stage)) stages_.back().rectified = stage.values;
+    if (bfloat16_) {
+      stage.rounded = layout_.take(stage.shape.inputs);
+      if (!stages_.empty()) stages_.back().rounded_target = stage.rounded;
+    }
     return stage;
   }
 
   // Whether the stage before computes this one's activation. Not with dropout, which comes between the two.
   bool rectified(const Stage& stage) const { return is_rectifier(activation_) && !stage.slopes; }
+
+  // Rounds the columns of some groups, of which the ends are given.
+  static void round(const std::vector<Index>& ends, Groups groups, Index padded, Columns<const Scalar> from,
+                    Columns<float> to) {
+    for (Index column = detail::begin_of(ends, groups.first); column < detail::at(ends, groups.last - 1); ++column)
+      bfloat16::round(from[column], padded, to[column]);
+  }
+
+  // In bfloat16: rounds the derivatives by a stage's result.
+  static void round_target(const Stage& stage, Groups groups, Index padded, Columns<const Scalar> doutput,
+                           Columns<Scalar> gradient) {
+    if (!stage.rounded_target) return;
+    const Columns<const Scalar> dtarget = stage.target ? gradient[*stage.target] : doutput;
+    round(stage.shape.outputs_end, groups, padded, dtarget, bfloat16::floats(gradient[*stage.rounded_target]));
+  }
 
   // d values = W^T d target, and d source = slope * d values + the derivative by what source was added to.
   void stage_vjp_input(const Stage& stage, Groups groups, const Scalar* parameters, Index padded,
@@ -225,19 +260,23 @@ class Network {
     const auto compute = [&](auto store) {
       dense_vjp_input<Scalar>(stage.shape, groups, parameters + stage.offset, padded, dtarget, store);
     };
-    if (!slopes && !values && !dsum)
+    const auto store_any = [=](Index unit, Index row, V sum) {
+      if (slopes) sum = sum * V::load(slopes[unit] + row);
+      if (values) sum = V::select(V::load(values[unit] + row) > V(0), sum, sum * leak);
+      if (dsum) sum += V::load(dsum[unit] + row);
+      sum.store(dsource[unit] + row);
+    };
+    if (stage.rounded_target)
+      bfloat16::dense_vjp_input<Scalar>(stage.shape, groups, parameters + stage.offset, padded,
+                                        bfloat16::floats(gradient[*stage.rounded_target]), store_any);
+    else if (!slopes && !values && !dsum)
       compute([=](Index unit, Index row, V sum) { sum.store(dsource[unit] + row); });
     else if (values && !dsum)
       compute([=](Index unit, Index row, V sum) {
         V::select(V::load(values[unit] + row) > V(0), sum, sum * leak).store(dsource[unit] + row);
       });
     else
-      compute([=](Index unit, Index row, V sum) {
-        if (slopes) sum = sum * V::load(slopes[unit] + row);
-        if (values) sum = V::select(V::load(values[unit] + row) > V(0), sum, sum * leak);
-        if (dsum) sum += V::load(dsum[unit] + row);
-        sum.store(dsource[unit] + row);
-      });
+      compute(store_any);
     // Inputs that no output sees have derivative 0.
     if (groups.last == stage.shape.groups())
       for (Index input = stage.shape.inputs_end.back(); input < stage.shape.inputs; ++input)
@@ -248,13 +287,19 @@ class Network {
                             Columns<const Scalar> gradient, Columns<const Scalar> doutput, Scalar* dparameters,
                             Scalar* transposed) const {
     const auto dtarget = stage.target ? gradient[*stage.target] : doutput;
-    dense_vjp_parameters<Scalar>(stage.shape, rows, padded, cache[stage.values], dtarget, transposed,
-                                 dparameters + stage.offset);
+    if (stage.rounded)
+      bfloat16::dense_vjp_parameters<Scalar>(stage.shape, rows, padded, bfloat16::floats(cache[*stage.rounded]),
+                                             bfloat16::floats(gradient[*stage.rounded_target]), dtarget, transposed,
+                                             dparameters + stage.offset);
+    else
+      dense_vjp_parameters<Scalar>(stage.shape, rows, padded, cache[stage.values], dtarget, transposed,
+                                   dparameters + stage.offset);
   }
 
   std::vector<Stage> stages_;
   Activation activation_;
   double dropout_;
+  bool bfloat16_;
   ColumnLayout layout_;  // of the cache
   Region input_;
   Index parameter_count_ = 0;

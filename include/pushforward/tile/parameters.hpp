@@ -12,7 +12,8 @@ namespace pushforward {
 struct ParameterBlock {
   std::string name;
   std::vector<Index> shape;
-  double initial_bound;  // initial values are uniform in [-initial_bound, initial_bound]
+  double initial_bound;   // initial values are uniform in [-initial_bound, initial_bound]
+  bool bfloat16 = false;  // whether a call reads them rounded
 };
 
 // The number of parameters in the blocks. The largest Index if the sum overflows, which the

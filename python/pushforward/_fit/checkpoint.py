@@ -70,7 +70,7 @@ def _difference(state: State, left_open: Sequence[str], like: State) -> tuple[st
 
     What a flow leaves open, the fit chose; so it has to be open in both.
     """
-    for name in ("dim", "context", "dtype", "support", "context_network"):
+    for name in ("dim", "context", "dtype", "support", "context_network", "conditioner_precision"):
         theirs, mine = getattr(state, name), getattr(like, name)
         if theirs != mine:
             return f"{name}={theirs}", str(mine)

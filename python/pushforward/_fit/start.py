@@ -63,10 +63,11 @@ def latent(state: State, rows: Rows) -> tuple[Doubles, Doubles]:
 def rebuilt(state: State, base: Base, layers: list[Layer], rng: np.random.Generator) -> State:
     """Return a flow with other layers, not initialised, and otherwise like this one."""
     network = state.context_network
-    dtype, support = state.dtype.name, state.support
-    result = State(
-        description.describe(state.dim, state.context, network, dtype, base, support, layers, rng, state.shape)
+    dtype, support, precision = state.dtype.name, state.support, state.conditioner_precision
+    model = description.describe(
+        state.dim, state.context, network, dtype, base, support, layers, rng, state.shape, precision
     )
+    result = State(model)
     result.draw_parameters(rng)
     result.threads, result.left_open = state.threads, state.left_open
     result.columns, result.context_columns = state.columns, state.context_columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from pushforward._model.place import Place, Shape, checked_shape
 from pushforward._model.supports import SUPPORTS, Support
 
 PRECISIONS = ("float32", "float64")
-_OPTIONAL = {"shape", "support", "context_network"}
+CONDITIONER_PRECISIONS = ("bfloat16",)
+_OPTIONAL = {"shape", "support", "context_network", "conditioner_precision"}
 
 
 def describe(
@@ -32,6 +33,7 @@ def describe(
     layers: Sequence[Layer],
     rng: np.random.Generator,
     shape: Shape | None = None,
+    conditioner_precision: str | None = None,
 ) -> dict[str, Any]:
     """Describe a flow, with what the layers leave open spelled out as the core needs it."""
     entries: list[dict[str, Any]] = []
@@ -48,6 +50,7 @@ def describe(
         **({} if shape is None else {"shape": list(shape)}),
         "context": context,
         **({} if context_network is None else {"context_network": context_network.to_json()}),
+        **({} if conditioner_precision is None else {"conditioner_precision": conditioner_precision}),
         "dtype": dtype,
         "base": base.to_json(),
         "support": [entry.to_json() for entry in support],
@@ -89,6 +92,17 @@ def context_network_of(model: Mapping[str, Any]) -> ContextNetwork | None:
     return read(table(ContextNetwork), model["context_network"], "context_network")
 
 
+def conditioner_precision_of(model: Mapping[str, Any]) -> Literal["bfloat16"] | None:
+    """Return the precision of the conditioners' products; None for the flow's own."""
+    return check_conditioner_precision(model["conditioner_precision"]) if "conditioner_precision" in model else None
+
+
+def check_conditioner_precision(name: object) -> Literal["bfloat16"]:
+    """Return a precision of products, or raise a ValueError if it is none."""
+    _checks.choice("conditioner_precision", name, CONDITIONER_PRECISIONS)
+    return "bfloat16"
+
+
 def layers_of(model: Mapping[str, Any]) -> list[Layer]:
     """Return the layers as they were described, in generator order."""
     return [read(LAYERS, entry, f"layers[{i}]") for i, entry in enumerate(model["layers"])]
@@ -110,12 +124,14 @@ def check(model: object) -> dict[str, Any]:
     """
     if not isinstance(model, dict) or set(model) - _OPTIONAL != {"dim", "context", "dtype", "base", "layers"}:
         raise ValueError(
-            "the model must have dim, context, dtype, base, layers, and perhaps shape, support, context_network"
+            "the model must have dim, context, dtype, base, layers, and perhaps shape, support, context_network, "
+            "conditioner_precision"
         )
     dim, context = model["dim"], model["context"]
     if type(dim) is not int or type(context) is not int or dim < 1 or context < 0:
         raise ValueError(f"dim is {dim!r} and context is {context!r}")
     _checks.choice("dtype", model["dtype"], PRECISIONS)
+    conditioner_precision_of(model)
     base_of(model)
     check_context_network(context_network_of(model), context)
     for name in ("support", "layers"):

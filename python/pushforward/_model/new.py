@@ -38,6 +38,7 @@ def new(
     layers: Sequence[Layer] | None,
     rng: np.random.Generator,
     shape: Shape | None = None,
+    conditioner_precision: str | None = None,
 ) -> State:
     """Return the state of a flow with initial parameters; layers, or layers and base, that are None are left open."""
     if shape is not None and layers is None:
@@ -45,7 +46,9 @@ def new(
     # A shift that starts at the regression on the context has no use for an embedding that is not learned yet.
     parts = presets.usual(dim, context if context_network is None else 0) if layers is None else layers
     left_open = Open(base is None, copy.deepcopy(rng)) if layers is None else None
-    model = description.describe(dim, context, context_network, dtype, base or Normal(), support, parts, rng, shape)
+    model = description.describe(
+        dim, context, context_network, dtype, base or Normal(), support, parts, rng, shape, conditioner_precision
+    )
     state = State(model)
     if left_open is not None:
         state.open, state.left_open = left_open, left_open.parts
@@ -65,6 +68,7 @@ def anew(state: State, rng: np.random.Generator) -> State:
         None if "layers" in state.left_open else state.layers,
         rng,
         state.shape,
+        state.conditioner_precision,
     )
     result.threads = state.threads
     result.columns, result.context_columns = state.columns, state.context_columns

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -91,6 +91,7 @@ class State(Parametric):
         self.shape: Shape | None = description.shape_of(model)
         self.dtype: np.dtype[Any] = np.dtype(model["dtype"])
         self.context_network: ContextNetwork | None = description.context_network_of(model)
+        self.conditioner_precision: Literal["bfloat16"] | None = description.conditioner_precision_of(model)
         self.base: Base = description.base_of(model)
         self.support: tuple[Support, ...] = description.support_of(model)
         kind = core.FlowFloat32 if model["dtype"] == "float32" else core.FlowFloat64

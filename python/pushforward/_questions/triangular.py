@@ -61,8 +61,8 @@ def leading(state: State, count: int) -> State:
         blocks.update({prefix + name: block for name, block in own.items()})
     support = [state.support[column] for column in first]
     rng = np.random.default_rng(0)  # what it draws is replaced
-    network, dtype = state.context_network, state.dtype.name
-    result = new(count, state.context, network, dtype, state.base, support, layers, rng)
+    network, dtype, precision = state.context_network, state.dtype.name, state.conditioner_precision
+    result = new(count, state.context, network, dtype, state.base, support, layers, rng, None, precision)
     found = result.named_parameters()
     for name, block in found.items():
         block[...] = blocks[name][tuple(map(slice, block.shape))] if name in blocks else 0

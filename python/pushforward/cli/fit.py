@@ -21,7 +21,7 @@ from pushforward._io.many import FilesTable
 from pushforward._io.parts import found_files
 from pushforward._io.stored import Stored
 from pushforward._model import supports
-from pushforward._model.description import PRECISIONS
+from pushforward._model.description import CONDITIONER_PRECISIONS, PRECISIONS
 from pushforward._model.networks import ContextNetwork
 from pushforward._model.presets import PRESETS
 from pushforward._model.supports import Real, Support
@@ -81,6 +81,11 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         type=values.integer(1),
         help="for many context columns: a network makes N numbers of them, which all layers read in their place "
         "(default: the layers read the columns)",
+    )
+    flow.add_argument(
+        "--conditioner-precision",
+        choices=CONDITIONER_PRECISIONS,
+        help="precision of the products in the networks of the layers (default: that of --dtype)",
     )
     flow.add_argument("--dtype", choices=PRECISIONS, default="float32", help="precision (default: float32)")
 
@@ -398,6 +403,7 @@ def _new_flow(args: argparse.Namespace, choice: _Choice, support: list[Support])
         support=support,
         context=len(context),
         context_network=None if args.context_network is None else ContextNetwork(args.context_network),
+        conditioner_precision=args.conditioner_precision,
         dtype=args.dtype,
         seed=args.seed,
         num_threads=args.threads,

@@ -33,6 +33,7 @@ def _run(args: argparse.Namespace) -> int:
         ("support", ", ".join(bounded) or "any real number"),
         ("context", columns.named(*columns.conditions(flow)) if flow.context else "none"),
         *([("network", flow.context_network)] if flow.context_network else []),
+        *([("products", flow.conditioner_precision)] if flow.conditioner_precision else []),
         ("parameters", f"{count:,} in {flow.dtype}, {count * flow.dtype.itemsize / 1e6:.2f} MB"),
         ("training", flow.history or "none recorded"),
         ("base", flow.base),
