@@ -334,14 +334,14 @@ void rounding() {
   const std::string where = "bfloat16";
   bool all = true;
   const auto compare = [&](float x) { all &= bfloat16::rounded(x) == nearest_bfloat16(x); };
-  for (float x = 0x1p-63f; x < 0x1p63f; x *= 1.0009f) compare(x), compare(-x);
+  for (float x = 0x1p-63f; x < 0x1p52f; x *= 1.0009f) compare(x), compare(-x);
   for (const float tie : {1 + 0x1p-8f, 1 + 3 * 0x1p-8f, 3 + 0x1p-7f, 0x1.fep9f + 1})
     compare(tie), compare(std::nextafter(tie, 0.0f)), compare(std::nextafter(tie, 1e9f)), compare(-tie);
   expect(all, where, "a number is not the nearest");
   for (const float x : {0.0f, -0.0f, 1e-40f, -1e-40f, 0x1.fffffep-64f})
     expect(bfloat16::rounded(x) == 0, where, "a small number is not 0");
-  for (const float x : {0x1p63f, 0x1.00fp63f, 0x1p100f, std::numeric_limits<float>::infinity()})
-    expect(bfloat16::rounded(x) == 0x1p63f && bfloat16::rounded(-x) == -0x1p63f, where,
+  for (const float x : {0x1p52f, 0x1.00fp52f, 0x1p100f, std::numeric_limits<float>::infinity()})
+    expect(bfloat16::rounded(x) == 0x1p52f && bfloat16::rounded(-x) == -0x1p52f, where,
            "a large number is not bounded");
   std::uint32_t bits = 0x7f800001u;  // the NaN whose upper half is that of infinity
   for (int sign = 0; sign < 2; ++sign, bits = 0xffffffffu) {

@@ -18,11 +18,11 @@ namespace pushforward::bfloat16 {
 // The depth of one instruction.
 inline constexpr Index kDepth = 32;
 
-// The nearest bfloat16, ties to even; NaN stays NaN. Smaller numbers than 2^-63 become 0, and larger ones than 2^63
-// that: then no product of two underflows, which would make a fused operation differ from two separate ones, or
-// overflows.
+// The nearest bfloat16, ties to even; NaN stays NaN. Numbers below 2^-63 become 0, and those above 2^52 become that. So
+// no product of two underflows, which would make a fused operation differ from two separate ones, and sums over 2^23
+// products are finite.
 inline float rounded(float value) {
-  constexpr std::int32_t kInfinity = 0x7f800000, kLeast = (127 - 63) << 23, kMost = (127 + 63) << 23;
+  constexpr std::int32_t kInfinity = 0x7f800000, kLeast = (127 - 63) << 23, kMost = (127 + 52) << 23;
   std::uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   const std::uint32_t magnitude = bits & 0x7fffffffu;
