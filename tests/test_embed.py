@@ -210,7 +210,7 @@ def test_ensembles(embed, tmp_path, dtype, context):
 def rows_of_key(ensemble, key, n, condition):
     """Return the rows that `sample` draws by a seed of this key."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pushforward.ensemble.sample_key", lambda seed: key)
+        patch.setattr("pushforward._flow.density.sample_key", lambda seed: key)
         return ensemble.sample(n, condition)
 
 
