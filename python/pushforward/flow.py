@@ -76,8 +76,9 @@ class Flow(Fitting, Generator, Savable):
         "bfloat16", both factors of a product are rounded to 8 significant bits, and sums are float32 in a fixed order,
         so that results are the same at every level of instructions. Densities and samples are exact for the function
         with the rounded networks, which are step functions. Gradients pass through the rounding as if it were not
-        there, and their products are rounded too. Networks with convolutions do not have it, and `context_network`
-        keeps the precision of the flow.
+        there, and their products are rounded too. Calls take longer than in the precision of the flow, because no
+        instructions for bfloat16 are used. Networks with convolutions do not have it, and `context_network` keeps the
+        precision of the flow.
     columns, context_columns : sequence of str, optional
         Names of the features and of the conditioning features. By default those of the DataFrame fitted.
     dtype : {"float32", "float64"}
@@ -141,8 +142,9 @@ class Flow(Fitting, Generator, Savable):
         precision = description.precision(dtype)
         if conditioner_precision is not None:
             description.check_conditioner_precision(conditioner_precision)
-        products = conditioner_precision
-        self._state = new(dim, context, context_network, precision, base, support, layers, rng, row, products)
+        self._state = new(
+            dim, context, context_network, precision, base, support, layers, rng, row, conditioner_precision
+        )
         self.columns, self.context_columns = columns, context_columns
         self.num_threads = num_threads
         self.history = None

@@ -43,7 +43,7 @@ def size(rows: int, context: int = 0) -> Size:
     weight_decay = 10.0 if rows < 1000 else min(1.0, 5000 / rows)
     epochs = 60 if rows < 4000 else 100
     if context:
-        # To follow a context takes larger weights. One of many features can be learned by heart, which decay hinders.
+        # A flow that depends on its context needs larger weights. With many conditioning features it overfits instead.
         weight_decay *= min(max(context / _MANY_CONDITIONS, 0.4), 1.0)
         epochs *= 2
     return Size(bins=4 if rows < 1000 else 8, weight_decay=weight_decay, batch_size=batch_size, epochs=epochs)
